@@ -1,0 +1,31 @@
+# The two commands of a newcomer are `make demo` and `make test`.
+
+GO      ?= go
+BIN     := bin
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+APPS    := catalog notes sky sky-blue
+
+.PHONY: build demo test lint bench fuzz clean
+
+build: ## the binaries, and the observatory's three programs
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/orrery ./cmd/orrery
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o examples/observatory/bin/ $(addprefix ./examples/observatory/,$(APPS))
+
+demo: build ## the main job on real data; EXIT=1 stops after the story
+	$(BIN)/orrery demo --dir var/demo $(if $(EXIT),--exit)
+
+test: ## installs what is missing, then: build, vet, lint, unit, race, integration, browser, demo
+	./scripts/test
+
+lint: ## golangci-lint, built from tools/go.mod
+	./scripts/lint
+
+bench: ## prints the command of each benchmark; see bench/README.md
+	@sed -n '/^|/p' bench/README.md
+
+fuzz: ## every fuzz target for FUZZTIME (default 20s)
+	./scripts/fuzz
+
+clean:
+	rm -rf $(BIN) .cache examples/observatory/bin
