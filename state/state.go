@@ -372,27 +372,37 @@ type Status struct {
 // Keeper carries out operations on the components of one machine. Operations on
 // one component wait for each other. All of them are idempotent.
 type Keeper interface {
+	Lifecycle
+	Historian
+	Mover
+	// Status returns one component.
+	Status(ctx context.Context, r Ref) (Status, error)
+	// List returns all components, sorted by container and name.
+	List(ctx context.Context) ([]Status, error)
+}
+
+// Lifecycle is what a keeper does to bring components into being and to an end.
+type Lifecycle interface {
 	// Activate brings a component to life. Where a component of that name is active with
 	// other properties or files, it is deactivated first and activated anew with its state. A stage that is
 	// there is discarded.
 	Activate(ctx context.Context, c Component) (Status, error)
 	// Deactivate takes it out of service and keeps its state. ErrNotFound if there never was one.
 	Deactivate(ctx context.Context, r Ref) error
-	// Snapshot takes a snapshot into the machine's store. ErrNotAble for a stateless component.
-	Snapshot(ctx context.Context, r Ref, reason string) (Generation, error)
-	// Restore replaces a component's state by a snapshot in the store (empty: the newest generation's) after
-	// verifying it, keeping the state before as a generation with reason "pre-restore" where that can be read.
-	Restore(ctx context.Context, r Ref, id SnapshotID) error
 	// CollectGarbage deletes the state of an inactive component whose newest snapshot verifies and
 	// holds its last state (one is taken if need be); ErrActive otherwise. Session components need no snapshot.
 	CollectGarbage(ctx context.Context, r Ref) error
 	// Fork makes into a writable copy of an active component and activates it.
 	Fork(ctx context.Context, from Ref, into Component) (Status, error)
-	// Status returns one component.
-	Status(ctx context.Context, r Ref) (Status, error)
-	// List returns all components, sorted by container and name.
-	List(ctx context.Context) ([]Status, error)
-	Mover
+}
+
+// Historian is what a keeper does with a component's past.
+type Historian interface {
+	// Snapshot takes a snapshot into the machine's store. ErrNotAble for a stateless component.
+	Snapshot(ctx context.Context, r Ref, reason string) (Generation, error)
+	// Restore replaces a component's state by a snapshot in the store (empty: the newest generation's) after
+	// verifying it, keeping the state before as a generation with reason "pre-restore" where that can be read.
+	Restore(ctx context.Context, r Ref, id SnapshotID) error
 }
 
 // Mover is what a keeper does so that a component can change machine.

@@ -1,0 +1,201 @@
+package agent
+
+import (
+	"time"
+
+	"orrery/dashboard"
+	"orrery/deploy"
+	"orrery/fabric"
+	"orrery/session"
+	"orrery/state"
+)
+
+// The procedures of a node. Each carries the JSON of the request and answer types
+// below over connect; docs/formats/procedures.md lists them with their roles.
+const (
+	procMembers = "/orrery.fabric.v1.Fabric/Members"
+	procToken   = "/orrery.fabric.v1.Fabric/Token"
+	procLeave   = "/orrery.fabric.v1.Fabric/Leave"
+	procRaft    = "/orrery.fabric.v1.Table/Receive"
+
+	procActivate    = "/orrery.state.v1.Keeper/Activate"
+	procDeactivate  = "/orrery.state.v1.Keeper/Deactivate"
+	procSnapshot    = "/orrery.state.v1.Keeper/Snapshot"
+	procRestore     = "/orrery.state.v1.Keeper/Restore"
+	procCollect     = "/orrery.state.v1.Keeper/CollectGarbage"
+	procFork        = "/orrery.state.v1.Keeper/Fork"
+	procStatus      = "/orrery.state.v1.Keeper/Status"
+	procList        = "/orrery.state.v1.Keeper/List"
+	procTrack       = "/orrery.state.v1.Keeper/Track"
+	procUntrack     = "/orrery.state.v1.Keeper/Untrack"
+	procStage       = "/orrery.state.v1.Keeper/Stage"
+	procCommit      = "/orrery.state.v1.Keeper/Commit"
+	procUnstage     = "/orrery.state.v1.Keeper/Unstage"
+	procDescribe    = "/orrery.state.v1.Modules/Describe"
+	procModules     = "/orrery.state.v1.Modules/List"
+	procGenerations = "/orrery.state.v1.Store/Generations"
+	procGet         = "/orrery.state.v1.Store/Get"
+	procVerify      = "/orrery.state.v1.Store/Verify"
+	procPrune       = "/orrery.state.v1.Store/Prune"
+	procUsage       = "/orrery.state.v1.Store/Usage"
+	procObjects     = "/orrery.state.v1.Store/Objects"
+	procPull        = "/orrery.state.v1.Store/Pull"
+	procHas         = "/orrery.state.v1.Artifacts/Has"
+
+	procPlan         = "/orrery.deploy.v1.Deploy/Plan"
+	procApply        = "/orrery.deploy.v1.Deploy/Apply"
+	procDeployStatus = "/orrery.deploy.v1.Deploy/Status"
+	procBackup       = "/orrery.deploy.v1.Deploy/Backup"
+	procBackups      = "/orrery.deploy.v1.Deploy/Backups"
+	procBringBack    = "/orrery.deploy.v1.Deploy/Restore"
+	procRemove       = "/orrery.deploy.v1.Deploy/Remove"
+	procAddress      = "/orrery.deploy.v1.Deploy/CheckAddress"
+
+	procAwait         = "/orrery.session.v1.Router/Await"
+	procSessionCreate = "/orrery.session.v1.Sessions/Create"
+	procSessionDelete = "/orrery.session.v1.Sessions/Delete"
+	procSessionList   = "/orrery.session.v1.Sessions/List"
+	procSessionPlaced = "/orrery.session.v1.Sessions/Placed"
+
+	procLink = "/orrery.dashboard.v1.Dashboard/Link"
+	procView = "/orrery.dashboard.v1.Dashboard/View"
+)
+
+// Kinds of streams between nodes, and from a developer's machine.
+const (
+	streamExport   = "export"   // snapshot objects: ExportHeader, then the objects
+	streamArtifact = "artifact" // ArtifactHeader, then the file; the answer is "ok" or why not
+	streamInstance = "instance" // session.Instance, then the bytes of one connection
+	streamTunnel   = "tunnel"   // TunnelHeader, then the tunnel's multiplexed streams
+)
+
+// Empty is a request or an answer without content.
+type Empty struct{}
+
+// RefRequest names a component.
+type RefRequest struct {
+	Ref    state.Ref        `json:"ref"`
+	ID     state.SnapshotID `json:"id,omitempty"`
+	Reason string           `json:"reason,omitempty"`
+	Keep   int              `json:"keep,omitempty"`
+	DryRun bool             `json:"dryRun,omitempty"`
+}
+
+// ComponentRequest carries a component.
+type ComponentRequest struct {
+	Component state.Component  `json:"component"`
+	From      state.Ref        `json:"from"` // of a fork
+	ID        state.SnapshotID `json:"id,omitempty"`
+}
+
+// List is an answer of several things.
+type List[T any] struct {
+	Items []T `json:"items"`
+}
+
+// TokenRequest asks for a join token.
+type TokenRequest struct {
+	Role fabric.Role   `json:"role"`
+	TTL  time.Duration `json:"ttl"`
+}
+
+// Text is a single string.
+type Text struct {
+	Value string `json:"value"`
+}
+
+// PullRequest asks a node to fetch a snapshot from another one.
+type PullRequest struct {
+	Ref  state.Ref        `json:"ref"`
+	ID   state.SnapshotID `json:"id"`
+	From fabric.NodeID    `json:"from"`
+}
+
+// Bytes is an amount.
+type Bytes struct {
+	Bytes int64 `json:"bytes"`
+}
+
+// ManifestRequest carries a manifest.
+type ManifestRequest struct {
+	Manifest deploy.Manifest `json:"manifest"`
+}
+
+// PlanAnswer is a plan, and what stands in its way.
+type PlanAnswer struct {
+	Plan     deploy.Plan     `json:"plan"`
+	Problems deploy.Problems `json:"problems,omitempty"`
+}
+
+// Progress is one message of a long operation: an event, or at the end what came out.
+type Progress struct {
+	Event    *deploy.Event   `json:"event,omitempty"`
+	Outcome  *deploy.Outcome `json:"outcome,omitempty"`
+	Backup   *deploy.Backup  `json:"backup,omitempty"`
+	Problems deploy.Problems `json:"problems,omitempty"`
+}
+
+// NameRequest names a manifest, and where that matters one of its backups and services.
+type NameRequest struct {
+	Name     string   `json:"name"`
+	Backup   string   `json:"backup,omitempty"`
+	Services []string `json:"services,omitempty"`
+}
+
+// ServiceStatus is one deployed service.
+type ServiceStatus struct {
+	Manifest   string         `json:"manifest"`
+	Service    string         `json:"service"`
+	Node       string         `json:"node"`
+	NodeID     fabric.NodeID  `json:"nodeID"`
+	Epoch      uint64         `json:"epoch"`
+	Public     string         `json:"public,omitempty"` // http://host:port
+	DependsOn  []string       `json:"dependsOn,omitempty"`
+	Held       bool           `json:"held,omitempty"`
+	Components []state.Status `json:"components"`
+	Err        string         `json:"err,omitempty"` // why the node could not be asked
+}
+
+// AddressRequest asks whether a node could listen at an address for a service.
+type AddressRequest struct {
+	Address string `json:"address"`
+	Service string `json:"service"`
+}
+
+// AwaitRequest asks a router to have applied a revision of the table and to have drained a service.
+type AwaitRequest struct {
+	Service  string `json:"service"`
+	Revision uint64 `json:"revision"`
+}
+
+// ExportHeader asks for snapshot objects.
+type ExportHeader struct {
+	ID state.SnapshotID `json:"id"`
+}
+
+// ArtifactHeader announces a file.
+type ArtifactHeader struct {
+	SHA256 string `json:"sha256"`
+	Size   int64  `json:"size"`
+}
+
+// TunnelHeader opens a developer's tunnel to a session.
+type TunnelHeader struct {
+	ID string `json:"id"`
+}
+
+// SessionRequest makes or joins a session, or ends it (Name only).
+type SessionRequest struct {
+	Name    string                     `json:"name"`
+	Forks   []string                   `json:"forks,omitempty"`
+	Tunnels []string                   `json:"tunnels,omitempty"`
+	Exec    map[string]state.Component `json:"exec,omitempty"` // by service
+	Tunnel  string                     `json:"tunnel,omitempty"`
+	TTL     time.Duration              `json:"ttl,omitempty"`
+}
+
+// View is what the dashboard shows.
+type View = dashboard.View
+
+// Sessions is the answer to a session list.
+type Sessions = List[session.Session]

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"orrery/cmd/orrery/agent"
+	"orrery/fabric"
+)
+
+func (c *cli) nodeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "node",
+		Short: "Make this machine a node of a cluster, and run it",
+	}
+	cmd.AddCommand(c.nodeInit(), c.nodeJoin(), c.nodeRun(), c.nodeToken(), c.nodeLeave())
+	return cmd
+}
+
+func nodeFlags(cmd *cobra.Command, s *agent.Settings) {
+	cmd.Flags().StringVar(&s.Name, "name", "", "the node's name in the cluster, a DNS label (default: the host's name)")
+	cmd.Flags().StringVar(&s.Listen, "listen", ":7373", "address for other nodes (mutual TLS); port 0 is chosen once and kept")
+	cmd.Flags().StringVar(&s.Gossip, "gossip", ":7374", "address for the membership's gossip; port 0 is chosen once and kept")
+	cmd.Flags().StringVar(&s.Dashboard, "dashboard", "127.0.0.1:7375", "loopback address of the dashboard; port 0 is chosen once and kept")
+	cmd.Flags().BoolVar(&s.Loopback, "loopback", false, "a cluster on this machine alone: listen and look for others on loopback only")
+}
+
+func (c *cli) nodeInit() *cobra.Command {
+	var settings agent.Settings
+	var cluster string
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Create a cluster, with this machine as its first node",
+		Args:  exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			identity, err := agent.Init(cmd.Context(), c.dir, cluster, settings)
+			if err != nil {
+				return err
+			}
+			if c.output == "json" {
+				return c.json(identity)
+			}
+			c.line("created cluster %s with node %s (%s) in %s", identity.Cluster, identity.Name, identity.ID, c.dir)
+			c.line("next: orrery node run --dir %s", c.dir)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&cluster, "cluster", "orrery", "a name for the cluster, for people")
+	nodeFlags(cmd, &settings)
+	return cmd
+}
+
+func (c *cli) nodeJoin() *cobra.Command {
+	var settings agent.Settings
+	var address string
+	cmd := &cobra.Command{
+		Use:   "join TOKEN",
+		Short: "Make this machine a node of the cluster that issued the token",
+		Long: `Make this machine a node of the cluster that issued the token (orrery node token, on any node). The
+cluster is found on the network by itself; --address names a node where it is not.`,
+		Args: exactly("TOKEN"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			joined, err := agent.Join(cmd.Context(), c.dir, args[0], address, fabric.RoleNode, settings)
+			if err != nil {
+				return err
+			}
+			if c.output == "json" {
+				return c.json(joined)
+			}
+			c.line("joined cluster %s as node %s (%s); the cluster was found by %s", joined.Identity.Cluster, joined.Identity.Name, joined.Identity.ID, joined.Via)
+			c.line("next: orrery node run --dir %s", c.dir)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&address, "address", "", "host:port of a node, where discovery does not find one")
+	nodeFlags(cmd, &settings)
+	return cmd
+}
+
+func (c *cli) loginCommand() *cobra.Command {
+	var settings agent.Settings
+	var address string
+	cmd := &cobra.Command{
+		Use:   "login TOKEN",
+		Short: "Let this machine talk to a cluster without being a node of it",
+		Long: `Redeem a token with role developer, operator or viewer for a certificate, kept in --dir. Commands with
+that --dir then talk to the cluster's nodes over mutual TLS.`,
+		Args: exactly("TOKEN"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			joined, err := agent.Join(cmd.Context(), c.dir, args[0], address, "", settings)
+			if err != nil {
+				return err
+			}
+			if c.output == "json" {
+				return c.json(joined)
+			}
+			c.line("logged in to cluster %s as %s %s", joined.Identity.Cluster, joined.Identity.Role, joined.Identity.Name)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&address, "address", "", "host:port of a node, where discovery does not find one")
+	cmd.Flags().StringVar(&settings.Name, "name", "", "your name in the cluster (default: the user's name)")
+	cmd.Flags().BoolVar(&settings.Loopback, "loopback", false, "look for the cluster on this machine only")
+	return cmd
+}
+
+func (c *cli) nodeRun() *cobra.Command {
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the node until Ctrl-C or SIGTERM",
+		Args:  exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return agent.Run(cmd.Context(), agent.RunOptions{Dir: c.dir, Version: version, Log: c.stderr, Verbose: verbose})
+		},
+	}
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what is only of use when something is wrong")
+	return cmd
+}
+
+func (c *cli) nodeToken() *cobra.Command {
+	var role string
+	var ttl time.Duration
+	cmd := &cobra.Command{
+		Use:   "token",
+		Short: "Issue a token that admits one machine or person",
+		Args:  exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := c.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			token, err := client.Token(cmd.Context(), fabric.Role(role), ttl)
+			if err != nil {
+				return err
+			}
+			if c.output == "json" {
+				return c.json(map[string]any{"token": token, "role": role, "expires": time.Now().Add(ttl)})
+			}
+			fmt.Fprintln(c.stdout, token)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&role, "role", string(fabric.RoleNode), "node, operator, developer or viewer")
+	cmd.Flags().DurationVar(&ttl, "ttl", 15*time.Minute, "how long the token is good for")
+	return cmd
+}
+
+func (c *cli) nodeLeave() *cobra.Command {
+	return &cobra.Command{
+		Use:   "leave",
+		Short: "Take the node out of the cluster for good; refused while services live on it",
+		Args:  exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := c.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			if err := client.Leave(cmd.Context()); err != nil {
+				return err
+			}
+			c.line("the node has left the cluster")
+			return nil
+		},
+	}
+}
+
+func (c *cli) membersCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "members",
+		Short: "List the nodes of the cluster as this one sees them",
+		Args:  exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := c.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			all, err := client.Members(cmd.Context())
+			if err != nil {
+				return err
+			}
+			var rows [][]string
+			for _, m := range all {
+				rows = append(rows, []string{m.Name, string(m.ID), m.Address, string(m.State), ago(m.Since), m.Version, orDash(m.Via)})
+			}
+			return c.table(all, []string{"name", "id", "address", "state", "since", "version", "found by"}, rows)
+		},
+	}
+}
+
+func (c *cli) dashboardCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "dashboard",
+		Short: "Print a link that opens the node's dashboard, once",
+		Args:  exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := c.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			link, err := client.DashboardLink(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if c.output == "json" {
+				return c.json(map[string]string{"link": link})
+			}
+			fmt.Fprintln(c.stdout, link)
+			return nil
+		},
+	}
+}

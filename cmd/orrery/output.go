@@ -1,0 +1,93 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// table prints rows under a header, or value as JSON if that was asked for.
+// The rows are what people look at; value is what programs read.
+func (c *cli) table(value any, header []string, rows [][]string) error {
+	if c.output == "json" {
+		return c.json(value)
+	}
+	w := tabwriter.NewWriter(c.stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, strings.ToUpper(strings.Join(header, "\t")))
+	for _, row := range rows {
+		fmt.Fprintln(w, strings.Join(row, "\t"))
+	}
+	return w.Flush()
+}
+
+func (c *cli) json(value any) error {
+	e := json.NewEncoder(c.stdout)
+	e.SetIndent("", "  ")
+	return e.Encode(value)
+}
+
+// line prints one sentence for people; nothing where JSON was asked for.
+func (c *cli) line(format string, args ...any) {
+	if c.output != "json" {
+		fmt.Fprintf(c.stdout, format+"\n", args...)
+	}
+}
+
+// size prints bytes as people read them: 3.4 MB.
+func size(n int64) string {
+	if n < 0 {
+		return "-"
+	}
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n), 0
+	for value >= 1000 && unit < 4 {
+		value /= 1000
+		unit++
+	}
+	return fmt.Sprintf("%.1f %cB", value, " kMGT"[unit])
+}
+
+// ago prints how long ago t was, or "-".
+func ago(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	d := time.Since(t)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds ago", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm ago", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh ago", int(d.Hours()))
+	}
+	return t.Format("2006-01-02")
+}
+
+// short is the beginning of an id, long enough to tell it from others.
+func short[S ~string](id S) string {
+	if len(id) > 12 {
+		return string(id[:12])
+	}
+	return string(id)
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// discardJSON is where progress goes when JSON was asked for.
+func (c *cli) progressWriter() io.Writer {
+	if c.output == "json" {
+		return io.Discard
+	}
+	return c.stderr
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"orrery/cmd/orrery/agent"
+	"orrery/deploy"
+)
+
+// cli is what all commands share.
+type cli struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	output         string // table or json
+	dir            string // of the node or the login to talk through
+}
+
+// errReported is an error whose text the command has printed already.
+var errReported = errors.New("")
+
+// Exit codes, so that scripts can tell failures apart.
+const (
+	exitFailure  = 1
+	exitUsage    = 2
+	exitProblems = 3 // the manifest has problems; nothing was changed
+	exitUndone   = 4 // an apply failed and was undone
+	exitStuck    = 5 // an apply failed and could not be undone
+)
+
+// usageError is a command line that cannot be understood.
+type usageError struct{ error }
+
+func exitCode(err error) int {
+	var problems deploy.Problems
+	var usage usageError
+	switch {
+	case errors.As(err, &problems):
+		return exitProblems
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.Is(err, deploy.ErrStuck):
+		return exitStuck
+	case errors.Is(err, deploy.ErrUndone):
+		return exitUndone
+	}
+	return exitFailure
+}
+
+func newRoot(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
+	c := &cli{stdin: stdin, stdout: stdout, stderr: stderr}
+	root := &cobra.Command{
+		Use:   "orrery",
+		Short: "Run a small team's services on machines that find each other, and handle their state",
+		Long: `Orrery runs a small team's services on machines that find each other, and treats the
+state of those services as something to name, snapshot, move, share and fork.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if c.output != "table" && c.output != "json" {
+				return usageError{fmt.Errorf("output %q is unknown (use table or json)", c.output)}
+			}
+			return nil
+		},
+	}
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
+	})
+	root.PersistentFlags().StringVarP(&c.output, "output", "o", "table", "how to print: table or json")
+	root.PersistentFlags().StringVar(&c.dir, "dir", defaultDir(), "folder of the node (or login) to talk through; ORRERY_DIR sets it")
+	if err := root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // the flag is defined two lines above
+	}
+	root.AddCommand(c.nodeCommand(), c.loginCommand(), c.membersCommand(), c.componentCommand(), c.snapshotCommand(),
+		c.deployCommand(), c.sessionCommand(), c.dashboardCommand(), c.demoCommand(), c.versionCommand())
+	return root
+}
+
+// defaultDir is where a node lives unless it is told otherwise.
+func defaultDir() string {
+	if dir := os.Getenv("ORRERY_DIR"); dir != "" {
+		return dir
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/orrery"
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "orrery"
+	}
+	return filepath.Join(home, ".local", "share", "orrery")
+}
+
+// connect reaches the node through the folder given by --dir.
+func (c *cli) connect(ctx context.Context) (*agent.Client, error) {
+	return agent.Connect(ctx, c.dir)
+}
+
+// exactly wants n arguments and says which when they are not there.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == len(names) {
+			return nil
+		}
+		return usageError{fmt.Errorf("%s takes %d arguments %v, not %d (see %s --help)",
+			cmd.CommandPath(), len(names), names, len(args), cmd.CommandPath())}
+	}
+}
+
+func (c *cli) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  exactly(),
+		RunE: func(*cobra.Command, []string) error {
+			if c.output == "json" {
+				return c.json(map[string]string{"version": version})
+			}
+			c.line("orrery %s", version)
+			return nil
+		},
+	}
+}
