@@ -149,9 +149,9 @@ func (s *story) move(ctx context.Context) (string, error) {
 	if err := claim(notes.Node == "three", "notes runs on %s, not three", notes.Node); err != nil {
 		return "", err
 	}
-	s.fact("longest pause a writer saw during the move", "%s", w.pause.Round(time.Millisecond))
-	s.fact("requests were held for", "%s", outcome.Pauses["notes"].Round(time.Millisecond))
-	s.fact("bytes moved between nodes", "%s", human(outcome.Moved))
+	s.fact("longest pause a writer saw during the move", w.pause.Round(time.Millisecond))
+	s.fact("requests were held for", outcome.Pauses["notes"].Round(time.Millisecond))
+	s.fact("bytes moved between nodes", human(outcome.Moved))
 	return fmt.Sprintf("%d notes written meanwhile, none missing, none double; longest pause %s", len(w.acked), w.pause.Round(time.Millisecond)), nil
 }
 
@@ -162,7 +162,10 @@ func first(errs []error) error {
 	return errs[0]
 }
 
-func human(n int64) string { return fmt.Sprintf("%.2f MB", float64(n)/1e6) }
+// human is an amount of bytes as the table shows it.
+type human int64
+
+func (n human) String() string { return fmt.Sprintf("%.2f MB", float64(n)/1e6) }
 
 func (s *story) backup(ctx context.Context) (string, error) {
 	var b deploy.Backup
@@ -177,8 +180,8 @@ func (s *story) backup(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	s.fact("state backed up", "%s", human(logical))
-	s.fact("bytes that the backup added to the store", "%s", human(stored))
+	s.fact("state backed up", human(logical))
+	s.fact("bytes that the backup added to the store", human(stored))
 	return fmt.Sprintf("%d components, each on two nodes", len(b.Snapshots)), claim(len(b.Snapshots) == 2, "%d components were backed up, not 2", len(b.Snapshots))
 }
 
@@ -238,7 +241,7 @@ func (s *story) restore(ctx context.Context) (string, error) {
 	if _, err := s.orrery(ctx, s.nodes[0].dir, "deploy", "restore", "observatory", "notes"); err != nil {
 		return "", err
 	}
-	s.fact("restore of the notes took", "%s", time.Since(began).Round(time.Millisecond))
+	s.fact("restore of the notes took", time.Since(began).Round(time.Millisecond))
 	return fmt.Sprintf("all %d acknowledged notes", len(s.acked)), s.complete(ctx)
 }
 
@@ -270,7 +273,7 @@ func (s *story) checkSession(ctx context.Context, develop *child) error {
 	if err := s.awaitSession(ctx, develop); err != nil {
 		return err
 	}
-	s.fact("session ready, fork included, after", "%s", time.Since(began).Round(time.Millisecond))
+	s.fact("session ready, fork included, after", time.Since(began).Round(time.Millisecond))
 	marked := s.sky.with(session.Header, "blue")
 	preview := s.sky.at("blue--sky.localhost")
 	for name, v := range map[string]*visitor{"header": marked, "baggage": s.sky.with("baggage", "a=b, "+session.BaggageMember+"=blue"), "preview host": preview} {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -29,12 +30,12 @@ type child struct {
 }
 
 // start runs the orrery binary in the background; its output goes to a log file.
-func (s *story) start(ctx context.Context, log string, args ...string) (*child, error) {
+func (s *story) start(ctx context.Context, log string, args ...string) (c *child, err error) {
 	file, err := os.Create(filepath.Join(s.Dir, log))
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close() // the child has its own copy
+	defer func() { err = errors.Join(err, file.Close()) }() // the child has its own copy
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), s.Self, args...)
 	cmd.Stdout, cmd.Stderr = file, file
 	// An own group, so that Ctrl-C reaches the story only and it stops its children in order.
@@ -42,7 +43,7 @@ func (s *story) start(ctx context.Context, log string, args ...string) (*child, 
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	c := &child{cmd: cmd, done: make(chan struct{})}
+	c = &child{cmd: cmd, done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
 		c.err = cmd.Wait()
@@ -70,8 +71,8 @@ func (c *child) stop(limit time.Duration) error {
 // stop ends all nodes, the last first.
 func (s *story) stop() error {
 	var errs []error
-	for i := len(s.nodes) - 1; i >= 0; i-- {
-		if n := s.nodes[i]; n.process != nil {
+	for _, n := range slices.Backward(s.nodes) {
+		if n.process != nil {
 			if err := n.process.stop(20 * time.Second); err != nil {
 				errs = append(errs, fmt.Errorf("node %s: %w", n.name, err))
 			}

@@ -152,8 +152,8 @@ func (s *story) summary() {
 	}
 }
 
-func (s *story) fact(name, format string, args ...any) {
-	s.facts = append(s.facts, fact{name, fmt.Sprintf(format, args...)})
+func (s *story) fact(name string, value fmt.Stringer) {
+	s.facts = append(s.facts, fact{name, value.String()})
 }
 
 // prepare wipes the folder and copies the example into it, for the story edits the manifest.
