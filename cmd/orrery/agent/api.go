@@ -40,6 +40,7 @@ const (
 	procUsage       = "/orrery.state.v1.Store/Usage"
 	procObjects     = "/orrery.state.v1.Store/Objects"
 	procPull        = "/orrery.state.v1.Store/Pull"
+	procReport      = "/orrery.state.v1.Keeper/Report"
 	procHas         = "/orrery.state.v1.Artifacts/Has"
 
 	procPlan         = "/orrery.deploy.v1.Deploy/Plan"
@@ -49,6 +50,7 @@ const (
 	procBackups      = "/orrery.deploy.v1.Deploy/Backups"
 	procBringBack    = "/orrery.deploy.v1.Deploy/Restore"
 	procRemove       = "/orrery.deploy.v1.Deploy/Remove"
+	procPublic       = "/orrery.deploy.v1.Deploy/PublicAddress"
 	procAddress      = "/orrery.deploy.v1.Deploy/CheckAddress"
 
 	procAwait         = "/orrery.session.v1.Router/Await"

@@ -12,21 +12,28 @@ type caller interface {
 	call(ctx context.Context, procedure string, request, response any) error
 }
 
+// ask carries one procedure and returns its answer.
+func ask[Res any](ctx context.Context, to caller, procedure string, request any) (Res, error) {
+	var response Res
+	err := to.call(ctx, procedure, request, &response)
+	return response, err
+}
+
 // remoteKeeper is the keeper of another node, or of this one as its command line sees it.
 type remoteKeeper struct{ to caller }
 
 var _ state.Keeper = remoteKeeper{}
 
-func (k remoteKeeper) Activate(ctx context.Context, c state.Component) (s state.Status, err error) {
-	return s, k.to.call(ctx, procActivate, &ComponentRequest{Component: c}, &s)
+func (k remoteKeeper) Activate(ctx context.Context, c state.Component) (state.Status, error) {
+	return ask[state.Status](ctx, k.to, procActivate, &ComponentRequest{Component: c})
 }
 
 func (k remoteKeeper) Deactivate(ctx context.Context, r state.Ref) error {
 	return k.to.call(ctx, procDeactivate, &RefRequest{Ref: r}, &Empty{})
 }
 
-func (k remoteKeeper) Snapshot(ctx context.Context, r state.Ref, reason string) (g state.Generation, err error) {
-	return g, k.to.call(ctx, procSnapshot, &RefRequest{Ref: r, Reason: reason}, &g)
+func (k remoteKeeper) Snapshot(ctx context.Context, r state.Ref, reason string) (state.Generation, error) {
+	return ask[state.Generation](ctx, k.to, procSnapshot, &RefRequest{Ref: r, Reason: reason})
 }
 
 func (k remoteKeeper) Restore(ctx context.Context, r state.Ref, id state.SnapshotID) error {
@@ -37,12 +44,12 @@ func (k remoteKeeper) CollectGarbage(ctx context.Context, r state.Ref) error {
 	return k.to.call(ctx, procCollect, &RefRequest{Ref: r}, &Empty{})
 }
 
-func (k remoteKeeper) Fork(ctx context.Context, from state.Ref, into state.Component) (s state.Status, err error) {
-	return s, k.to.call(ctx, procFork, &ComponentRequest{Component: into, From: from}, &s)
+func (k remoteKeeper) Fork(ctx context.Context, from state.Ref, into state.Component) (state.Status, error) {
+	return ask[state.Status](ctx, k.to, procFork, &ComponentRequest{Component: into, From: from})
 }
 
-func (k remoteKeeper) Status(ctx context.Context, r state.Ref) (s state.Status, err error) {
-	return s, k.to.call(ctx, procStatus, &RefRequest{Ref: r}, &s)
+func (k remoteKeeper) Status(ctx context.Context, r state.Ref) (state.Status, error) {
+	return ask[state.Status](ctx, k.to, procStatus, &RefRequest{Ref: r})
 }
 
 func (k remoteKeeper) List(ctx context.Context) ([]state.Status, error) {
@@ -90,14 +97,14 @@ func (s remoteStore) Generations(ctx context.Context, r state.Ref) ([]state.Gene
 	return all.Items, err
 }
 
-func (s remoteStore) Get(ctx context.Context, id state.SnapshotID) (found state.Snapshot, err error) {
-	return found, s.to.call(ctx, procGet, &RefRequest{ID: id}, &found)
+func (s remoteStore) Get(ctx context.Context, id state.SnapshotID) (state.Snapshot, error) {
+	return ask[state.Snapshot](ctx, s.to, procGet, &RefRequest{ID: id})
 }
 
 func (s remoteStore) Verify(ctx context.Context, id state.SnapshotID) error {
 	return s.to.call(ctx, procVerify, &RefRequest{ID: id}, &Empty{})
 }
 
-func (s remoteStore) Prune(ctx context.Context, r state.Ref, keep int, dryRun bool) (p state.Pruned, err error) {
-	return p, s.to.call(ctx, procPrune, &RefRequest{Ref: r, Keep: keep, DryRun: dryRun}, &p)
+func (s remoteStore) Prune(ctx context.Context, r state.Ref, keep int, dryRun bool) (state.Pruned, error) {
+	return ask[state.Pruned](ctx, s.to, procPrune, &RefRequest{Ref: r, Keep: keep, DryRun: dryRun})
 }

@@ -1,0 +1,148 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+
+	"orrery/state"
+	"orrery/state/keeper"
+	"orrery/state/module/fileset"
+	"orrery/state/module/postgresql"
+	"orrery/state/module/process"
+	"orrery/state/module/sqlite"
+	"orrery/state/store"
+)
+
+// Machine is one machine's components and snapshots, on this machine or
+// through a node.
+type Machine struct {
+	Keeper state.Keeper
+	Store  Archive
+	// Modules describes the machine's modules.
+	Modules func(ctx context.Context) ([]state.Description, error)
+	// Provide gives the machine a local file and returns its SHA-256.
+	Provide func(ctx context.Context, path string) (string, error)
+
+	close func() error
+}
+
+// Close releases what the machine holds; components go on, but for processes, which need a node.
+func (m Machine) Close() error { return m.close() }
+
+// Find completes the beginning of a snapshot's id. An empty one stays empty.
+func (m Machine) Find(ctx context.Context, prefix string) (state.SnapshotID, error) {
+	if prefix == "" || len(prefix) == 64 {
+		return state.SnapshotID(prefix), nil
+	}
+	all, err := m.Store.Generations(ctx, state.Ref{})
+	if err != nil {
+		return "", err
+	}
+	var found state.SnapshotID
+	for _, g := range all {
+		if !strings.HasPrefix(string(g.Snapshot), prefix) || g.Snapshot == found {
+			continue
+		}
+		if found != "" {
+			return "", fmt.Errorf("snapshot %s is not the beginning of one id alone (write more of it)", prefix)
+		}
+		found = g.Snapshot
+	}
+	if found == "" {
+		return "", fmt.Errorf("snapshot %s: %w (see orrery snapshot list)", prefix, state.ErrNotFound)
+	}
+	return found, nil
+}
+
+// OpenMachine reaches the machine of the node (or login) in dir, or of another node
+// by its name. Where dir is no node's, dir is a state folder that is used without one.
+func OpenMachine(ctx context.Context, dir, on string) (Machine, error) {
+	if on == "" && !isNode(dir) {
+		return openLocal(dir)
+	}
+	client, err := Connect(ctx, dir)
+	if err != nil {
+		return Machine{}, err
+	}
+	m, err := client.Machine(ctx, on)
+	if err != nil {
+		return Machine{}, errors.Join(err, client.Close())
+	}
+	m.close = client.Close
+	return m, nil
+}
+
+// local is the state column of one machine, assembled.
+type local struct {
+	store     *store.Store
+	keeper    *keeper.Keeper
+	artifacts *artifacts
+	modules   []state.Module
+	processes *process.Module
+}
+
+// openState assembles the modules, the store and the keeper below dir.
+func openState(dir string, containers []state.Container, resolve resolver, log *slog.Logger) (*local, error) {
+	l := &local{processes: process.New(process.Config{Logger: log})}
+	l.modules = []state.Module{sqlite.New(sqlite.Config{Logger: log}), l.processes, fileset.New(), postgresql.New()}
+	var err error
+	if l.store, err = store.Open(filepath.Join(dir, "store"), store.Options{}); err != nil {
+		return nil, err
+	}
+	if l.artifacts, err = openArtifacts(filepath.Join(dir, "artifacts")); err != nil {
+		return nil, err
+	}
+	l.keeper, err = keeper.Open(keeper.Config{
+		Directory: filepath.Join(dir, "state"), Store: l.store, Modules: l.modules, Containers: containers,
+		Artifacts: l.artifacts, Resolve: resolve, Logger: log,
+	})
+	return l, err
+}
+
+// resolver finds the value of a reference that leads out of the machine's state: ${service.NAME.url}.
+type resolver = func(ctx context.Context, c state.Component, reference string) (string, error)
+
+func (l *local) describe() []state.Description {
+	var all []state.Description
+	for _, m := range l.modules {
+		all = append(all, m.Describe())
+	}
+	return all
+}
+
+// openLocal uses a state folder without a node.
+func openLocal(dir string) (Machine, error) {
+	containers, err := loadContainers(dir)
+	if err != nil {
+		return Machine{}, err
+	}
+	alone := func(_ context.Context, _ state.Component, reference string) (string, error) {
+		return "", fmt.Errorf("%s needs a cluster (deploy the component with a manifest)", reference)
+	}
+	l, err := openState(dir, containers, alone, nil)
+	if err != nil {
+		return Machine{}, err
+	}
+	return Machine{
+		Keeper:  withoutProcesses{l.keeper},
+		Store:   l.store,
+		Modules: func(context.Context) ([]state.Description, error) { return l.describe(), nil },
+		Provide: func(_ context.Context, path string) (string, error) { return l.artifacts.add(path) },
+		close:   func() error { return l.keeper.Close(context.Background()) },
+	}, nil
+}
+
+// withoutProcesses refuses to start processes: they would end with the command line, since
+// the node is their supervisor.
+type withoutProcesses struct{ state.Keeper }
+
+func (k withoutProcesses) Activate(ctx context.Context, c state.Component) (state.Status, error) {
+	if c.Module == "process" {
+		return state.Status{}, fmt.Errorf("cannot activate %s: a process needs a running node to supervise it (orrery node init, orrery node run)", c.Ref())
+	}
+	return k.Keeper.Activate(ctx, c)
+}

@@ -1,0 +1,71 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"orrery/state"
+)
+
+// Settings are what a node is told when it is made; they are kept in node.json
+// in its folder, where people may edit them while the node is stopped.
+type Settings struct {
+	Name      string `json:"name"`
+	Listen    string `json:"listen"`    // host:port for mutual TLS
+	Gossip    string `json:"gossip"`    // host:port for the membership, UDP and TCP
+	Dashboard string `json:"dashboard"` // host:port on loopback
+	Loopback  bool   `json:"loopback"`  // discover on this machine only
+}
+
+// Files in the folder of a node or a login.
+const (
+	settingsFile   = "node.json"
+	loginFile      = "login.json"
+	containersFile = "containers.json"
+	socketFile     = "node.sock"
+)
+
+func isNode(dir string) bool {
+	for _, file := range []string{settingsFile, loginFile} {
+		if _, err := os.Stat(filepath.Join(dir, file)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func saveJSON(path string, value any) error {
+	encoded, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	temp := path + ".new"
+	if err := os.WriteFile(temp, append(encoded, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temp, path)
+}
+
+func loadJSON(path string, into any) error {
+	encoded, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(encoded, into); err != nil {
+		return fmt.Errorf("cannot read %s: %w", path, err)
+	}
+	return nil
+}
+
+// loadContainers reads the containers that somebody described for this machine; none is fine.
+func loadContainers(dir string) ([]state.Container, error) {
+	var containers []state.Container
+	err := loadJSON(filepath.Join(dir, containersFile), &containers)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return containers, err
+}
