@@ -111,10 +111,20 @@ func (t *tracker) begin(ctx context.Context) (*pin, error) {
 		if err != nil || !p.logged || p.log != nil {
 			return p, err
 		}
-		// All of the log is in the file, so any writer could begin it anew. Writing the header as it
-		// is puts a frame into the log; images do not show it.
-		err = errors.Join(p.exec(ctx, "ROLLBACK"), p.touch(ctx), p.Close())
-		if err != nil {
+		// All of the log is in the file, so any writer could begin it anew. Writing the header as it is puts a frame
+		// into the log; images do not show it. The connection stays open until the next pin: the last one
+		// to be closed would write the log back.
+		if err := errors.Join(p.exec(ctx, "ROLLBACK"), p.touch(ctx)); err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+		next, err := t.module.pin(ctx, t.path, nil)
+		if err = errors.Join(err, p.Close()); err != nil {
+			return nil, err
+		}
+		if next.log != nil {
+			return next, nil
+		}
+		if err := next.Close(); err != nil {
 			return nil, err
 		}
 	}

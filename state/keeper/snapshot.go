@@ -1,0 +1,254 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"orrery/state"
+)
+
+// Reasons of the generations that the keeper makes by itself.
+const (
+	reasonPreRestore = "pre-restore"
+	reasonRestore    = "restore"
+	reasonGarbage    = "pre-garbage"
+)
+
+// Snapshot takes a snapshot into the store; see state.Keeper.
+func (k *Keeper) Snapshot(ctx context.Context, r state.Ref, reason string) (state.Generation, error) {
+	unlock, err := k.locks.lock(ctx, r)
+	if err != nil {
+		return state.Generation{}, err
+	}
+	defer unlock()
+	rec, err := k.load(r)
+	if err != nil {
+		return state.Generation{}, fmt.Errorf("cannot take a snapshot of %s: %w", r, err)
+	}
+	g, err := k.snapshot(ctx, rec, reason)
+	if err != nil {
+		return g, fmt.Errorf("cannot take a snapshot of %s: %w", r, err)
+	}
+	return g, nil
+}
+
+func (k *Keeper) snapshot(ctx context.Context, rec record, reason string) (state.Generation, error) {
+	module, err := k.stateful(rec.Component)
+	if err != nil {
+		return state.Generation{}, err
+	}
+	if rec.Phase == state.PhaseStaged {
+		return state.Generation{}, fmt.Errorf("it was never active here: %w", state.ErrInactive)
+	}
+	_, target, err := k.reach(rec)
+	if err != nil {
+		return state.Generation{}, err
+	}
+	began := time.Now()
+	var g state.Generation
+	if t := k.tracker(rec.ref()); t != nil {
+		g, err = k.saveTracked(ctx, rec, reason, t)
+	} else {
+		g, err = k.config.Store.Save(ctx, rec.ref(), rec.Component.Module, reason, state.Source{
+			Write: func(w io.Writer) error { return module.Snapshot(ctx, target, w) },
+		})
+	}
+	if err != nil {
+		return g, err
+	}
+	k.log.InfoContext(ctx, "snapshot taken", "component", rec.ref().String(), "reason", reason, "snapshot", string(g.Snapshot),
+		"generation", g.Number, "bytes", g.Size, "stored", g.Stored, "took", time.Since(began))
+	return g, nil
+}
+
+// Restore replaces a component's state by a snapshot; see state.Keeper. Active components of this machine that
+// refer to it are taken out of service meanwhile, so that they do not go on with the state before. The
+// restored state becomes the newest generation, with reason "restore", so that repeating a restore changes nothing.
+func (k *Keeper) Restore(ctx context.Context, r state.Ref, id state.SnapshotID) error {
+	all, err := k.records()
+	if err != nil {
+		return err
+	}
+	refs := []state.Ref{r}
+	for _, rec := range dependents(all, r) {
+		refs = append(refs, rec.ref())
+	}
+	unlock, err := k.locks.lockAll(ctx, refs)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	rec, err := k.load(r)
+	if err != nil {
+		return fmt.Errorf("cannot restore %s: %w", r, err)
+	}
+	// Again, now that nothing changes; what began to depend on it meanwhile is not locked, and an error.
+	if all, err = k.records(); err != nil {
+		return err
+	}
+	stop := dependents(all, r)
+	if slices.ContainsFunc(stop, func(d record) bool { return !slices.Contains(refs, d.ref()) }) {
+		return fmt.Errorf("cannot restore %s: what refers to it is just being activated: %w (repeat it)", r, state.ErrInUse)
+	}
+	if err := k.restore(ctx, rec, id, stop); err != nil {
+		return fmt.Errorf("cannot restore %s: %w", r, err)
+	}
+	return nil
+}
+
+func (k *Keeper) restore(ctx context.Context, rec record, id state.SnapshotID, stop []record) (err error) {
+	if _, err := k.stateful(rec.Component); err != nil {
+		return err
+	}
+	if rec.Phase == state.PhaseStaged {
+		return fmt.Errorf("it was never active here: %w", state.ErrInactive)
+	}
+	if id, err = k.choose(ctx, rec, id); err != nil {
+		return err
+	}
+	if err := k.untrack(rec.ref()); err != nil {
+		return err
+	}
+	defer func() {
+		for _, d := range slices.Backward(stop) {
+			if again := k.resume(context.WithoutCancel(ctx), d); again != nil {
+				err = errors.Join(err, fmt.Errorf("cannot activate %s again: %w", d.ref(), again))
+			}
+		}
+	}()
+	for _, d := range stop {
+		k.log.InfoContext(ctx, "stopped during a restore", "component", d.ref().String(), "restored", rec.ref().String())
+		if err := k.deactivate(ctx, d); err != nil {
+			return fmt.Errorf("cannot stop %s, which refers to it: %w", d.ref(), err)
+		}
+	}
+	return k.replace(ctx, rec, id)
+}
+
+// resume activates a component that was stopped for a while.
+func (k *Keeper) resume(ctx context.Context, rec record) error {
+	module, target, err := k.reach(rec)
+	if err != nil {
+		return err
+	}
+	return module.Activate(ctx, target)
+}
+
+// choose finds the snapshot to restore and verifies it.
+func (k *Keeper) choose(ctx context.Context, rec record, id state.SnapshotID) (state.SnapshotID, error) {
+	if id == "" {
+		generations, err := k.config.Store.Generations(ctx, rec.ref())
+		if err != nil {
+			return "", err
+		}
+		if len(generations) == 0 {
+			return "", state.ErrNoSnapshot
+		}
+		id = generations[len(generations)-1].Snapshot
+	}
+	s, err := k.config.Store.Get(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	if s.Module != rec.Component.Module {
+		return "", fmt.Errorf("snapshot %s is of a %s, not of a %s", id, s.Module, rec.Component.Module)
+	}
+	return id, k.config.Store.Verify(ctx, id)
+}
+
+// replace restores a verified snapshot over the present state, which becomes a generation if it can be read.
+func (k *Keeper) replace(ctx context.Context, rec record, id state.SnapshotID) error {
+	before, err := k.snapshot(ctx, rec, reasonPreRestore)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		// The module keeps the files that it cannot read.
+		k.log.WarnContext(ctx, "the state before a restore cannot be read, so there is no generation of it",
+			"component", rec.ref().String(), "error", err)
+	case before.Snapshot == id:
+		k.log.InfoContext(ctx, "nothing to restore, the state is the snapshot's", "component", rec.ref().String(), "snapshot", string(id))
+		return nil
+	}
+	if err := k.restoreFrom(ctx, rec, id); err != nil {
+		return err
+	}
+	g, err := k.config.Store.Adopt(ctx, rec.ref(), reasonRestore, id)
+	if err != nil {
+		return fmt.Errorf("restored, and cannot add a generation: %w", err)
+	}
+	k.log.InfoContext(ctx, "restored", "component", rec.ref().String(), "snapshot", string(id), "generation", g.Number)
+	return nil
+}
+
+// restoreFrom has the module read a snapshot.
+func (k *Keeper) restoreFrom(ctx context.Context, rec record, id state.SnapshotID) (err error) {
+	module, err := k.stateful(rec.Component)
+	if err != nil {
+		return err
+	}
+	_, target, err := k.reach(rec)
+	if err != nil {
+		return err
+	}
+	reader, err := k.config.Store.Open(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, reader.Close()) }()
+	return module.Restore(ctx, target, reader)
+}
+
+// CollectGarbage deletes the state of an inactive component; see state.Keeper. Nothing happens if there is none.
+func (k *Keeper) CollectGarbage(ctx context.Context, r state.Ref) error {
+	unlock, err := k.locks.lock(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	rec, err := k.load(r)
+	if errors.Is(err, state.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = k.collect(ctx, rec)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot collect the garbage of %s: %w", r, err)
+	}
+	k.log.InfoContext(ctx, "garbage collected", "component", r.String())
+	return nil
+}
+
+func (k *Keeper) collect(ctx context.Context, rec record) error {
+	if rec.Phase == state.PhaseActive {
+		return fmt.Errorf("%w (deactivate it first)", state.ErrActive)
+	}
+	module, target, err := k.reach(rec)
+	if err != nil {
+		return err
+	}
+	if err := k.discard(ctx, module, target); err != nil {
+		return err
+	}
+	s, ok := module.(state.Stateful)
+	if ok && rec.Phase == state.PhaseInactive && rec.Component.Session == "" {
+		g, err := k.snapshot(ctx, rec, reasonGarbage)
+		if err != nil {
+			return fmt.Errorf("its last state is in no snapshot: %w", err)
+		}
+		if err := k.config.Store.Verify(ctx, g.Snapshot); err != nil {
+			return err
+		}
+	}
+	if ok {
+		if err := s.CollectGarbage(ctx, target); err != nil {
+			return err
+		}
+	}
+	return k.forget(rec.ref())
+}
