@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"io"
 	"math"
+	"reflect"
 	"strings"
 	"time"
 )
@@ -27,7 +28,7 @@ var source string
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"bytes": size, "clock": clock, "coordinate": func(f float64) string { return fmt.Sprintf("%.1f", f) },
 	"join": func(s []string) string { return strings.Join(s, ", ") }, "tint": func(i int) int { return i % tints },
-	"ratio": ratio, "halo": func(r float64) string { return fmt.Sprintf("%.1f", r+4) },
+	"count": count, "ratio": ratio, "halo": func(r float64) string { return fmt.Sprintf("%.1f", r+4) },
 	"named": func(class string, a atlas) named { return named{class, a} }, "percent": func(part, whole int) int { return 100 * max(part-1, 0) / max(whole, 1) },
 }).Parse(source))
 
@@ -87,6 +88,15 @@ func writePage(w io.Writer, drawn sheet, nonce string) error {
 		IDs   []string
 		By    map[string]section
 	}{nonce, below, by})
+}
+
+// count writes how many there are of something.
+func count(things any, name string) string {
+	n := reflect.ValueOf(things).Len()
+	if n != 1 {
+		name += "s"
+	}
+	return fmt.Sprintf("%d %s", n, name)
 }
 
 // size writes a number of bytes for people; "" if it is not known.

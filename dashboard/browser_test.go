@@ -1,0 +1,248 @@
+package dashboard
+
+import (
+	"context"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+
+	"orrery/internal/testenv"
+)
+
+// browser starts a Chromium of the test's own.
+func browser(t *testing.T) context.Context {
+	t.Helper()
+	path := testenv.Chromium(t)
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(profile(t)),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("hide-scrollbars", true))
+	// Not t.Context, which ends before the browser can be told to close.
+	allocated, cancel := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), options...)
+	t.Cleanup(cancel)
+	ctx, cancel := chromedp.NewContext(allocated)
+	t.Cleanup(cancel)
+	t.Cleanup(func() {
+		if err := chromedp.Cancel(ctx); err != nil {
+			t.Errorf("closing the browser: %v", err)
+		}
+	})
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatal(err)
+	}
+	limited, cancel := context.WithTimeout(ctx, time.Minute)
+	t.Cleanup(cancel)
+	return limited
+}
+
+// profile is a folder for a browser, whose processes may still write there for a moment after it closed.
+func profile(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "orrery-chromium-") //nolint:usetesting // t.TempDir fails on what is written late
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for range 100 {
+			if os.RemoveAll(dir) == nil {
+				return
+			}
+			<-time.After(20 * time.Millisecond)
+		}
+	})
+	return dir
+}
+
+// serve serves a source's dashboard.
+func serve(t *testing.T, s Source) (*Handler, *httptest.Server) {
+	t.Helper()
+	h := New(Config{Source: s})
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	t.Cleanup(h.Close)
+	return h, server
+}
+
+func do(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {
+	t.Helper()
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// until waits for an expression to be true.
+func until(t *testing.T, ctx context.Context, expression string) {
+	t.Helper()
+	if _, err := chromedp.Run(ctx, chromedp.Poll[bool](expression, chromedp.WithPollingInterval(20*time.Millisecond))); err != nil {
+		t.Fatalf("waiting for %s: %v", expression, err)
+	}
+}
+
+func eval[T any](t *testing.T, ctx context.Context, expression string) T {
+	t.Helper()
+	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression))
+	if err != nil {
+		t.Fatalf("%s: %v", expression, err)
+	}
+	return value
+}
+
+// shot keeps a picture of the page where ORRERY_SHOTS says, for people to look at.
+func shot(t *testing.T, ctx context.Context, name string) {
+	t.Helper()
+	folder := os.Getenv("ORRERY_SHOTS")
+	if folder == "" {
+		return
+	}
+	picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, name+".png"), picture, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const live = `document.querySelector(".live.on") !== null`
+
+// misplaced names the moons of the visible map that are not nearest to the planet of their node.
+const misplaced = `(() => {
+  const svg = [...document.querySelectorAll("#map svg")].find((s) => s.getBoundingClientRect().height > 50);
+  const middle = (g) => { const b = g.querySelector(".ball, .body").getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; };
+  const planets = [...svg.querySelectorAll("[data-planet]")].map((g) => [g.dataset.planet, ...middle(g)]);
+  const moons = [...svg.querySelectorAll("[data-service]")];
+  const wrong = moons.length ? [] : ["no moons"];
+  for (const g of moons) {
+    const [x, y] = middle(g);
+    planets.sort((a, b) => Math.hypot(a[1] - x, a[2] - y) - Math.hypot(b[1] - x, b[2] - y));
+    if (planets[0][0] !== g.dataset.node) wrong.push(g.dataset.service + " is at " + planets[0][0] + ", not " + g.dataset.node);
+  }
+  return wrong.join("; ");
+})()`
+
+func TestBrowser(t *testing.T) {
+	ctx := browser(t)
+	source := show(observatory())
+	h, server := serve(t, source)
+	link := h.NewLink(server.URL)
+
+	do(t, ctx, chromedp.EmulateViewport(1400, 900), chromedp.Navigate(link))
+	until(t, ctx, live)
+	if got := eval[string](t, ctx, `document.querySelector("h1").textContent`); got != "observatory 3 nodes, 3 services, 1 session" {
+		t.Errorf("heading %q", got)
+	}
+	if wrong := eval[string](t, ctx, misplaced); wrong != "" {
+		t.Error(wrong)
+	}
+	shot(t, ctx, "still")
+
+	// What changes arrives without loading the page again.
+	eval[chromedp.Void](t, ctx, `window.sameDocument = true`)
+	source.set(moving)
+	until(t, ctx, `document.querySelector("#deployment .step") && document.querySelector("svg.wide .lane.moves") !== null`)
+	shot(t, ctx, "moving")
+	source.set(moved)
+	until(t, ctx, `document.querySelector('svg.wide .moon[data-service="notes"][data-node="three"]:not(.session, .arriving)') !== null`)
+	if wrong := eval[string](t, ctx, misplaced); wrong != "" {
+		t.Error(wrong)
+	}
+	if !eval[bool](t, ctx, `window.sameDocument === true`) {
+		t.Error("the page was loaded again")
+	}
+
+	// A narrow screen has a map of its own.
+	do(t, ctx, chromedp.EmulateViewport(420, 900))
+	if wrong := eval[string](t, ctx, misplaced); wrong != "" {
+		t.Error(wrong)
+	}
+	if wide := eval[int](t, ctx, `document.documentElement.scrollWidth`); wide > 420 {
+		t.Errorf("the page is %d pixels wide", wide)
+	}
+	shot(t, ctx, "narrow")
+
+	// A link works once.
+	do(t, ctx, chromedp.Navigate(link))
+	want := "this link was used before or is too old; for a new link, run: orrery dashboard"
+	if got := eval[string](t, ctx, `document.body.textContent.trim()`); got != want {
+		t.Errorf("second use of the link says %q", got)
+	}
+}
+
+func TestBrowserConnectsAgain(t *testing.T) {
+	ctx := browser(t)
+	source := show(observatory())
+	h, server := serve(t, source)
+	do(t, ctx, chromedp.EmulateViewport(1400, 900), chromedp.Navigate(h.NewLink(server.URL)))
+	until(t, ctx, live)
+	server.CloseClientConnections()
+	until(t, ctx, `document.querySelector(".live.off") !== null`)
+	source.set(func(v *View) {
+		v.Events = append([]Event{{Time: at("14:05:00"), Kind: "member", Text: "two left"}}, v.Events...)
+	})
+	until(t, ctx, live+` && document.querySelector("#events").textContent.includes("two left")`)
+}
+
+func TestBrowserCrowd(t *testing.T) {
+	ctx := browser(t)
+	h, server := serve(t, show(crowd(6, 1000)))
+	do(t, ctx, chromedp.EmulateViewport(1400, 900), chromedp.Navigate(h.NewLink(server.URL)))
+	until(t, ctx, live)
+	if wrong := eval[string](t, ctx, misplaced); wrong != "" {
+		t.Error(wrong)
+	}
+	if n := eval[int](t, ctx, `document.querySelectorAll("svg.wide .moon").length`); n != 1000 {
+		t.Errorf("%d moons", n)
+	}
+	shot(t, ctx, "crowd")
+}
+
+// pale returns the texts whose contrast with what is behind them is under 4.5 (WCAG AA).
+const pale = `(() => {
+  const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const rgb = (color) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data]; };
+  const light = (c) => { const [r, g, b] = c.map((v) => { v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; }); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const behind = (e) => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c[3] === 255) return c; } return [255, 255, 255]; };
+  const found = [];
+  for (const e of document.querySelectorAll("h1, h2, p, td, th, li span, li time, .badge, .live, .soft, a, .moon text")) {
+    if (!e.textContent.trim() || !e.getClientRects().length) continue;
+    const svg = e.closest("svg"), style = getComputedStyle(e);
+    const front = light(rgb(svg ? style.fill : style.color)), back = light(svg ? rgb(style.stroke) : behind(e));
+    const contrast = (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
+    if (contrast < 4.5) found.push(e.textContent.trim().slice(0, 30) + " " + contrast.toFixed(2));
+  }
+  return [...new Set(found)].join("; ");
+})()`
+
+func TestBrowserContrast(t *testing.T) {
+	ctx := browser(t)
+	v := observatory()
+	moving(&v)
+	v.Nodes[2].State, v.Cluster.Warning = "suspect", "three does not answer"
+	v.Services[0].Phase, v.Services[0].Detail = "failed", "exit status 1"
+	h, server := serve(t, show(v))
+	for _, scheme := range []string{"light", "dark"} {
+		do(t, ctx, chromedp.EmulateViewport(1400, 900), prefers(scheme), chromedp.Navigate(h.NewLink(server.URL)))
+		until(t, ctx, live)
+		if found := eval[string](t, ctx, pale); found != "" {
+			t.Errorf("%s: %s", scheme, found)
+		}
+		shot(t, ctx, scheme)
+		do(t, ctx, chromedp.EmulateViewport(420, 900))
+		shot(t, ctx, scheme+"-narrow")
+	}
+}
+
+// prefers makes the browser ask for a colour scheme.
+func prefers(scheme string) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+		})
+		return err
+	})
+}
