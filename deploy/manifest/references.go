@@ -20,13 +20,19 @@ import (
 	"orrery/state"
 )
 
-var reference = regexp.MustCompile(`\$\{([^}]*)\}`)
+// reference is one ${...}, or what stands for a plain "${": "$${".
+var reference = regexp.MustCompile(`\$?\$\{([^}]*)(\}|$)`)
 
 // references checks every ${...} in the properties of o, a component of s after those that s has.
 func (c *checker) references(s deploy.Service, o state.Component, path []string) {
 	c.eachString(c.value.LookupPath(cuePath(path)), path, func(text string, at []string) {
 		for _, m := range reference.FindAllStringSubmatch(text, -1) {
-			if message, advice := c.reference(s, o, m[1]); message != "" {
+			if strings.HasPrefix(m[0], "$$") {
+				continue
+			}
+			if m[2] == "" {
+				c.add(at, fmt.Sprintf("%s has no closing brace", m[0]), "close it, or write $${ for a plain ${")
+			} else if message, advice := c.reference(s, o, m[1]); message != "" {
 				c.add(at, fmt.Sprintf("%s %s", m[0], message), advice)
 			}
 		}
