@@ -1,0 +1,146 @@
+package rpc
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"orrery/fabric"
+	"orrery/fabric/authority"
+)
+
+// ClientConfig is what a Client needs.
+type ClientConfig struct {
+	Authority *authority.Authority
+	// Lookup finds a node's host:port, anew for every connection. An error, such as
+	// fabric.ErrNotFound, is the caller's.
+	Lookup func(ctx context.Context, id fabric.NodeID) (string, error)
+	Errors Errors
+	Logger *slog.Logger // nil discards
+}
+
+// Client holds the connections to other nodes. Safe for concurrent use.
+type Client struct {
+	config ClientConfig
+
+	mu     sync.Mutex
+	peers  map[string]*Peer
+	closed bool
+}
+
+// NewClient returns a client; it connects when it is used.
+func NewClient(config ClientConfig) *Client {
+	config.Logger = orDiscard(config.Logger)
+	return &Client{config: config, peers: map[string]*Peer{}}
+}
+
+// Node returns the far side that is the node with that id, and nobody else.
+func (c *Client) Node(id fabric.NodeID) *Peer {
+	return c.peer("node "+string(id), func(ctx context.Context, protocols ...string) (net.Conn, error) {
+		address, err := c.config.Lookup(ctx, id)
+		if err != nil {
+			return nil, fmt.Errorf("address of node %s: %w", id, err)
+		}
+		return c.dial(ctx, address, id, protocols)
+	})
+}
+
+// Address returns the far side that is whichever node of the cluster listens at host:port.
+func (c *Client) Address(address string) *Peer {
+	return c.peer("node at "+address, func(ctx context.Context, protocols ...string) (net.Conn, error) {
+		return c.dial(ctx, address, "", protocols)
+	})
+}
+
+func (c *Client) peer(name string, dial dialer) *Peer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, ok := c.peers[name]
+	if !ok {
+		p = newPeer(name, "https", c.config.Errors, dial)
+		if c.closed {
+			p.Close()
+		}
+		c.peers[name] = p
+	}
+	return p
+}
+
+// Stream opens a stream to a node; see Peer.Stream.
+func (c *Client) Stream(ctx context.Context, id fabric.NodeID, kind string, header any) (net.Conn, error) {
+	return c.Node(id).Stream(ctx, kind, header)
+}
+
+// Close closes all connections; streams that are open break.
+func (c *Client) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for _, p := range c.peers {
+		p.Close()
+	}
+}
+
+// dial connects to a node and proves that it is the one meant; an empty id means any node.
+func (c *Client) dial(ctx context.Context, address string, id fabric.NodeID, protocols []string) (net.Conn, error) {
+	return dialTLS(ctx, address, &tls.Config{
+		NextProtos: protocols,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			own, err := c.config.Authority.Certificate()
+			return &own, err
+		},
+		VerifyConnection: func(state tls.ConnectionState) error {
+			found, err := c.config.Authority.Verify(state.PeerCertificates)
+			switch {
+			case err != nil:
+				return err
+			case found.Role != fabric.RoleNode:
+				return fmt.Errorf("%s answered, which is no node but a %s", found.Name, found.Role)
+			case id != "" && found.ID != id:
+				return fmt.Errorf("node %s, %s, answered at %s in place of %s: %w", found.ID, found.Name, address, id, ErrOtherNode)
+			}
+			return nil
+		},
+	})
+}
+
+// ErrOtherNode says that another node of the cluster answers at a node's address.
+var ErrOtherNode = errors.New("not the node that was called")
+
+// dialTLS connects. Certificates name holders, not hosts, so config.VerifyConnection does all of the verification.
+func dialTLS(ctx context.Context, address string, config *tls.Config) (net.Conn, error) {
+	config.MinVersion = tls.VersionTLS13
+	config.InsecureSkipVerify = true
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	d := net.Dialer{KeepAlive: 15 * time.Second}
+	raw, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	t := tls.Client(raw, config)
+	if err := t.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
+	return t, nil
+}
+
+// Unix returns the far side that is the node on this machine that listens on a socket. Close it after use.
+func Unix(path string, known Errors) *Peer {
+	return newPeer("node at "+path, "http", known, func(ctx context.Context, protocols ...string) (net.Conn, error) {
+		var d net.Dialer
+		c, err := d.DialContext(ctx, "unix", path)
+		if err != nil || protocols[0] != streamProtocol {
+			return c, err
+		}
+		if _, err := c.Write([]byte(streamProtocol + "\n")); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+		return c, nil
+	})
+}
