@@ -16,10 +16,11 @@ const (
 	ringGap    = 82
 	firstDots  = 84 // of moons without
 	dotGap     = 13
-	margin     = 52
+	margin     = 58
 	namedMoons = 21 // a node with more shows dots
 	maxName    = 15 // characters
 	tints      = 6  // colours of sessions, as in the style
+	manyLanes  = 150
 )
 
 // atlas is the map, laid out.
@@ -28,6 +29,7 @@ type atlas struct {
 	Planets       []planet
 	Moons         []moon
 	Lanes         []lane
+	Many          bool // lanes, so that each is drawn faintly
 }
 
 // planet is a node.
@@ -45,6 +47,8 @@ type moon struct {
 	Label, Note string // a name that fits, and a second line
 	Class       string
 	Title       string
+
+	planetX, planetY float64
 }
 
 // lane is a line between two moons.
@@ -54,11 +58,11 @@ type lane struct {
 
 // slot is a moon before it has a place.
 type slot struct {
-	key  string // service, or session + "/" + service
+	key  string
 	moon moon
 }
 
-// Key of a moon among all: a service on its way has two.
+// key of a moon among all; a service on its way has two.
 func key(kind, session, service string) string { return kind + "\x00" + session + "\x00" + service }
 
 // layOut places nodes in a grid with at most columns columns, and around each what runs there.
@@ -76,13 +80,19 @@ func layOut(v View, columns int) atlas {
 		p := planet{Node: n, X: half + 2*half*float64(i%columns), Y: half + 2*half*float64(i/columns), Tint: i % tints}
 		var capacity []int
 		p.Rings, capacity = ringsFor(len(slots[i]))
-		for j, m := range around(p, slots[i], capacity) {
+		for j, m := range around(p, i, slots[i], capacity) {
 			at[slots[i][j].key] = m
 			a.Moons = append(a.Moons, m)
 		}
 		a.Planets = append(a.Planets, p)
 	}
-	a.Lanes = lanes(v, at)
+	// Where the nodes stand in one column, lanes have to go round those in between.
+	bend := 0.16
+	if columns == 1 {
+		bend = 0.42
+	}
+	a.Lanes = lanes(v, at, bend)
+	a.Many = len(a.Lanes) > manyLanes
 	return a
 }
 
@@ -176,29 +186,24 @@ func ringsFor(n int) (radii []float64, capacity []int) {
 	return radii, capacity
 }
 
-// around places the moons of a planet on its rings.
-func around(p planet, slots []slot, capacity []int) []moon {
+// around places the moons of the i-th planet on its rings.
+func around(p planet, i int, slots []slot, capacity []int) []moon {
 	moons := make([]moon, 0, len(slots))
 	ring, on := 0, 0
 	for _, s := range slots {
 		if on == capacity[ring] {
 			ring, on = ring+1, 0
 		}
-		// Half a step aside on each further ring, and never straight below the planet, where its own text is.
-		turn := (float64(on)+0.5*float64(ring%2))/float64(capacity[ring]) - 0.25
-		if capacity[ring] == 1 {
-			turn = -0.12
-		}
+		// Each planet and each further ring is turned a little, or else everything would be in line.
+		turn := (float64(on)+0.5*float64(ring%2))/float64(capacity[ring]) - 0.25 + 0.045*float64(1+i%3)
 		sin, cos := math.Sincos(2 * math.Pi * turn)
 		m := s.moon
 		m.X, m.Y, m.R = p.X+p.Rings[ring]*cos, p.Y+p.Rings[ring]*sin, moonR
+		m.planetX, m.planetY = p.X, p.Y
 		if len(slots) > namedMoons {
-			m.R = dotR
+			m.R, m.Note = dotR, ""
 		} else {
 			m.Label = shorten(m.Name)
-		}
-		if m.Label == "" {
-			m.Note = ""
 		}
 		moons = append(moons, m)
 		on++
@@ -214,13 +219,13 @@ func shorten(name string) string {
 }
 
 // lanes are the lines for dependencies, moves, and from a service to a session's instance of it.
-func lanes(v View, at map[string]moon) []lane {
+func lanes(v View, at map[string]moon, bend float64) []lane {
 	var all []lane
 	add := func(from, to, class, title string) {
 		a, known := at[from]
 		b, alsoKnown := at[to]
 		if known && alsoKnown && from != to {
-			all = append(all, lane{curve(a, b), class, title})
+			all = append(all, lane{curve(a, b, bend), class, title})
 		}
 	}
 	for _, s := range v.Services {
@@ -240,15 +245,23 @@ func lanes(v View, at map[string]moon) []lane {
 	return all
 }
 
-// curve is a path from the edge of one moon to that of another, bent a little so that two ways differ.
-func curve(a, b moon) string {
+// curve is a path from the edge of one moon to that of another, bent so that two ways differ and that it
+// goes round a planet that both belong to.
+func curve(a, b moon, bend float64) string {
 	dx, dy := b.X-a.X, b.Y-a.Y
 	d := math.Hypot(dx, dy)
 	if d < 1 {
 		return ""
 	}
-	bend := min(0.16*d, 70)
-	cx, cy := (a.X+b.X)/2+dy/d*bend, (a.Y+b.Y)/2-dx/d*bend
+	middleX, middleY := (a.X+b.X)/2, (a.Y+b.Y)/2
+	off := min(bend*d, 420*bend)
+	cx, cy := middleX+dy/d*off, middleY-dx/d*off
+	if a.planetX == b.planetX && a.planetY == b.planetY {
+		// A quadratic curve comes half as near as its control point.
+		side := (middleX-a.planetX)*dy - (middleY-a.planetY)*dx // on which side of the planet the straight line is
+		out := math.Copysign(max(2*(planetR+28)-math.Abs(side)/d, 0), side)
+		cx, cy = middleX+dy/d*out, middleY-dx/d*out
+	}
 	ax, ay := edge(a, cx, cy, a.R+2)
 	bx, by := edge(b, cx, cy, b.R+7)
 	return fmt.Sprintf("M%.1f %.1fQ%.1f %.1f %.1f %.1f", ax, ay, cx, cy, bx, by)

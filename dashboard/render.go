@@ -29,7 +29,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"bytes": size, "clock": clock, "coordinate": func(f float64) string { return fmt.Sprintf("%.1f", f) },
 	"join": func(s []string) string { return strings.Join(s, ", ") }, "tint": func(i int) int { return i % tints },
 	"count": count, "ratio": ratio, "halo": func(r float64) string { return fmt.Sprintf("%.1f", r+4) },
-	"named": func(class string, a atlas) named { return named{class, a} }, "percent": func(part, whole int) int { return 100 * max(part-1, 0) / max(whole, 1) },
+	"named": func(class string, a atlas) named { return named{class, a} }, "percent": func(part, whole int) int { return 50 * max(2*part-1, 0) / max(whole, 1) }, // a step is half done
 }).Parse(source))
 
 // named is an atlas with the class of its element.
