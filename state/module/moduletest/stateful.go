@@ -1,0 +1,228 @@
+package moduletest
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"orrery/state"
+)
+
+var errInjected = errors.New("injected")
+
+func (h Harness) stateful(t *testing.T, m state.Stateful) {
+	t.Helper()
+	for name, test := range map[string]func(*testing.T, state.Stateful){
+		"SnapshotRepeats":   h.snapshotRepeats,
+		"RestoreBringsBack": h.restoreBringsBack,
+		"RestoreElsewhere":  h.restoreElsewhere,
+		"RestoreInactive":   h.restoreInactive,
+		"FailingReader":     h.failingReader,
+		"BadSnapshot":       h.badSnapshot,
+		"FailingWriter":     h.failingWriter,
+		"CollectGarbage":    h.collectGarbage,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, m) })
+	}
+	if f, ok := m.(state.Forker); ok {
+		t.Run("Fork", func(t *testing.T) { h.fork(t, f) })
+	}
+	tracked, canTrack := m.(state.Trackable)
+	if canTrack {
+		t.Run("Track", func(t *testing.T) { h.track(t, tracked) })
+	}
+	if s, ok := m.(state.Stager); ok {
+		t.Run("Stage", func(t *testing.T) { h.stage(t, s) })
+	}
+}
+
+func (h Harness) snapshot(t *testing.T, m state.Stateful, target state.Target) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := m.Snapshot(t.Context(), target, &b); err != nil {
+		t.Fatalf("snapshot: %v", err)
+	}
+	return b.Bytes()
+}
+
+func (h Harness) restore(t *testing.T, m state.Stateful, target state.Target, snapshot []byte) {
+	t.Helper()
+	if err := m.Restore(t.Context(), target, bytes.NewReader(snapshot)); err != nil {
+		t.Fatalf("restore: %v", err)
+	}
+}
+
+func (h Harness) snapshotRepeats(t *testing.T, m state.Stateful) {
+	target := h.active(t, "snapshot-repeats")
+	h.Change(t, target, 1)
+	first := h.snapshot(t, m, target)
+	if !bytes.Equal(h.snapshot(t, m, target), first) {
+		t.Error("two snapshots of the same state differ")
+	}
+	h.deactivate(t, target)
+	if !bytes.Equal(h.snapshot(t, m, target), first) {
+		t.Error("the snapshot of the inactive component differs")
+	}
+	h.activate(t, target)
+	h.Change(t, target, 2)
+	if bytes.Equal(h.snapshot(t, m, target), first) {
+		t.Error("snapshots of different states are the same")
+	}
+}
+
+func (h Harness) restoreBringsBack(t *testing.T, m state.Stateful) {
+	target := h.active(t, "restore-brings-back")
+	h.Change(t, target, 1)
+	before, snapshot := h.Digest(t, target), h.snapshot(t, m, target)
+	h.Change(t, target, 2)
+	if h.Digest(t, target) == before {
+		t.Fatal("the harness did not change the state")
+	}
+	// Slow readers yield a byte at a time.
+	for range 2 {
+		if err := m.Restore(t.Context(), target, iotest.OneByteReader(bytes.NewReader(snapshot))); err != nil {
+			t.Fatal(err)
+		}
+		if h.Digest(t, target) != before {
+			t.Error("the state after the restore is not that of the snapshot")
+		}
+	}
+	if !bytes.Equal(h.snapshot(t, m, target), snapshot) {
+		t.Error("the snapshot of the restored state differs from the one restored")
+	}
+	h.Change(t, target, 3) // it still serves
+}
+
+func (h Harness) restoreElsewhere(t *testing.T, m state.Stateful) {
+	source := h.active(t, "restore-source")
+	h.Change(t, source, 1)
+	other := h.NewTarget(t, "restore-elsewhere")
+	h.restore(t, m, other, h.snapshot(t, m, source))
+	h.activate(t, other)
+	if h.Digest(t, other) != h.Digest(t, source) {
+		t.Error("the state restored elsewhere differs")
+	}
+	h.deactivate(t, other)
+}
+
+func (h Harness) restoreInactive(t *testing.T, m state.Stateful) {
+	target := h.active(t, "restore-inactive")
+	h.Change(t, target, 1)
+	before, snapshot := h.Digest(t, target), h.snapshot(t, m, target)
+	h.Change(t, target, 2)
+	h.deactivate(t, target)
+	h.restore(t, m, target, snapshot)
+	h.activate(t, target)
+	if h.Digest(t, target) != before {
+		t.Error("the state after the restore is not that of the snapshot")
+	}
+}
+
+// failingReader breaks off restores at several places; the old state stays each time.
+func (h Harness) failingReader(t *testing.T, m state.Stateful) {
+	target := h.active(t, "failing-reader")
+	h.Change(t, target, 1)
+	snapshot := h.snapshot(t, m, target)
+	h.Change(t, target, 2)
+	before := h.Digest(t, target)
+	for _, at := range []int{0, 1, len(snapshot) / 2, len(snapshot) - 1, len(snapshot)} {
+		r := io.MultiReader(bytes.NewReader(snapshot[:at]), iotest.ErrReader(errInjected))
+		if err := m.Restore(t.Context(), target, r); !errors.Is(err, errInjected) {
+			t.Errorf("reader that fails after %d of %d bytes: %v", at, len(snapshot), err)
+		}
+		if h.Digest(t, target) != before {
+			t.Fatalf("a restore that failed after %d bytes changed the state", at)
+		}
+	}
+}
+
+// badSnapshot restores what is no snapshot, or only a part of one.
+func (h Harness) badSnapshot(t *testing.T, m state.Stateful) {
+	target := h.active(t, "bad-snapshot")
+	h.Change(t, target, 1)
+	snapshot := h.snapshot(t, m, target)
+	h.Change(t, target, 2)
+	before := h.Digest(t, target)
+	for name, bad := range map[string][]byte{
+		"empty":         {},
+		"half":          snapshot[:len(snapshot)/2],
+		"one byte less": snapshot[:len(snapshot)-1],
+		"garbage":       []byte(strings.Repeat("no snapshot of anything\n", 1000)),
+		"zeros":         make([]byte, 8192),
+	} {
+		if err := m.Restore(t.Context(), target, bytes.NewReader(bad)); err == nil {
+			t.Errorf("%s: restored", name)
+		}
+		if h.Digest(t, target) != before {
+			t.Fatalf("%s: the refused restore changed the state", name)
+		}
+	}
+}
+
+// failingWriter takes n bytes and fails then.
+type failingWriter struct{ n int }
+
+func (w *failingWriter) Write(p []byte) (int, error) {
+	if w.n -= len(p); w.n < 0 {
+		return 0, errInjected
+	}
+	return len(p), nil
+}
+
+func (h Harness) failingWriter(t *testing.T, m state.Stateful) {
+	target := h.active(t, "failing-writer")
+	h.Change(t, target, 1)
+	before, snapshot := h.Digest(t, target), h.snapshot(t, m, target)
+	for _, at := range []int{0, 1, len(snapshot) / 2, len(snapshot) - 1} {
+		if err := m.Snapshot(t.Context(), target, &failingWriter{at}); !errors.Is(err, errInjected) {
+			t.Errorf("writer that fails after %d of %d bytes: %v", at, len(snapshot), err)
+		}
+	}
+	if h.Digest(t, target) != before || !bytes.Equal(h.snapshot(t, m, target), snapshot) {
+		t.Error("failed snapshots changed the state")
+	}
+}
+
+func (h Harness) collectGarbage(t *testing.T, m state.Stateful) {
+	target := h.active(t, "collect-garbage")
+	fresh := h.Digest(t, target)
+	h.Change(t, target, 1)
+	h.deactivate(t, target)
+	for range 2 {
+		if err := m.CollectGarbage(t.Context(), target); err != nil {
+			t.Fatalf("collect garbage: %v", err)
+		}
+	}
+	h.activate(t, target)
+	if h.Digest(t, target) != fresh {
+		t.Error("state survived its garbage collection")
+	}
+}
+
+func (h Harness) fork(t *testing.T, f state.Forker) {
+	source := h.active(t, "fork-source")
+	h.Change(t, source, 1)
+	into := h.NewTarget(t, "fork-copy@blue")
+	method, err := f.Fork(t.Context(), source, into)
+	if err != nil || method != "copy" && method != "reflink" {
+		t.Fatalf("method %q, %v", method, err)
+	}
+	h.activate(t, into)
+	before := h.Digest(t, source)
+	if h.Digest(t, into) != before {
+		t.Error("the fork differs from its source")
+	}
+	h.Change(t, into, 2)
+	if h.Digest(t, source) != before {
+		t.Error("a change of the fork is seen in its source")
+	}
+	forked := h.Digest(t, into)
+	h.Change(t, source, 3)
+	if h.Digest(t, into) != forked {
+		t.Error("a change of the source is seen in its fork")
+	}
+	h.deactivate(t, into)
+}
