@@ -148,7 +148,7 @@ func (o *operation) carryOut(ctx context.Context, p deploy.Plan, all []work, m *
 			return undoErr
 		}
 	}
-	return o.complete(ctx, o.read())
+	return o.complete(o.read())
 }
 
 // errLeftAlone marks an undoing that left a service whole, but not where it was.
@@ -184,8 +184,10 @@ func (o *operation) fail(ctx context.Context, all []work, at int, why error) (fi
 	return false, fmt.Errorf("%w: %w", deploy.ErrUndone, why)
 }
 
-// complete records what now runs.
-func (o *operation) complete(ctx context.Context, j journal) error {
+// complete records what now runs. All is done, so that it is too late to be interrupted.
+func (o *operation) complete(j journal) error {
+	ctx, cancel := o.undoing()
+	defer cancel()
 	key := deploy.ManifestPrefix + o.name
 	var err error
 	switch {

@@ -30,6 +30,7 @@ type operation struct {
 
 	mu      sync.Mutex
 	outcome deploy.Outcome
+	renewed time.Time // when the last write of the journal that succeeded began
 }
 
 // begin takes the journal of a manifest, waiting for as long as it takes to know that its owner is gone.
@@ -62,6 +63,7 @@ func (o *operation) acquire(ctx context.Context, kind string) error {
 	var seen uint64
 	var since time.Time
 	for {
+		o.renewed = time.Now()
 		j, revision, err := o.readJournal(ctx, o.name)
 		if err != nil {
 			return err
@@ -130,20 +132,26 @@ func wait(ctx context.Context, d time.Duration) error {
 // renew writes the journal often enough that others see its owner alive, until ctx ends. Where that
 // fails for so long that another engine could think it dead, the operation is over before that one begins.
 func (o *operation) renew(ctx context.Context) {
-	last := time.Now()
 	for wait(ctx, o.Lease/4) == nil {
-		began := time.Now()
-		attempt, cancel := context.WithDeadline(ctx, last.Add(o.Lease*3/4))
+		attempt, cancel := context.WithTimeout(ctx, o.Lease/4)
 		err := o.write(attempt, func(*journal) {})
 		cancel()
-		switch {
-		case err == nil:
-			last = began
-		case time.Since(last) >= o.Lease/2:
-			o.lose(errSilent)
+		if err != nil && !o.fresh() {
 			return
 		}
 	}
+}
+
+// fresh says whether the journal was written so lately that nobody can have taken it over. Otherwise the
+// operation ends here: also when it was asleep, and has not had the time to try.
+func (o *operation) fresh() bool {
+	o.mu.Lock()
+	late := time.Since(o.renewed) >= o.Lease*3/4
+	o.mu.Unlock()
+	if late {
+		o.lose(errSilent)
+	}
+	return !late
 }
 
 // write changes the journal if it is still ours.
@@ -157,6 +165,7 @@ func (o *operation) write(ctx context.Context, change func(*journal)) error {
 	if cause := context.Cause(o.undo); cause != nil {
 		return cause
 	}
+	began := time.Now()
 	next := o.journal
 	change(&next)
 	next.Beat++
@@ -173,6 +182,9 @@ func (o *operation) write(ctx context.Context, change func(*journal)) error {
 		return fmt.Errorf("cannot write the journal of %s: %w", o.name, err)
 	}
 	o.journal, o.revision = next, revision
+	o.mu.Lock()
+	o.renewed = began
+	o.mu.Unlock()
 	return nil
 }
 
@@ -233,7 +245,10 @@ func (o *operation) forget() {
 
 // do carries out one small action, reporting its begin and end. It does not start when the journal is lost.
 func (o *operation) do(ctx context.Context, service, action string, f func(ctx context.Context) (int64, error)) error {
-	if err := ctx.Err(); err != nil {
+	if !o.fresh() {
+		return fmt.Errorf("cannot %s: %w", action, errSilent)
+	}
+	if ctx.Err() != nil {
 		return fmt.Errorf("cannot %s: %w", action, context.Cause(ctx))
 	}
 	began := time.Now()

@@ -169,7 +169,7 @@ func (o *operation) conclude(ctx context.Context) (done bool, problems error) {
 		}
 	}
 	if j.At == len(j.Work) && len(j.Work) > 0 {
-		return true, o.complete(ctx, j)
+		return true, o.complete(j)
 	}
 	return false, o.undoDone(ctx, j)
 }
