@@ -15,7 +15,8 @@ import (
 
 // Source makes views. Safe for concurrent use.
 type Source interface {
-	// View returns what is now. An error is shown in place of the page's content.
+	// View returns what is now; the caller only reads it, and nobody may write to it afterwards. An error is
+	// shown in place of the page's content.
 	View(ctx context.Context) (View, error)
 	// Changes yields a value after something changed, until ctx ends. Values may be merged; the channel is
 	// buffered or its sender does not block.

@@ -3,6 +3,7 @@ package dashboard
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -22,7 +23,9 @@ func show(v View) *shown { return &shown{view: v, watchers: map[chan struct{}]bo
 func (s *shown) View(context.Context) (View, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.view, s.err
+	v := s.view
+	v.Nodes, v.Services, v.Sessions = slices.Clone(v.Nodes), slices.Clone(v.Services), slices.Clone(v.Sessions)
+	return v, s.err
 }
 
 func (s *shown) Changes(ctx context.Context) <-chan struct{} {

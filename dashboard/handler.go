@@ -178,6 +178,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request) {
 	s := sender{w: w, control: http.NewResponseController(w), sent: map[string]string{}}
 	timer := time.NewTimer(0) // the first drawing at once
 	defer timer.Stop()
+	due, rest := true, calm
 	for {
 		select {
 		case <-ctx.Done():
@@ -188,10 +189,14 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request) {
 			if !open {
 				changes = nil
 			}
-			timer.Reset(calm)
+			if !due { // or else a source that never rests would never be drawn
+				timer.Reset(rest)
+				due = true
+			}
 			continue
 		case <-timer.C:
 		}
+		began := time.Now()
 		drawn, err := h.draw(ctx)
 		if err == nil {
 			err = s.send(drawn)
@@ -200,6 +205,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request) {
 			h.logger.DebugContext(ctx, "dashboard stream ended", "error", err)
 			return
 		}
+		due, rest = false, max(calm, 4*time.Since(began)) // of a large cluster, at most a fifth of a core
 		timer.Reset(beat)
 	}
 }
