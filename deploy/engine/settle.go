@@ -254,6 +254,9 @@ func (o *operation) inverse(ctx context.Context, w work) (work, error) {
 		back.After = &after
 	}
 	switch {
+	case w.Restore:
+		back.Step.Kind = deploy.StepUpgrade
+		back.Carry = slices.DeleteFunc(slices.Clone(w.Carry), func(c state.Component) bool { return w.Previous[c.Name] == "" })
 	case back.After == nil:
 		back.Step.Kind, back.Carry = deploy.StepDeactivate, o.stateful(ctx, back.Before.Node, back.Before.Service.Components)
 	case back.Before == nil:

@@ -28,7 +28,9 @@ var schemaSource []byte
 // maxSize bounds a manifest file: a thousand services fit many times.
 const maxSize = 4 << 20
 
-// Load reads the manifest at path. The error is deploy.Problems unless the file itself cannot be read.
+// Load reads the manifest at path. The error is deploy.Problems unless the file itself cannot be read. With
+// Problems comes as much of the manifest as could be understood, so that a cluster can say what else is wrong; it
+// must not be applied. The zero Manifest comes with mistakes of syntax.
 func Load(path string) (deploy.Manifest, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -60,9 +62,31 @@ func read(path string, source []byte) (deploy.Manifest, error) {
 	m := c.check()
 	if len(d.problems) > 0 {
 		sortProblems(d.problems)
-		return deploy.Manifest{}, d.problems
+		return m, d.problems
 	}
 	return m, nil
+}
+
+// Locate fills in where in the file at path the Paths of problems stand that have no place yet,
+// such as those that the engine's Check finds, and sorts them.
+func Locate(path string, problems deploy.Problems) deploy.Problems {
+	problems = slices.Clone(problems)
+	source, err := os.ReadFile(path)
+	if err != nil {
+		return problems
+	}
+	d, _ := parse(cuecontext.New(), path, source)
+	if d == nil {
+		return problems
+	}
+	for i, p := range problems {
+		if p.File == "" {
+			at := d.place(splitPath(p.Path))
+			problems[i].File, problems[i].Line, problems[i].Column = at.File, at.Line, at.Column
+		}
+	}
+	sortProblems(problems)
+	return problems
 }
 
 // sortProblems orders problems as one meets them reading the file.

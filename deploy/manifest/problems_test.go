@@ -2,9 +2,12 @@ package manifest
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	yaml3 "gopkg.in/yaml.v3"
+
+	"orrery/deploy"
 )
 
 func yamlUnmarshal(b []byte, into any) error { return yaml3.Unmarshal(b, into) }
@@ -101,6 +104,40 @@ func TestSyntaxProblems(t *testing.T) {
 	} {
 		check(t, message(t, c.name, c.content, nil), c.want)
 	}
+}
+
+// TestLocate merges what the reader finds with what a cluster finds.
+func TestLocate(t *testing.T) {
+	dir := write(t, map[string]string{"m.yaml": `name: m
+nodes: [one, seven]
+services:
+  web:
+    components:
+      - name: web
+        module: proces
+        files: {program: bin/web}
+        properties: {a: {b: [x, y]}}
+    endpoint: web
+distribution: {web: one}
+`})
+	path := filepath.Join(dir, "m.yaml")
+	m, err := Load(path)
+	local, ok := IsProblems(err)
+	if !ok || len(m.Services) != 1 || m.Services[0].Components[0].Module != "proces" {
+		t.Fatalf("got %+v, %v", m, err)
+	}
+	all := Locate(path, append(local, deploy.Problems{
+		{Path: "services.web.components[0].module", Message: "no such module"},
+		{Path: "services.web.components[0].properties.a.b[1]", Message: "no such thing"},
+		{Path: "services.web.components[0].properties.c", Message: "missing"},
+		{Path: "nodes[1]", Message: "no such node"},
+	}...))
+	check(t, strings.ReplaceAll(all.Error(), dir+string(filepath.Separator), ""),
+		`m.yaml:2:14: nodes[1]: no such node`,
+		`m.yaml:7:9: services.web.components[0].module: no such module`,
+		`m.yaml:8:17: services.web.components[0].files.program: file `+"bin/web"+` is missing (build it first, or correct the path, which is relative to the manifest)`,
+		`m.yaml:9:9: services.web.components[0].properties.c: missing`,
+		`m.yaml:9:33: services.web.components[0].properties.a.b[1]: no such thing`)
 }
 
 func FuzzRead(f *testing.F) {

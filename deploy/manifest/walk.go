@@ -190,6 +190,33 @@ func pathOf(path []string) string {
 	return b.String()
 }
 
+// splitPath takes apart what pathOf, or the engine, wrote.
+func splitPath(path string) []string {
+	var parts []string
+	for path != "" {
+		end := strings.IndexAny(path, ".[")
+		switch {
+		case path[0] == '.':
+			path = path[1:]
+		case path[0] == '[':
+			end = strings.IndexByte(path, ']')
+			if end < 0 {
+				return append(parts, path)
+			}
+			part := path[1:end]
+			if plain, err := strconv.Unquote(part); err == nil {
+				part = plain
+			}
+			parts, path = append(parts, part), path[end+1:]
+		case end < 0:
+			return append(parts, path)
+		default:
+			parts, path = append(parts, path[:end]), path[end:]
+		}
+	}
+	return parts
+}
+
 func isIndex(s string) bool {
 	_, err := strconv.ParseUint(s, 10, 31)
 	return err == nil
