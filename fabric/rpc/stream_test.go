@@ -138,7 +138,7 @@ func TestMuteFarSide(t *testing.T) {
 func TestGarbage(t *testing.T) {
 	cluster := authoritytest.NewCluster(t, "alpha")
 	alpha := serve(t, cluster.First, "127.0.0.1:0", nil)
-	garbage := append(binary.BigEndian.AppendUint32(nil, 1<<31), bytes.Repeat([]byte{0xff, 0, 'o'}, 1000)...)
+	garbage := append(binary.BigEndian.AppendUint32(nil, 1<<31), bytes.Repeat([]byte{0xff, 0, 'o', '\n'}, 1000)...)
 	for _, dial := range []func() (net.Conn, error){
 		func() (net.Conn, error) { return net.Dial("tcp", alpha.server.Addr()) },
 		func() (net.Conn, error) {

@@ -1,0 +1,220 @@
+package discovery
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// maxHeard datagrams a second are decoded by a socket; a flood beyond is dropped unread.
+const maxHeard = 500
+
+// ears are the sockets: for each IPv4 address of an interface one that sends and hears answers, one that
+// hears its broadcasts, and one that hears the group there.
+type ears struct {
+	config Config
+	hear   func(m message, via string) (answer *message)
+	work   sync.WaitGroup
+	say    sync.Mutex // hear runs once at a time
+
+	// Only one goroutine refreshes and sends.
+	links  map[netip.Prefix]*link
+	failed map[netip.Prefix]bool // logged
+}
+
+// link is one address of an interface.
+type link struct {
+	prefix    netip.Prefix
+	broadcast netip.Addr // not valid: the link has none
+	sender    *net.UDPConn
+	listeners []net.PacketConn
+}
+
+func newEars(config Config, hear func(message, string) *message) *ears {
+	return &ears{config: config, hear: hear, links: map[netip.Prefix]*link{}, failed: map[netip.Prefix]bool{}}
+}
+
+// refresh opens sockets on new addresses and closes those of addresses that are gone.
+func (e *ears) refresh(ctx context.Context) {
+	now := map[netip.Prefix]bool{}
+	for _, p := range addresses(e.config.Loopback) {
+		now[p] = true
+		if e.links[p] != nil {
+			continue
+		}
+		l, err := e.open(ctx, p)
+		if err != nil && !e.failed[p] {
+			e.config.Logger.WarnContext(ctx, "interface is only partly used for discovery", "address", p.String(), "error", err)
+		}
+		e.failed[p] = err != nil
+		if l != nil {
+			e.links[p] = l
+		}
+	}
+	for p, l := range e.links {
+		if !now[p] {
+			l.close()
+			delete(e.links, p)
+		}
+	}
+}
+
+// addresses are the IPv4 addresses of the interfaces to use.
+func addresses(loopback bool) []netip.Prefix {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return nil
+	}
+	var found []netip.Prefix
+	for _, i := range interfaces {
+		if i.Flags&net.FlagUp == 0 || loopback && i.Flags&net.FlagLoopback == 0 {
+			continue
+		}
+		all, err := i.Addrs()
+		if err != nil {
+			continue
+		}
+		for _, a := range all {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
+				found = append(found, p)
+			}
+		}
+	}
+	return found
+}
+
+// broadcastOf is the last address of a network; small ones have none.
+func broadcastOf(p netip.Prefix) netip.Addr {
+	if p.Bits() > 30 {
+		return netip.Addr{}
+	}
+	b := p.Addr().As4()
+	for i := p.Bits(); i < 32; i++ {
+		b[i/8] |= 1 << (7 - i%8)
+	}
+	return netip.AddrFrom4(b)
+}
+
+// open makes the sockets of an address. Those that can be made are used; the error says which
+// cannot. The link is nil if nothing can be sent.
+func (e *ears) open(ctx context.Context, p netip.Prefix) (*link, error) {
+	sender, err := listenSender(ctx, p.Addr())
+	if err != nil {
+		return nil, err
+	}
+	l := &link{prefix: p, sender: sender, broadcast: broadcastOf(p)}
+	var errs []error
+	if c, err := listenShared(netip.AddrFrom4(group), e.config.Port, p.Addr()); err != nil {
+		errs = append(errs, err)
+	} else {
+		l.listeners = append(l.listeners, c)
+		e.listen(ctx, c, l, ViaMulticast)
+	}
+	via := ViaBroadcast
+	if p.Addr().IsLoopback() {
+		via = ViaLoopback
+	}
+	if l.broadcast.IsValid() {
+		if c, err := listenShared(l.broadcast, e.config.Port, netip.Addr{}); err != nil {
+			errs = append(errs, err)
+		} else {
+			l.listeners = append(l.listeners, c)
+			e.listen(ctx, c, l, via)
+		}
+	}
+	e.listen(ctx, sender, l, via)
+	return l, errors.Join(errs...)
+}
+
+// listen reads a socket until it is closed. Errors of a datagram (a port that was unreachable) pass.
+func (e *ears) listen(ctx context.Context, c net.PacketConn, l *link, via string) {
+	e.work.Go(func() {
+		rate := bucket{rate: maxHeard, burst: maxHeard}
+		buffer := make([]byte, maxDatagram+1)
+		for {
+			n, from, err := c.ReadFrom(buffer)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err != nil {
+				if !pause(ctx, 10*time.Millisecond) {
+					return
+				}
+				continue
+			}
+			if rate.take(time.Now()) {
+				e.take(buffer[:n], from, l, via)
+			}
+		}
+	})
+}
+
+func (e *ears) take(content []byte, from net.Addr, l *link, via string) {
+	m, err := decode(content)
+	if err != nil {
+		return
+	}
+	if m.Via != "" {
+		via = m.Via
+	}
+	e.say.Lock()
+	answer := e.hear(m, via)
+	e.say.Unlock()
+	if answer == nil {
+		return
+	}
+	if encoded, err := encode(*answer); err == nil {
+		_, _ = l.sender.WriteTo(encoded, from)
+	}
+}
+
+// send sends to the group and the broadcast address of every link. What does not get through is sent again at the next interval.
+func (e *ears) send(ctx context.Context, m message) {
+	encoded, err := encode(m)
+	if err != nil {
+		return
+	}
+	for _, l := range e.links {
+		sent := 0
+		for _, to := range []netip.Addr{netip.AddrFrom4(group), l.broadcast} {
+			if !to.IsValid() {
+				continue
+			}
+			if _, err := l.sender.WriteToUDPAddrPort(encoded, netip.AddrPortFrom(to, uint16(e.config.Port))); err == nil {
+				sent++
+			}
+		}
+		if sent == 0 && !e.failed[l.prefix] {
+			e.failed[l.prefix] = true
+			e.config.Logger.WarnContext(ctx, "interface refuses multicast and broadcast", "address", l.prefix.String())
+		}
+	}
+}
+
+func (l *link) close() {
+	_ = l.sender.Close()
+	for _, c := range l.listeners {
+		_ = c.Close()
+	}
+}
+
+func (e *ears) close() {
+	for _, l := range e.links {
+		l.close()
+	}
+	e.work.Wait()
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
