@@ -28,8 +28,7 @@ type place struct {
 	X, Y, R         float64
 	Minor           bool // not a planet
 	Selected        bool
-	LabelX, LabelY  float64
-	Anchor          string
+	LabelX, LabelY  float64 // the middle of the name's baseline
 }
 
 type star struct{ X, Y, R, O float64 }
@@ -68,10 +67,10 @@ func draw(around []body, chosen body, now time.Time) sheet {
 			ID: b.ID, Name: b.Name, X: r * cos, Y: -r * sin, R: size(b), Minor: minor, Selected: b.ID == selected,
 			Title: fmt.Sprintf("%s, %s, %s AU from the Sun", b.Name, b.Kind, strconv.FormatFloat(*b.OrbitAU, 'f', 1, 64)),
 		}
-		p.LabelX, p.LabelY, p.Anchor = label(p, cos)
 		s.Orbits = append(s.Orbits, orbit{r, minor, p.Selected})
 		s.Bodies = append(s.Bodies, p)
 	}
+	label(s.Bodies)
 	// The big ones below, so that a small one before it can still be reached.
 	slices.SortStableFunc(s.Bodies, func(a, b place) int { return cmp.Compare(b.R, a.R) })
 	return s
@@ -83,15 +82,6 @@ func size(b body) float64 {
 		return 4
 	}
 	return min(max(4+4.6*math.Log(*b.Radius/1000), 4), 20)
-}
-
-// label puts a body's name to the side that points away from the Sun.
-func label(p place, cos float64) (x, y float64, anchor string) {
-	gap := p.R + 7
-	if cos < 0 {
-		return p.X - gap, p.Y + 4, "end"
-	}
-	return p.X + gap, p.Y + 4, "start"
 }
 
 // stars are the same at each visit.
