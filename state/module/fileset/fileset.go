@@ -127,6 +127,9 @@ func (m *Module) Exports(t state.Target) (map[string]string, error) {
 
 // Activate creates the folder with its content, unless it is there.
 func (m *Module) Activate(ctx context.Context, t state.Target) (err error) {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	folder, p, err := settled(t)
 	if err != nil {
 		return err

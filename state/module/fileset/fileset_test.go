@@ -3,7 +3,6 @@ package fileset
 import (
 	"archive/tar"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -176,28 +175,62 @@ func TestFork(t *testing.T) {
 	}
 }
 
+// meddler changes something whenever it is written to.
+type meddler struct{ change func() }
+
+func (m meddler) Write(b []byte) (int, error) {
+	m.change()
+	return len(b), nil
+}
+
 func TestSnapshotOfAChangingFolderFails(t *testing.T) {
 	m := New(nil)
 	target, root := active(t, m)
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
+	check(t, os.WriteFile(filepath.Join(root, "large"), make([]byte, holdBack+1), 0o600))
+	for name, change := range map[string]func(){
+		"the file itself": func() { check(t, os.WriteFile(filepath.Join(root, "large"), []byte("x"), 0o600)) },
+		"a read file":     func() { check(t, os.Chmod(filepath.Join(root, "empty"), 0o711)) },
+		"an unread file":  func() { check(t, os.WriteFile(filepath.Join(root, "z"), []byte("x"), 0o600)) },
+		"a removed file":  func() { check(t, os.RemoveAll(filepath.Join(root, "dangling"))) },
+		"the folder":      func() { check(t, os.RemoveAll(root)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := snapshot(t, m, target)
+			if err := m.Snapshot(t.Context(), target, meddler{change}); !errors.Is(err, errChanged) {
+				t.Errorf("snapshot of a changing folder: %v", err)
+			}
+			check(t, m.Restore(t.Context(), target, bytes.NewReader(before)))
+		})
+	}
+}
+
+// While nothing was passed on yet, reading begins anew.
+func TestSnapshotBeginsAnew(t *testing.T) {
+	m := New(nil)
+	target, root := active(t, m)
+	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
-		for i := 0; ctx.Err() == nil; i++ {
-			if err := os.WriteFile(filepath.Join(root, "busy"), fmt.Append(nil, i), 0o600); err != nil {
-				done <- err
+		defer close(stopped)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
 				return
+			default:
+				_ = os.WriteFile(filepath.Join(root, "busy"), fmt.Append(nil, i), 0o600)
 			}
 		}
-		done <- nil
 	}()
 	for range 3 {
 		var b bytes.Buffer
-		if err := m.Snapshot(t.Context(), target, &b); !errors.Is(err, errChanged) {
-			t.Errorf("snapshot of a changing folder: %v", err)
+		err := m.Snapshot(t.Context(), target, &b)
+		if errors.Is(err, errChanged) && b.Len() == 0 {
+			continue
 		}
+		check(t, err) // it found a moment of rest
+		check(t, unpack(t.Context(), filepath.Join(t.TempDir(), "x"), &b))
 	}
-	stop()
-	check(t, <-done)
+	close(stop)
+	<-stopped
 	snapshot(t, m, target)
 }
 

@@ -48,7 +48,7 @@ func query(t *testing.T, file string, statements ...string) string {
 }
 
 func tryQuery(ctx context.Context, file string, statements ...string) (value string, err error) {
-	pool, err := sql.Open("sqlite", "file:"+file+"?mode=rw&_pragma=busy_timeout(5000)")
+	pool, err := sql.Open("sqlite", "file:"+file+"?mode=rw&_pragma=busy_timeout(5000)&_pragma=synchronous(off)")
 	if err != nil {
 		return "", err
 	}
