@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 
 	"orrery/state"
 )
@@ -148,10 +149,11 @@ func (d *database) load(ctx context.Context, r io.Reader) error {
 	key := rand.Text()
 	in := io.MultiReader(strings.NewReader(`\restrict `+key+"\n"), body, strings.NewReader("\n"+`\unrestrict `+key+"\n"))
 	err = d.psql(ctx, in, "-")
-	if body.err != nil { // an incomplete dump explains whatever psql makes of it
-		return body.err
+	done, broken := body.outcome()
+	if broken != nil { // an incomplete dump explains whatever psql makes of it
+		return broken
 	}
-	if err == nil && !body.done {
+	if err == nil && !done {
 		return fmt.Errorf("psql stopped before the end of the snapshot: %w", state.ErrCorrupt)
 	}
 	return err
@@ -179,12 +181,21 @@ func (d *database) psql(ctx context.Context, in io.Reader, file string) error {
 }
 
 // dumpBody reads a canonical dump after its first line. It yields an error in place of the end where the end marker
-// is missing.
+// is missing. Where psql ends early, whoever feeds it may still be waiting for r.
 type dumpBody struct {
-	r    io.Reader
-	end  []byte // the last bytes
+	r   io.Reader
+	end []byte // the last bytes
+
+	mu   sync.Mutex
 	err  error
 	done bool // the end marker was the end
+}
+
+// outcome says whether the end was reached, and what was wrong.
+func (b *dumpBody) outcome() (done bool, broken error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.done, b.err
 }
 
 func openDump(r io.Reader) (*dumpBody, error) {
@@ -200,22 +211,25 @@ func openDump(r io.Reader) (*dumpBody, error) {
 
 // Read implements io.Reader.
 func (b *dumpBody) Read(p []byte) (int, error) {
-	if b.err != nil {
-		return 0, b.err
+	if _, broken := b.outcome(); broken != nil {
+		return 0, broken
 	}
 	n, err := b.r.Read(p)
 	b.end = append(b.end, p[max(0, n-len(endMarker)):n]...)
 	b.end = b.end[max(0, len(b.end)-len(endMarker)):]
+	if err == nil {
+		return n, nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	switch {
-	case errors.Is(err, io.EOF) && string(b.end) == endMarker:
+	case !errors.Is(err, io.EOF):
+		b.err = fmt.Errorf("cannot read the snapshot: %w", err)
+	case string(b.end) != endMarker:
+		b.err = fmt.Errorf("%w: the snapshot ends before its end marker", state.ErrCorrupt)
+	default:
 		b.done = true
 		return n, io.EOF
-	case errors.Is(err, io.EOF):
-		b.err = fmt.Errorf("%w: the snapshot ends before its end marker", state.ErrCorrupt)
-		return n, b.err
-	case err != nil:
-		b.err = fmt.Errorf("cannot read the snapshot: %w", err)
-		return n, b.err
 	}
-	return n, nil
+	return n, b.err
 }

@@ -190,7 +190,7 @@ func TestConformance(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	m := New(Config{})
-	for _, name := range []string{"with-hyphen", `with "quotes" and 'quotes'`, "with space", "dbname=postgres", "-x", "ünïcode", `back\slash`, "postgres://x", "UPPER"} {
+	for _, name := range []string{`-hyphens and "quotes" and 'quotes'`, "dbname=postgres", `postgres://ünï\CODE`} {
 		target := named(newTarget(t, "names"), name)
 		activate(t, target)
 		change(t, target, 1)
@@ -518,16 +518,12 @@ func TestTraitsSurvive(t *testing.T) {
 		execute(t, "postgres", sql)
 	}
 	execute(t, name, "grant select on planet to reader")
-	t.Cleanup(func() {
-		if err := m.CollectGarbage(context.Background(), target); err != nil {
+	defer func() {
+		if err := m.CollectGarbage(t.Context(), target); err != nil {
 			t.Error(err)
 		}
-		conn := client(t, "postgres")
-		_, err := conn.Exec(context.Background(), `drop role "app-user"; drop role reader`)
-		if err != nil {
-			t.Error(err)
-		}
-	})
+		execute(t, "postgres", `drop role "app-user"; drop role reader`)
+	}()
 	const traits = `select pg_get_userbyid(datdba) || datacl::text || datconnlimit || shobj_description(oid, 'pg_database') || datcollate || datctype || encoding ||
 		(select string_agg(setconfig::text || setrole, '|' order by setrole) from pg_db_role_setting where setdatabase = d.oid) from pg_database d where datname = $1`
 	before := query[string](t, "postgres", traits, name)

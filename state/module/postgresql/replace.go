@@ -81,7 +81,15 @@ func (d *database) analyze(ctx context.Context) error {
 		return err
 	}
 	defer closeConn(ctx, conn)
-	_, err = conn.Exec(ctx, "analyze")
+	var tables string
+	err = conn.QueryRow(ctx, `
+		select coalesce(string_agg(format('%I.%I', nspname, relname), ','), '')
+		from pg_class c join pg_namespace n on n.oid = relnamespace
+		where relkind in ('r', 'm', 'p') and nspname <> 'information_schema' and nspname !~ '^pg_'`).Scan(&tables)
+	if err != nil || tables == "" {
+		return err
+	}
+	_, err = conn.Exec(ctx, "analyze "+tables)
 	return err
 }
 
