@@ -146,7 +146,7 @@ func (t *Table) production(c Choice) (Choice, error) {
 	switch {
 	case ok && r.Held:
 		c.Held = true
-	case !ok || r.Instance == session.Instance{}:
+	case !ok || r.Instance.Address == "":
 		return c, fmt.Errorf("%w: %s (deploy it, or look at its status)", ErrNoInstance, c.Service)
 	default:
 		c.Instance = r.Instance
@@ -169,8 +169,8 @@ func (t *Table) overlaid(c Choice, name string) (Choice, error) {
 	if !overridden {
 		return t.production(c)
 	}
-	// An override without an instance is being made: going to production instead would write there.
-	if instance == (session.Instance{}) {
+	// An override without an address is being made: going to production instead would write there.
+	if instance.Address == "" {
 		return c, fmt.Errorf("%w: %s is making its %s", ErrNotReady, name, c.Service)
 	}
 	c.Instance, c.Override = instance, true
@@ -181,12 +181,12 @@ func (t *Table) overlaid(c Choice, name string) (Choice, error) {
 // instance unless it is held, and those of sessions.
 func (t *Table) Current(service string) []session.Instance {
 	var all []session.Instance
-	if r, ok := t.routes[service]; ok && !r.Held && r.Instance != (session.Instance{}) {
+	if r, ok := t.routes[service]; ok && !r.Held && r.Instance.Address != "" {
 		all = append(all, r.Instance)
 	}
 	for _, o := range t.sessions {
 		instance, ok := o.instances[service]
-		if ok && o.ready && !o.ending && instance != (session.Instance{}) {
+		if ok && o.ready && !o.ending && instance.Address != "" {
 			all = append(all, instance)
 		}
 	}

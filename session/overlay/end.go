@@ -1,0 +1,131 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"orrery/fabric"
+	"orrery/session"
+	"orrery/state"
+)
+
+// begin notes that this node is making parts of a session.
+func (o *Overlay) begin(name string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.making[name]++
+}
+
+func (o *Overlay) finished(name string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.making[name]--; o.making[name] <= 0 {
+		delete(o.making, name)
+	}
+}
+
+// end ends a session: first nothing is routed to it, then what it consists of is removed, then the record. It
+// is safe to repeat and to do on several nodes at once. While a node with a part of it is out of
+// reach the record stays, so that the name is not used again with old state under it.
+func (o *Overlay) end(ctx context.Context, name string) error {
+	o.mu.Lock()
+	if running := o.ending[name]; running != nil {
+		o.mu.Unlock()
+		select {
+		case <-running:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		_, _, err := o.read(ctx, name)
+		if errors.Is(err, session.ErrNotFound) {
+			return nil
+		}
+		return errors.Join(ErrEnding, err)
+	}
+	done := make(chan struct{})
+	o.ending[name] = done
+	o.mu.Unlock()
+	defer func() {
+		o.mu.Lock()
+		delete(o.ending, name)
+		o.mu.Unlock()
+		close(done)
+	}()
+	return o.endNow(ctx, name)
+}
+
+func (o *Overlay) endNow(ctx context.Context, name string) error {
+	s, err := o.swap(ctx, name, func(s *session.Session) error {
+		s.Ending = true
+		return nil
+	})
+	if errors.Is(err, session.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, override := range s.Overrides {
+		if override.Instance.Tunnel != "" {
+			o.config.Tunnels.Drop(override.Instance.Tunnel)
+		}
+	}
+	if err := o.remove(ctx, s.Overrides); err != nil {
+		return err
+	}
+	if err := o.config.Table.Delete(ctx, session.SessionPrefix+name, 0); err != nil {
+		return fmt.Errorf("cannot remove the record: %w", err)
+	}
+	o.logger.Info("session ended", "session", name, "owner", s.Owner)
+	return nil
+}
+
+// withdraw removes overrides that could not be made from a session that goes on.
+func (o *Overlay) withdraw(ctx context.Context, name string, parts []part) error {
+	if err := o.remove(ctx, overrides(parts)); err != nil {
+		return err
+	}
+	_, err := o.update(ctx, name, func(s *session.Session) error {
+		s.Overrides = slices.DeleteFunc(s.Overrides, func(x session.Override) bool {
+			return slices.ContainsFunc(parts, func(p part) bool { return p.override.Service == x.Service })
+		})
+		return nil
+	})
+	return err
+}
+
+// remove deactivates and collects the components of overrides, last ones first. It goes on after an error.
+func (o *Overlay) remove(ctx context.Context, all []session.Override) error {
+	var problems []error
+	for _, override := range slices.Backward(all) {
+		if len(override.Components) == 0 {
+			continue
+		}
+		keeper, err := o.config.Keepers.Keeper(override.Instance.Node)
+		if errors.Is(err, fabric.ErrNotFound) || errors.Is(err, state.ErrNotFound) {
+			continue // no member any more: its machine took the components along
+		}
+		if err != nil {
+			problems = append(problems, fmt.Errorf("node %s: %w", override.Instance.Node, err))
+			continue
+		}
+		for _, ref := range slices.Backward(override.Components) {
+			problems = append(problems, discard(ctx, keeper, ref))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// discard deactivates and collects one component; one that is not there is fine.
+func discard(ctx context.Context, keeper state.Keeper, ref state.Ref) error {
+	err := keeper.Deactivate(ctx, ref)
+	if err == nil {
+		err = keeper.CollectGarbage(ctx, ref)
+	}
+	if err != nil && !errors.Is(err, state.ErrNotFound) {
+		return fmt.Errorf("cannot remove %s: %w", ref, err)
+	}
+	return nil
+}
