@@ -173,3 +173,12 @@ func (o *operation) resume(ctx context.Context) error {
 	}
 	return errors.Join(problems...)
 }
+
+// Operation returns the operation on a manifest that is under way, or the last one; nil if there was none ever.
+func (e *Engine) Operation(ctx context.Context, name string) (*OperationStatus, error) {
+	j, revision, err := e.readJournal(ctx, name)
+	if err != nil || revision == 0 {
+		return nil, err
+	}
+	return j.status(), nil
+}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"encoding/json"
 	"time"
 
 	"orrery/dashboard"
@@ -16,7 +17,8 @@ const (
 	procMembers = "/orrery.fabric.v1.Fabric/Members"
 	procToken   = "/orrery.fabric.v1.Fabric/Token"
 	procLeave   = "/orrery.fabric.v1.Fabric/Leave"
-	procRaft    = "/orrery.fabric.v1.Table/Receive"
+	procEnroll  = "/orrery.fabric.v1.Table/Add"
+	procForward = "/orrery.fabric.v1.Fabric/Forward"
 
 	procActivate    = "/orrery.state.v1.Keeper/Activate"
 	procDeactivate  = "/orrery.state.v1.Keeper/Deactivate"
@@ -65,6 +67,7 @@ const (
 
 // Kinds of streams between nodes, and from a developer's machine.
 const (
+	streamTable    = "table"    // length-prefixed messages of the table's log
 	streamExport   = "export"   // snapshot objects: ExportHeader, then the objects
 	streamArtifact = "artifact" // ArtifactHeader, then the file; the answer is "ok" or why not
 	streamInstance = "instance" // session.Instance, then the bytes of one connection
@@ -73,6 +76,13 @@ const (
 
 // Empty is a request or an answer without content.
 type Empty struct{}
+
+// Forwarded is a procedure of the state column for another node, or its answer.
+type Forwarded struct {
+	On        string          `json:"on,omitempty"` // the node's name
+	Procedure string          `json:"procedure,omitempty"`
+	Content   json.RawMessage `json:"content"`
+}
 
 // RefRequest names a component.
 type RefRequest struct {
@@ -172,28 +182,18 @@ type AwaitRequest struct {
 
 // ExportHeader asks for snapshot objects.
 type ExportHeader struct {
-	ID state.SnapshotID `json:"id"`
+	ID state.SnapshotID `json:"id"` // whose objects; the names of those wanted follow as JSON on the stream
 }
 
 // ArtifactHeader announces a file.
 type ArtifactHeader struct {
 	SHA256 string `json:"sha256"`
-	Size   int64  `json:"size"`
+	On     string `json:"on,omitempty"` // the node that should have it; empty: whoever is asked
 }
 
 // TunnelHeader opens a developer's tunnel to a session.
 type TunnelHeader struct {
 	ID string `json:"id"`
-}
-
-// SessionRequest makes or joins a session, or ends it (Name only).
-type SessionRequest struct {
-	Name    string                     `json:"name"`
-	Forks   []string                   `json:"forks,omitempty"`
-	Tunnels []string                   `json:"tunnels,omitempty"`
-	Exec    map[string]state.Component `json:"exec,omitempty"` // by service
-	Tunnel  string                     `json:"tunnel,omitempty"`
-	TTL     time.Duration              `json:"ttl,omitempty"`
 }
 
 // View is what the dashboard shows.

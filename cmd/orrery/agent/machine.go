@@ -88,7 +88,7 @@ type local struct {
 // openState assembles the modules, the store and the keeper below dir.
 func openState(dir string, containers []state.Container, resolve resolver, log *slog.Logger) (*local, error) {
 	l := &local{processes: process.New(process.Config{Logger: log})}
-	l.modules = []state.Module{sqlite.New(sqlite.Config{Logger: log}), l.processes, fileset.New(), postgresql.New()}
+	l.modules = []state.Module{sqlite.New(log), l.processes, fileset.New(log), postgresql.New(postgresql.Config{Logger: log})}
 	var err error
 	if l.store, err = store.Open(filepath.Join(dir, "store"), store.Options{}); err != nil {
 		return nil, err

@@ -2,25 +2,48 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 
+	"orrery/fabric/rpc"
 	"orrery/state"
 )
 
-// caller carries one procedure to one node.
-type caller interface {
-	// call sends request to the procedure and decodes the answer into response, a pointer.
-	call(ctx context.Context, procedure string, request, response any) error
+// target is where a procedure is carried to: a node, or through it the node that is called on.
+type target struct {
+	peer *rpc.Peer
+	on   string // name of another node; empty: the peer itself
 }
 
-// ask carries one procedure and returns its answer.
-func ask[Res any](ctx context.Context, to caller, procedure string, request any) (Res, error) {
+// ask carries one procedure to one node and returns its answer.
+func ask[Res, Req any](ctx context.Context, to target, procedure string, request *Req) (Res, error) {
 	var response Res
-	err := to.call(ctx, procedure, request, &response)
-	return response, err
+	if to.on != "" {
+		encoded, err := json.Marshal(request)
+		if err != nil {
+			return response, err
+		}
+		answer, err := ask[Forwarded](ctx, target{peer: to.peer}, procForward, &Forwarded{On: to.on, Procedure: procedure, Content: encoded})
+		if err != nil {
+			return response, err
+		}
+		err = json.Unmarshal(answer.Content, &response)
+		return response, err
+	}
+	answer, err := rpc.Call[Req, Res](ctx, to.peer, procedure, request)
+	if err != nil {
+		return response, err
+	}
+	return *answer, nil
+}
+
+// tell carries a procedure that answers nothing.
+func tell[Req any](ctx context.Context, to target, procedure string, request *Req) error {
+	_, err := ask[Empty](ctx, to, procedure, request)
+	return err
 }
 
 // remoteKeeper is the keeper of another node, or of this one as its command line sees it.
-type remoteKeeper struct{ to caller }
+type remoteKeeper struct{ to target }
 
 var _ state.Keeper = remoteKeeper{}
 
@@ -29,7 +52,7 @@ func (k remoteKeeper) Activate(ctx context.Context, c state.Component) (state.St
 }
 
 func (k remoteKeeper) Deactivate(ctx context.Context, r state.Ref) error {
-	return k.to.call(ctx, procDeactivate, &RefRequest{Ref: r}, &Empty{})
+	return tell(ctx, k.to, procDeactivate, &RefRequest{Ref: r})
 }
 
 func (k remoteKeeper) Snapshot(ctx context.Context, r state.Ref, reason string) (state.Generation, error) {
@@ -37,11 +60,11 @@ func (k remoteKeeper) Snapshot(ctx context.Context, r state.Ref, reason string) 
 }
 
 func (k remoteKeeper) Restore(ctx context.Context, r state.Ref, id state.SnapshotID) error {
-	return k.to.call(ctx, procRestore, &RefRequest{Ref: r, ID: id}, &Empty{})
+	return tell(ctx, k.to, procRestore, &RefRequest{Ref: r, ID: id})
 }
 
 func (k remoteKeeper) CollectGarbage(ctx context.Context, r state.Ref) error {
-	return k.to.call(ctx, procCollect, &RefRequest{Ref: r}, &Empty{})
+	return tell(ctx, k.to, procCollect, &RefRequest{Ref: r})
 }
 
 func (k remoteKeeper) Fork(ctx context.Context, from state.Ref, into state.Component) (state.Status, error) {
@@ -53,29 +76,28 @@ func (k remoteKeeper) Status(ctx context.Context, r state.Ref) (state.Status, er
 }
 
 func (k remoteKeeper) List(ctx context.Context) ([]state.Status, error) {
-	var all List[state.Status]
-	err := k.to.call(ctx, procList, &Empty{}, &all)
+	all, err := ask[List[state.Status]](ctx, k.to, procList, &Empty{})
 	return all.Items, err
 }
 
 func (k remoteKeeper) Track(ctx context.Context, r state.Ref) error {
-	return k.to.call(ctx, procTrack, &RefRequest{Ref: r}, &Empty{})
+	return tell(ctx, k.to, procTrack, &RefRequest{Ref: r})
 }
 
 func (k remoteKeeper) Untrack(ctx context.Context, r state.Ref) error {
-	return k.to.call(ctx, procUntrack, &RefRequest{Ref: r}, &Empty{})
+	return tell(ctx, k.to, procUntrack, &RefRequest{Ref: r})
 }
 
 func (k remoteKeeper) Stage(ctx context.Context, c state.Component, id state.SnapshotID) error {
-	return k.to.call(ctx, procStage, &ComponentRequest{Component: c, ID: id}, &Empty{})
+	return tell(ctx, k.to, procStage, &ComponentRequest{Component: c, ID: id})
 }
 
 func (k remoteKeeper) Commit(ctx context.Context, r state.Ref, id state.SnapshotID) error {
-	return k.to.call(ctx, procCommit, &RefRequest{Ref: r, ID: id}, &Empty{})
+	return tell(ctx, k.to, procCommit, &RefRequest{Ref: r, ID: id})
 }
 
 func (k remoteKeeper) Unstage(ctx context.Context, r state.Ref) error {
-	return k.to.call(ctx, procUnstage, &RefRequest{Ref: r}, &Empty{})
+	return tell(ctx, k.to, procUnstage, &RefRequest{Ref: r})
 }
 
 // Archive is what the command line does with a snapshot store.
@@ -87,13 +109,12 @@ type Archive interface {
 }
 
 // remoteStore is the snapshot store of a node.
-type remoteStore struct{ to caller }
+type remoteStore struct{ to target }
 
 var _ Archive = remoteStore{}
 
 func (s remoteStore) Generations(ctx context.Context, r state.Ref) ([]state.Generation, error) {
-	var all List[state.Generation]
-	err := s.to.call(ctx, procGenerations, &RefRequest{Ref: r}, &all)
+	all, err := ask[List[state.Generation]](ctx, s.to, procGenerations, &RefRequest{Ref: r})
 	return all.Items, err
 }
 
@@ -102,7 +123,7 @@ func (s remoteStore) Get(ctx context.Context, id state.SnapshotID) (state.Snapsh
 }
 
 func (s remoteStore) Verify(ctx context.Context, id state.SnapshotID) error {
-	return s.to.call(ctx, procVerify, &RefRequest{ID: id}, &Empty{})
+	return tell(ctx, s.to, procVerify, &RefRequest{ID: id})
 }
 
 func (s remoteStore) Prune(ctx context.Context, r state.Ref, keep int, dryRun bool) (state.Pruned, error) {

@@ -8,6 +8,7 @@ import (
 	"orrery/fabric"
 	"orrery/fabric/rpc"
 	"orrery/session"
+	"orrery/session/overlay"
 	"orrery/state"
 )
 
@@ -26,11 +27,19 @@ func (n *Node) serveFabric(m *rpc.Mux) {
 	})
 	rpc.Unary(m, procToken, fabric.RoleOperator, func(ctx context.Context, q *TokenRequest) (*Text, error) {
 		token, err := n.registrar.Issue(ctx, q.Role, q.TTL)
-		return &Text{token.String()}, err
+		return &Text{token.Encode()}, err
 	})
 	rpc.Unary(m, procLeave, fabric.RoleOperator, func(ctx context.Context, _ *Empty) (*Empty, error) {
 		return &Empty{}, n.leave(ctx)
 	})
+	rpc.Unary(m, procEnroll, fabric.RoleNode, func(ctx context.Context, q *Text) (*Empty, error) {
+		caller, ok := rpc.Caller(ctx)
+		if !ok {
+			return nil, fabric.ErrForbidden
+		}
+		return &Empty{}, n.table.Add(ctx, caller.ID, q.Value)
+	})
+	rpc.Unary(m, procForward, fabric.RoleOperator, n.forward)
 	rpc.Unary(m, procLink, fabric.RoleViewer, func(context.Context, *Empty) (*Text, error) {
 		return &Text{n.dashboard.link()}, nil
 	})
@@ -128,9 +137,8 @@ func (n *Node) serveStore(m *rpc.Mux) {
 
 func (n *Node) serveDeploy(m *rpc.Mux) {
 	rpc.Unary(m, procPlan, fabric.RoleViewer, func(ctx context.Context, q *ManifestRequest) (*PlanAnswer, error) {
-		problems, err := n.engine.Check(ctx, q.Manifest)
-		if err != nil || len(problems) > 0 {
-			return &PlanAnswer{Problems: problems}, err
+		if problems := n.engine.Check(ctx, q.Manifest); len(problems) > 0 {
+			return &PlanAnswer{Problems: problems}, nil
 		}
 		plan, err := n.engine.Plan(ctx, q.Manifest)
 		return &PlanAnswer{Plan: plan}, err
@@ -147,7 +155,7 @@ func (n *Node) serveDeploy(m *rpc.Mux) {
 		return &Empty{}, n.checkAddress(q.Address, q.Service)
 	})
 	rpc.Unary(m, procPublic, fabric.RoleViewer, func(_ context.Context, q *Text) (*Text, error) {
-		address, err := n.router.PublicAddress(q.Value)
+		address, err := n.publicHere(q.Value)
 		return &Text{address}, err
 	})
 	n.serveLong(m)
@@ -155,7 +163,7 @@ func (n *Node) serveDeploy(m *rpc.Mux) {
 
 // serveLong registers the operations that report progress.
 func (n *Node) serveLong(m *rpc.Mux) {
-	rpc.Stream(m, procApply, fabric.RoleOperator, func(ctx context.Context, q *ManifestRequest, send func(*Progress) error) error {
+	rpc.ServerStream(m, procApply, fabric.RoleOperator, func(ctx context.Context, q *ManifestRequest, send func(*Progress) error) error {
 		outcome, err := n.engine.Apply(ctx, q.Manifest, events(send))
 		var problems deploy.Problems
 		if errors.As(err, &problems) {
@@ -166,18 +174,20 @@ func (n *Node) serveLong(m *rpc.Mux) {
 		}
 		return send(&Progress{Outcome: &outcome})
 	})
-	rpc.Stream(m, procBackup, fabric.RoleOperator, func(ctx context.Context, q *NameRequest, send func(*Progress) error) error {
+	rpc.ServerStream(m, procBackup, fabric.RoleOperator, func(ctx context.Context, q *NameRequest, send func(*Progress) error) error {
 		backup, err := n.engine.Backup(ctx, q.Name, events(send))
 		if err != nil {
 			return err
 		}
 		return send(&Progress{Backup: &backup})
 	})
-	rpc.Stream(m, procBringBack, fabric.RoleOperator, func(ctx context.Context, q *NameRequest, send func(*Progress) error) error {
-		return n.engine.Restore(ctx, q.Name, q.Backup, q.Services, events(send))
+	rpc.ServerStream(m, procBringBack, fabric.RoleOperator, func(ctx context.Context, q *NameRequest, send func(*Progress) error) error {
+		_, err := n.engine.Restore(ctx, q.Name, q.Backup, q.Services, events(send))
+		return err
 	})
-	rpc.Stream(m, procRemove, fabric.RoleOperator, func(ctx context.Context, q *NameRequest, send func(*Progress) error) error {
-		return n.engine.Remove(ctx, q.Name, events(send))
+	rpc.ServerStream(m, procRemove, fabric.RoleOperator, func(ctx context.Context, q *NameRequest, send func(*Progress) error) error {
+		_, err := n.engine.Remove(ctx, q.Name, events(send))
+		return err
 	})
 }
 
@@ -195,12 +205,12 @@ func (n *Node) serveSessions(m *rpc.Mux) {
 		all, err := n.overlay.List(ctx)
 		return &Sessions{all}, err
 	})
-	rpc.Unary(m, procSessionCreate, fabric.RoleDeveloper, func(ctx context.Context, q *SessionRequest) (*session.Session, error) {
+	rpc.Unary(m, procSessionCreate, fabric.RoleDeveloper, func(ctx context.Context, q *overlay.Request) (*session.Session, error) {
 		s, err := n.createSession(ctx, q)
 		return &s, err
 	})
-	rpc.Unary(m, procSessionDelete, fabric.RoleDeveloper, func(ctx context.Context, q *SessionRequest) (*Empty, error) {
-		return &Empty{}, n.deleteSession(ctx, q.Name)
+	rpc.Unary(m, procSessionDelete, fabric.RoleDeveloper, func(ctx context.Context, q *Text) (*Empty, error) {
+		return &Empty{}, n.overlay.Delete(ctx, q.Value, whoCalls(ctx))
 	})
 	rpc.Unary(m, procSessionPlaced, fabric.RoleDeveloper, func(ctx context.Context, q *Text) (*session.Placed, error) {
 		p, err := n.Lookup(ctx, q.Value)

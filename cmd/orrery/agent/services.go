@@ -92,12 +92,20 @@ func (n *Node) publicAddress(ctx context.Context, s deploy.Service) (string, err
 			continue
 		}
 		if m.ID == n.identity.ID {
-			return n.router.PublicAddress(s.Name)
+			return n.publicHere(s.Name)
 		}
 		text, err := ask[Text](ctx, n.peer(m.ID), procPublic, &Text{s.Name})
 		return text.Value, err
 	}
 	return "", fmt.Errorf("node %s: %w", s.Public.Node, fabric.ErrNotFound)
+}
+
+// publicHere is where this node listens for a service.
+func (n *Node) publicHere(service string) (string, error) {
+	if address, ok := n.router.PublicAddress(service); ok {
+		return address, nil
+	}
+	return "", fmt.Errorf("service %s is not listened for on node %s: %w", service, n.identity.Name, fabric.ErrNotFound)
 }
 
 // Lookup finds a production service for sessions.
@@ -151,13 +159,13 @@ func (n *Node) owns(ctx context.Context) (func(state.Component) bool, error) {
 }
 
 // resolve finds the value of ${service.NAME.url}: this node's own door to that service.
-func (n *Node) resolve(_ context.Context, c state.Component, reference string) (string, error) {
+func (n *Node) resolve(ctx context.Context, c state.Component, reference string) (string, error) {
 	rest, ok := strings.CutPrefix(reference, "service.")
 	name, export, dot := strings.Cut(rest, ".")
 	if !ok || !dot {
 		return "", fmt.Errorf("reference ${%s} of %s is unknown (use ${service.NAME.url})", reference, c.Ref())
 	}
-	address, err := n.router.Listen(name)
+	address, err := n.router.Listen(ctx, name)
 	if err != nil {
 		return "", err
 	}

@@ -14,10 +14,12 @@ import (
 // in its folder, where people may edit them while the node is stopped.
 type Settings struct {
 	Name      string `json:"name"`
-	Listen    string `json:"listen"`    // host:port for mutual TLS
-	Gossip    string `json:"gossip"`    // host:port for the membership, UDP and TCP
-	Dashboard string `json:"dashboard"` // host:port on loopback
-	Loopback  bool   `json:"loopback"`  // discover on this machine only
+	Listen    string `json:"listen"`            // host:port for mutual TLS
+	Gossip    string `json:"gossip"`            // host:port for the membership, UDP and TCP
+	Dashboard string `json:"dashboard"`         // host:port on loopback
+	Advertise string `json:"advertise"`         // the host at which others reach this machine, where the above name all interfaces
+	Loopback  bool   `json:"loopback"`          // discover on this machine only
+	Cluster   string `json:"cluster,omitempty"` // the cluster's name, at its first node until the table has it
 }
 
 // Files in the folder of a node or a login.
@@ -25,6 +27,7 @@ const (
 	settingsFile   = "node.json"
 	loginFile      = "login.json"
 	containersFile = "containers.json"
+	addressesFile  = "addresses.json"
 	socketFile     = "node.sock"
 )
 
@@ -68,4 +71,12 @@ func loadContainers(dir string) ([]state.Container, error) {
 		return nil, nil
 	}
 	return containers, err
+}
+
+func removeFile(path string) error {
+	err := os.Remove(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
 }

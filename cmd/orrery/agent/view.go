@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"orrery/dashboard"
+	"orrery/deploy"
 	"orrery/fabric"
 	"orrery/session"
 	"orrery/state"
@@ -110,7 +111,7 @@ func (n *Node) Changes(ctx context.Context) <-chan struct{} {
 
 // View is what the dashboard shows now.
 func (n *Node) View(ctx context.Context) (dashboard.View, error) {
-	view := dashboard.View{Cluster: dashboard.Cluster{Name: n.cluster, ID: n.identity.Cluster}, Events: n.chronicle.last()}
+	view := dashboard.View{Cluster: dashboard.Cluster{Name: n.settings.Cluster, ID: n.identity.Cluster}, Events: n.chronicle.last()}
 	reports := n.reports(ctx)
 	names := n.viewNodes(&view, reports)
 	services, err := n.services(ctx)
@@ -126,17 +127,37 @@ func (n *Node) View(ctx context.Context) (dashboard.View, error) {
 	owner := viewServices(&view, services)
 	viewSessions(&view, sessions, names)
 	viewComponents(&view, reports, names, owner)
-	if running, err := n.engine.Running(ctx); err == nil && running != nil {
-		view.Deployment = &dashboard.Deployment{
-			Manifest: running.Manifest, Step: running.Step, Steps: running.Steps, Action: running.Action, Since: running.Since,
+	n.viewDeployment(ctx, &view)
+	return view, nil
+}
+
+// viewDeployment fills in the operation that is under way, if there is one.
+func (n *Node) viewDeployment(ctx context.Context, view *dashboard.View) {
+	names, err := n.engine.Manifests(ctx)
+	if err != nil {
+		return
+	}
+	for _, name := range names {
+		status, err := n.engine.Operation(ctx, name)
+		if err != nil || status == nil || !status.Open {
+			continue
 		}
-		for i := range view.Services {
-			if view.Services[i].Name == running.Service && running.To != view.Services[i].Node {
-				view.Services[i].MovingTo = running.To
+		view.Deployment = &dashboard.Deployment{Manifest: name, Steps: len(status.Plan.Steps), Action: status.Doing, Since: status.Started}
+		for i, step := range status.Plan.Steps {
+			if step.Service == status.Service {
+				view.Deployment.Step = i + 1
+				markMoving(view, step)
 			}
 		}
 	}
-	return view, nil
+}
+
+func markMoving(view *dashboard.View, step deploy.Step) {
+	for i := range view.Services {
+		if s := &view.Services[i]; s.Name == step.Service && step.Kind == deploy.StepMove && s.Node != step.To {
+			s.MovingTo = step.To
+		}
+	}
 }
 
 // viewNodes fills in the nodes and returns their names by id.

@@ -1,0 +1,218 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"orrery/fabric"
+	"orrery/fabric/authority"
+	"orrery/fabric/discovery"
+	"orrery/fabric/rpc"
+	"orrery/fabric/table"
+)
+
+// Init creates a cluster in dir with this machine as its first node. It starts nothing.
+func Init(ctx context.Context, dir, cluster string, s Settings) (fabric.Identity, error) {
+	s, err := complete(ctx, dir, s)
+	if err != nil {
+		return fabric.Identity{}, err
+	}
+	a, err := authority.Create(filepath.Join(dir, "identity"), s.Name)
+	if err != nil {
+		return fabric.Identity{}, fmt.Errorf("cannot create a cluster in %s: %w", dir, err)
+	}
+	s.Cluster = cluster
+	identity := a.Identity()
+	err = table.Create(table.Config{Self: identity.ID, Directory: filepath.Join(dir, "table")}, s.reachable(s.Listen))
+	if err == nil {
+		err = saveJSON(filepath.Join(dir, settingsFile), s) // last: with it the folder is a node's
+	}
+	if err != nil {
+		return fabric.Identity{}, errors.Join(fmt.Errorf("cannot create a cluster in %s: %w", dir, err), authority.Remove(filepath.Join(dir, "identity")))
+	}
+	return identity, nil
+}
+
+// Joined says what a token made of this machine.
+type Joined struct {
+	Identity fabric.Identity `json:"identity"`
+	Via      string          `json:"via"` // how the cluster was found
+}
+
+// findTime is how long a cluster is looked for on the network.
+const findTime = 15 * time.Second
+
+// Join redeems a token: for a node with role node, for a login with any other one.
+func Join(ctx context.Context, dir, token, address string, role fabric.Role, s Settings) (Joined, error) {
+	t, err := authority.ParseToken(token)
+	if err != nil {
+		return Joined{}, err
+	}
+	asNode := role == fabric.RoleNode
+	if asNode != (t.Role == fabric.RoleNode) {
+		return Joined{}, fmt.Errorf("the token is for a %s (a node uses orrery node join, a person orrery login)", t.Role)
+	}
+	if s, err = completeJoin(ctx, dir, s, asNode); err != nil {
+		return Joined{}, err
+	}
+	via := "the given address"
+	if address == "" {
+		find, cancel := context.WithTimeout(ctx, findTime)
+		defer cancel()
+		beacon, err := discovery.Find(find, discovery.Config{Loopback: s.Loopback}, t.Cluster())
+		if err != nil {
+			return Joined{}, fmt.Errorf("no node of cluster %s answered on the network within %s (give one's host:port with --address): %w", t.Cluster(), findTime, err)
+		}
+		address, via = beacon.RPC, beacon.Via
+	}
+	candidate, err := authority.NewCandidate(filepath.Join(dir, "identity"), s.Name, t)
+	if err != nil {
+		return Joined{}, fmt.Errorf("cannot join with %s: %w", dir, err)
+	}
+	a, peers, err := rpc.Join(ctx, candidate, []string{address}, sentinels())
+	if err != nil {
+		return Joined{}, fmt.Errorf("cannot join: %w", err)
+	}
+	return Joined{a.Identity(), via}, keepJoined(dir, asNode, s, peers)
+}
+
+// keepJoined writes down what a later start needs.
+func keepJoined(dir string, asNode bool, s Settings, peers []fabric.Beacon) error {
+	if !asNode {
+		return saveJSON(filepath.Join(dir, loginFile), login{Peers: peers})
+	}
+	book := loadAddresses(filepath.Join(dir, addressesFile))
+	for _, b := range peers {
+		book.add(b)
+	}
+	if err := saveJSON(book.path, book.book); err != nil {
+		return err
+	}
+	return saveJSON(filepath.Join(dir, settingsFile), s)
+}
+
+func completeJoin(ctx context.Context, dir string, s Settings, asNode bool) (Settings, error) {
+	if asNode {
+		return complete(ctx, dir, s)
+	}
+	if s.Name == "" {
+		s.Name = userName()
+	}
+	return s, os.MkdirAll(dir, 0o700)
+}
+
+// complete fills in what the settings leave open: the name, free ports for 0, and the address that
+// others reach this machine at.
+func complete(ctx context.Context, dir string, s Settings) (Settings, error) {
+	if isNode(dir) {
+		return s, fmt.Errorf("%s is a node's folder already (choose another with --dir, or remove it)", dir)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return s, err
+	}
+	if s.Name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return s, err
+		}
+		s.Name = label(host)
+	}
+	if !authority.ValidName(s.Name) {
+		return s, fmt.Errorf("node name %q: %w", s.Name, authority.ErrBadName)
+	}
+	for _, address := range []*string{&s.Listen, &s.Gossip, &s.Dashboard} {
+		if s.Loopback {
+			*address = onLoopback(*address)
+		}
+		chosen, err := choosePort(ctx, *address)
+		if err != nil {
+			return s, fmt.Errorf("cannot listen at %s: %w", *address, err)
+		}
+		*address = chosen
+	}
+	if s.Advertise == "" {
+		s.Advertise = ownAddress(s.Loopback)
+	}
+	return s, nil
+}
+
+// onLoopback keeps a port and leaves out other interfaces.
+func onLoopback(address string) string {
+	if _, port, err := net.SplitHostPort(address); err == nil {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return address
+}
+
+// choosePort replaces port 0 by one that is free for TCP and UDP.
+func choosePort(ctx context.Context, address string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || port != "0" {
+		return address, err
+	}
+	var listen net.ListenConfig
+	for range 20 {
+		tcp, err := listen.Listen(ctx, "tcp", address)
+		if err != nil {
+			return "", err
+		}
+		_, port, err = net.SplitHostPort(tcp.Addr().String())
+		if err != nil {
+			return "", errors.Join(err, tcp.Close())
+		}
+		chosen := net.JoinHostPort(host, port)
+		udp, err := listen.ListenPacket(ctx, "udp", chosen)
+		if err == nil {
+			err = udp.Close()
+		}
+		if err = errors.Join(err, tcp.Close()); err == nil {
+			return chosen, nil
+		}
+	}
+	return "", errors.New("no port is free for both TCP and UDP")
+}
+
+// ownAddress is the address at which others probably reach this machine.
+func ownAddress(loopback bool) string {
+	addresses, err := net.InterfaceAddrs()
+	if loopback || err != nil {
+		return "127.0.0.1"
+	}
+	for _, a := range addresses {
+		if ip, ok := a.(*net.IPNet); ok && ip.IP.To4() != nil && ip.IP.IsGlobalUnicast() {
+			return ip.IP.String()
+		}
+	}
+	return "127.0.0.1"
+}
+
+// reachable is a listener's address as others dial it.
+func (s Settings) reachable(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return listen
+	}
+	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
+		host = s.Advertise
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// portOf is the number of an address's port.
+func portOf(address string) int {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return 0
+	}
+	return n
+}

@@ -1,0 +1,198 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"orrery/deploy"
+	"orrery/fabric"
+)
+
+// settle brings the node back to what the table says, and then keeps house: voters of the
+// table, operations whose coordinator is gone, addresses for the next start.
+func (n *Node) settle(ctx context.Context) error {
+	if err := n.enroll(ctx); err != nil {
+		return err
+	}
+	if err := n.boot(ctx); err != nil {
+		return err
+	}
+	ticker := time.NewTicker(2 * time.Second)
+	defer ticker.Stop()
+	for {
+		n.addresses.keep(n.members.Beacons())
+		n.recover(ctx)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// enroll makes this node part of the table: it asks the nodes that it knows until one of
+// them adds it. A node that belongs to it already is done at once.
+func (n *Node) enroll(ctx context.Context) error {
+	return retry(ctx, func(ctx context.Context) error {
+		if n.table.Status().Has(n.identity.ID) {
+			return n.registrar.ClaimName(ctx, n.identity.Name, n.identity.ID)
+		}
+		err := fmt.Errorf("no other node was found yet")
+		for _, m := range n.Members() {
+			if m.ID == n.identity.ID || m.State != fabric.MemberAlive {
+				continue
+			}
+			if err = tell(ctx, n.peer(m.ID), procEnroll, &Text{n.address()}); err == nil {
+				return n.registrar.ClaimName(ctx, n.identity.Name, n.identity.ID)
+			}
+		}
+		return err
+	}, func(err error) { n.log.Debug("not part of the table yet", "error", err) })
+}
+
+// retry repeats something that fails while the cluster is not there yet, until ctx ends.
+func retry(ctx context.Context, do func(context.Context) error, failed func(error)) error {
+	pause := 50 * time.Millisecond
+	for {
+		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := do(attempt)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return errors.Join(err, ctx.Err())
+		}
+		failed(err)
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		}
+		pause = min(2*pause, 2*time.Second)
+	}
+}
+
+// boot activates what the table still gives to this node, and points traffic to it.
+func (n *Node) boot(ctx context.Context) error {
+	err := retry(ctx, func(ctx context.Context) error {
+		own, err := n.owns(ctx)
+		if err != nil {
+			return err
+		}
+		if err := n.local.keeper.Boot(ctx, own); err != nil {
+			n.log.Error("some components could not be brought back", "error", err)
+		}
+		return nil
+	}, func(err error) { n.log.Info("waiting for the table", "error", err) })
+	if err != nil {
+		return err
+	}
+	if err := n.engine.Resume(ctx, n.logEvent); err != nil && ctx.Err() == nil {
+		n.log.Error("some services could not be brought back", "error", err)
+	}
+	return nil
+}
+
+func (n *Node) logEvent(e deploy.Event) {
+	if e.Done {
+		n.log.Info("recovery", "service", e.Service, "action", e.Action, "error", e.Err)
+	}
+}
+
+// recover ends operations whose coordinator is gone. Every node tries; the journal's owner is one of them.
+func (n *Node) recover(ctx context.Context) {
+	names, err := n.engine.Manifests(ctx)
+	if err != nil {
+		return // no quorum now; the next round looks again
+	}
+	for _, name := range names {
+		err := n.engine.Recover(ctx, name, n.logEvent)
+		if err != nil && !errors.Is(err, deploy.ErrBusy) && ctx.Err() == nil {
+			n.log.Error("an interrupted operation could not be ended", "manifest", name, "error", err)
+		}
+	}
+}
+
+// addressBook remembers where nodes listen, for a start at which nobody is known yet.
+type addressBook struct {
+	path string
+	mu   sync.Mutex
+	book map[fabric.NodeID]fabric.Beacon
+}
+
+func loadAddresses(path string) *addressBook {
+	a := &addressBook{path: path, book: map[fabric.NodeID]fabric.Beacon{}}
+	if loadJSON(path, &a.book) != nil {
+		a.book = map[fabric.NodeID]fabric.Beacon{} // a hint that is lost; discovery finds the nodes again
+	}
+	return a
+}
+
+func (a *addressBook) get(id fabric.NodeID) (string, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b, ok := a.book[id]
+	return b.RPC, ok
+}
+
+func (a *addressBook) seeds(cluster string) []fabric.Beacon {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var all []fabric.Beacon
+	for _, b := range a.book {
+		if b.Cluster == cluster && b.Gossip != "" {
+			all = append(all, b)
+		}
+	}
+	return all
+}
+
+// add remembers a node that is known by its beacon.
+func (a *addressBook) add(b fabric.Beacon) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.book[b.ID] = b
+}
+
+// keep writes down where the nodes listen, if that changed.
+func (a *addressBook) keep(beacons []fabric.Beacon) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	changed := false
+	for _, b := range beacons {
+		b.Via = ""
+		if a.book[b.ID] != b {
+			a.book[b.ID], changed = b, true
+		}
+	}
+	if changed {
+		_ = saveJSON(a.path, a.book) // a hint: the next change tries again
+	}
+}
+
+// lockDir makes sure that one process runs the node in a folder.
+func lockDir(dir string) (unlock func(), err error) {
+	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("the node in %s runs already", dir), file.Close())
+	}
+	return func() { _ = file.Close() }, nil
+}
+
+// decodeHeader reads the header of a stream.
+func decodeHeader[T any](header json.RawMessage) (T, error) {
+	var h T
+	err := json.Unmarshal(header, &h)
+	return h, err
+}

@@ -1,0 +1,136 @@
+package agent
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"orrery/fabric"
+	"orrery/fabric/rpc"
+	"orrery/fabric/table"
+	"orrery/fabric/table/kv"
+)
+
+// transport carries the table's messages: a stream to each node, fed from a queue that drops
+// what it cannot hold, for Raft repairs what is lost.
+type transport struct {
+	client *rpc.Client
+	ctx    context.Context //nolint:containedctx // of the whole node: links live as long as it
+	mu     sync.Mutex
+	links  map[fabric.NodeID]chan []byte
+	wait   sync.WaitGroup
+}
+
+var _ table.Transport = (*transport)(nil)
+
+// queued bounds how many messages wait for one node.
+const queued = 512
+
+func newTransport(ctx context.Context, client *rpc.Client) *transport {
+	return &transport{client: client, ctx: ctx, links: map[fabric.NodeID]chan []byte{}}
+}
+
+// Send queues a message for a node, or drops it.
+func (t *transport) Send(to fabric.NodeID, message []byte) {
+	t.mu.Lock()
+	link, ok := t.links[to]
+	if !ok && t.ctx.Err() == nil {
+		link = make(chan []byte, queued)
+		t.links[to] = link
+		t.wait.Go(func() { t.feed(to, link) })
+	}
+	t.mu.Unlock()
+	select {
+	case link <- message:
+	default: // full, or the node is stopping
+	}
+}
+
+// feed keeps a stream to a node open and writes what is queued for it.
+func (t *transport) feed(to fabric.NodeID, link <-chan []byte) {
+	for t.ctx.Err() == nil {
+		conn, err := t.client.Stream(t.ctx, to, streamTable, Empty{})
+		if err == nil {
+			t.write(conn, link)
+			continue
+		}
+		timer := time.NewTimer(200 * time.Millisecond)
+		select {
+		case <-t.ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+		drain(link)
+	}
+}
+
+// drain drops what was meant for a node that is out of reach: it is old when it is back.
+func drain(link <-chan []byte) {
+	for {
+		select {
+		case <-link:
+		default:
+			return
+		}
+	}
+}
+
+func (t *transport) write(conn net.Conn, link <-chan []byte) {
+	defer conn.Close()
+	gone := make(chan struct{})
+	go func() { // the far side never writes: what ends here is the stream
+		defer close(gone)
+		_, _ = io.Copy(io.Discard, conn)
+	}()
+	defer func() { _ = conn.Close(); <-gone }()
+	for {
+		select {
+		case <-t.ctx.Done():
+			return
+		case <-gone:
+			return
+		case message := <-link:
+			frame := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(message)), uint32(len(message)))
+			if _, err := conn.Write(append(frame, message...)); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// close waits for the links, whose context has ended.
+func (t *transport) close() { t.wait.Wait() }
+
+// serveTable receives another node's messages for the table.
+func (n *Node) serveTable(_ context.Context, caller fabric.Identity, _ json.RawMessage, accept func() (net.Conn, error)) error {
+	conn, err := accept()
+	if err != nil {
+		return err
+	}
+	var length [4]byte
+	for {
+		if _, err := io.ReadFull(conn, length[:]); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		size := binary.BigEndian.Uint32(length[:])
+		if size > 2*kv.MaxSize {
+			return fmt.Errorf("message of %d bytes for the table is too large", size)
+		}
+		message := make([]byte, size)
+		if _, err := io.ReadFull(conn, message); err != nil {
+			return err
+		}
+		if err := n.table.Receive(caller.ID, message); err != nil {
+			return err
+		}
+	}
+}
