@@ -151,6 +151,9 @@ func (o *operation) carryOut(ctx context.Context, p deploy.Plan, all []work, m *
 	return o.complete(o.read())
 }
 
+// undoMany is how many times as long the undoing of a whole operation may take as that of one step.
+const undoMany = 20
+
 // errLeftAlone marks an undoing that left a service whole, but not where it was.
 var errLeftAlone = errors.New("not all could be undone")
 
@@ -160,12 +163,15 @@ func (o *operation) fail(ctx context.Context, all []work, at int, why error) (fi
 	if lost := o.lost(); lost != nil {
 		return false, errors.Join(why, lost)
 	}
-	undo, cancel := o.undoing()
+	// Undoing what was done may mean to move a large state back.
+	undo, cancel := context.WithTimeout(o.undo, undoMany*o.Undo)
 	defer cancel()
 	j := o.read()
 	j.Work, j.At = all, at
 	o.note(all[at].service(), "undo: "+why.Error())
-	finished, err = o.settle(undo, &all[at])
+	soon, cancelSoon := o.undoing()
+	finished, err = o.settle(soon, &all[at])
+	cancelSoon()
 	if err != nil {
 		return false, fmt.Errorf("%w: %w; undoing it: %w", deploy.ErrStuck, why, err)
 	}
@@ -226,13 +232,35 @@ func (e *Engine) works(ctx context.Context, m deploy.Manifest) (deploy.Plan, []w
 	for _, r := range last {
 		in.Retired = append(in.Retired, r.Placement)
 	}
-	in.Stateful = e.statefulModules(ctx, m, now)
+	in.Stateful = e.statefulModules(ctx, m, now, last)
 	p := plan.Compute(in)
 	all := make([]work, len(p.Steps))
 	for i, step := range p.Steps {
 		all[i] = e.work(step, m, now, last, in)
+		if err := e.feasible(&all[i], in.Stateful); err != nil {
+			return deploy.Plan{}, nil, err
+		}
 	}
 	return p, all, nil
+}
+
+// feasible finds before anything is touched what would keep a piece of work from being carried out safely.
+func (e *Engine) feasible(w *work, stateful map[string]bool) error {
+	_, byID := e.members()
+	for _, p := range []*deploy.Placement{w.Before, w.Source} {
+		if p == nil {
+			continue
+		}
+		if !usable(byID[p.Node]) {
+			return fmt.Errorf("cannot %s %s: node %s, where its state is, is out of reach (start it first)", w.Step.Kind, w.service(), p.NodeName)
+		}
+		for _, c := range p.Service.Components {
+			if _, known := stateful[c.Module]; !known {
+				return fmt.Errorf("cannot %s %s: no node says whether module %s has state (see that node %s answers)", w.Step.Kind, w.service(), c.Module, p.NodeName)
+			}
+		}
+	}
+	return nil
 }
 
 // work is a step with its particulars.
@@ -281,17 +309,16 @@ func (e *Engine) retired(ctx context.Context, manifest string) (map[string]retir
 	return out, nil
 }
 
-// statefulModules says which of the modules that m and the placements use have state.
-func (e *Engine) statefulModules(ctx context.Context, m deploy.Manifest, now []placed) map[string]bool {
+// statefulModules says which of the modules that m and the placements use have state; those are missing that no node tells about.
+func (e *Engine) statefulModules(ctx context.Context, m deploy.Manifest, now []placed, last map[string]retired) map[string]bool {
 	out := map[string]bool{}
-	known := map[string]bool{}
 	ask := func(node fabric.NodeID, components []state.Component) {
 		for _, c := range components {
-			if known[c.Module] {
+			if _, known := out[c.Module]; known {
 				continue
 			}
 			if d, err := e.Machines.Describe(ctx, node, c.Module); err == nil {
-				known[c.Module], out[c.Module] = true, d.Stateful
+				out[c.Module] = d.Stateful
 			}
 		}
 	}
@@ -301,6 +328,9 @@ func (e *Engine) statefulModules(ctx context.Context, m deploy.Manifest, now []p
 	}
 	for _, s := range m.Services {
 		ask(byName[m.Distribution[s.Name]].ID, s.Components)
+	}
+	for _, r := range last {
+		ask(r.Node, r.Service.Components)
 	}
 	return out
 }

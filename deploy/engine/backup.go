@@ -38,7 +38,11 @@ func (o *operation) backup(ctx context.Context) (deploy.Backup, error) {
 	b := deploy.Backup{ID: began.Format("20060102-150405-") + strings.ToLower(newID()[:4]), Manifest: o.name, Time: began}
 	var from []placed
 	for _, p := range now {
-		for _, c := range o.stateful(ctx, p.Node, p.Service.Components) {
+		stateful, err := o.stateful(ctx, p.Node, p.Service.Components)
+		if err != nil {
+			return deploy.Backup{}, fmt.Errorf("cannot back up %s on %s: %w", p.Service.Name, p.NodeName, err)
+		}
+		for _, c := range stateful {
 			b.Snapshots = append(b.Snapshots, deploy.BackedUp{Service: p.Service.Name, Ref: c.Ref()})
 			from = append(from, p)
 		}
@@ -171,6 +175,9 @@ func (o *operation) restoring(ctx context.Context, b deploy.Backup, services []s
 	for _, p := range now {
 		if len(services) > 0 && !slices.Contains(services, p.Service.Name) {
 			continue
+		}
+		if _, byID := o.members(); !usable(byID[p.Node]) {
+			return nil, fmt.Errorf("cannot restore %s: node %s, where it lives, is out of reach (start it, or name other services)", p.Service.Name, p.NodeName)
 		}
 		w := work{
 			Step:   deploy.Step{Kind: deploy.StepUpgrade, Service: p.Service.Name, From: p.NodeName, To: p.NodeName, Why: "restore backup " + b.ID},

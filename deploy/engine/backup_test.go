@@ -134,7 +134,7 @@ func TestRestoreCrash(t *testing.T) {
 		}
 	})
 	for _, mode := range []string{crashBefore, crashAfter, failBefore, failAfter} {
-		for at := range in.calls {
+		for at := range every(in.calls) {
 			synctest.Test(t, func(t *testing.T) {
 				w, _, backup := backedUp(t)
 				before := slices.Clone(w.nodes["id-one"].components[notesDB].keys)
@@ -244,7 +244,7 @@ func TestStatusAndManifest(t *testing.T) {
 // TestResume takes a node away in the middle of a move, and brings it back with everything stopped.
 func TestResume(t *testing.T) {
 	s := stories()["move"]
-	for at := range s.calls(t) {
+	for at := range every(s.calls(t)) {
 		synctest.Test(t, func(t *testing.T) {
 			w := s.begin(t)
 			e := w.engine("one", &injector{at: at + 1, mode: crashAfter})

@@ -236,6 +236,19 @@ func (c *checking) givenUp(ctx context.Context, s deploy.Service) bool {
 	})
 }
 
+// otherService finds components that now belong to another service: two steps would work on one component.
+func (c *checking) otherService(s deploy.Service, p placed) {
+	if s.Name == p.Service.Name {
+		return
+	}
+	for i, o := range s.Components {
+		if slices.ContainsFunc(p.Service.Components, func(other state.Component) bool { return other.Ref() == o.Ref() }) {
+			c.add(fmt.Sprintf("services.%s.components[%d].name", s.Name, i), "rename it, or first apply a manifest without it",
+				"the component belongs to service %s now", p.Service.Name)
+		}
+	}
+}
+
 // others finds names that another manifest has taken: the routers know services by name, and keepers components.
 func (c *checking) others(ctx context.Context) {
 	all, err := c.placements(ctx, "")
@@ -246,6 +259,7 @@ func (c *checking) others(ctx context.Context) {
 	for _, s := range c.m.Services {
 		for _, p := range all {
 			if p.Manifest == c.m.Name {
+				c.otherService(s, p)
 				continue
 			}
 			if p.Service.Name == s.Name {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -166,7 +167,7 @@ func TestCrash(t *testing.T) {
 	for name, s := range stories() {
 		t.Run(name, func(t *testing.T) {
 			for _, mode := range []string{crashBefore, crashAfter} {
-				for at := range s.calls(t) {
+				for at := range every(s.calls(t)) {
 					synctest.Test(t, func(t *testing.T) {
 						w := s.begin(t)
 						before := w.where(system)
@@ -199,7 +200,7 @@ func TestFail(t *testing.T) {
 	for name, s := range stories() {
 		t.Run(name, func(t *testing.T) {
 			for _, mode := range []string{failBefore, failAfter} {
-				for at := range s.calls(t) {
+				for at := range every(s.calls(t)) {
 					synctest.Test(t, func(t *testing.T) {
 						w := s.begin(t)
 						before := w.where(system)
@@ -236,7 +237,7 @@ func TestNodeDies(t *testing.T) {
 	for _, dies := range []string{"one", "three"} {
 		t.Run(dies, func(t *testing.T) {
 			undone := 0
-			for at := range s.calls(t) {
+			for at := range every(s.calls(t)) {
 				synctest.Test(t, func(t *testing.T) {
 					w := s.begin(t)
 					before := w.where(system)
@@ -276,7 +277,7 @@ func TestNodeDies(t *testing.T) {
 func TestCancel(t *testing.T) {
 	for _, name := range []string{"move", "replace"} {
 		s := stories()[name]
-		for at := range s.calls(t) {
+		for at := range every(s.calls(t)) {
 			synctest.Test(t, func(t *testing.T) {
 				w := s.begin(t)
 				before := w.where(system)
@@ -329,7 +330,7 @@ func TestBusy(t *testing.T) {
 // TestFenced lets an engine sleep for an hour in the middle of a move, while another one takes over.
 func TestFenced(t *testing.T) {
 	s := stories()["move"]
-	for at := range s.calls(t) {
+	for at := range every(s.calls(t)) {
 		synctest.Test(t, func(t *testing.T) {
 			w := s.begin(t)
 			in := &injector{mode: act, at: at + 1}
@@ -364,13 +365,13 @@ func TestFenced(t *testing.T) {
 // freezer is a table that fails for a while.
 type freezer struct {
 	fabric.Table
-	frozen bool
+	frozen atomic.Bool
 }
 
-func (f *freezer) freeze(on bool) { f.frozen = on }
+func (f *freezer) freeze(on bool) { f.frozen.Store(on) }
 
 func (f *freezer) CompareAndSwap(ctx context.Context, key string, revision uint64, value []byte) (uint64, error) {
-	if f.frozen {
+	if f.frozen.Load() {
 		return 0, fabric.ErrNoQuorum
 	}
 	return f.Table.CompareAndSwap(ctx, key, revision, value)

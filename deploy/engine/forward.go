@@ -55,10 +55,15 @@ func (o *operation) start(ctx context.Context, w *work) error {
 		return err
 	}
 	ids := map[string]state.SnapshotID{}
+	if len(w.Carry) > 0 {
+		if err := o.clean(ctx, leftover{Service: w.service(), Node: w.After.Node, Components: refsOf(w.After.Service.Components)}); err != nil {
+			return err
+		}
+	}
 	for _, c := range w.Carry {
 		id, ok := w.Snapshots[c.Name]
 		if !ok {
-			continue
+			return fmt.Errorf("no snapshot is known of the last state of %s on %s (activate the service there first)", c.Name, w.Source.NodeName)
 		}
 		if err := o.stage(ctx, w, c, id, w.Source.Node, w.After.Node); err != nil {
 			return err

@@ -29,6 +29,16 @@ func (o *operation) settle(ctx context.Context, w *work) (finished bool, err err
 	return false, o.revert(ctx, w)
 }
 
+// settleSoon settles with a bound of its own, whatever happened to the time that ctx had.
+func (o *operation) settleSoon(ctx context.Context, w *work) (finished bool, err error) {
+	if ctx.Err() == nil {
+		return o.settle(ctx, w)
+	}
+	ctx, cancel := o.undoing()
+	defer cancel()
+	return o.settle(ctx, w)
+}
+
 // decide reads whether the point of no return was passed. If not, it never will be: the placement is
 // written anew, so that a compare-and-swap that is still on its way fails.
 func (o *operation) decide(ctx context.Context, w *work) (finished bool, err error) {
@@ -224,7 +234,7 @@ func (o *operation) undoFrom(ctx context.Context, at int) error {
 		if lost := o.lost(); lost != nil {
 			return lost
 		}
-		finished, unsettled := o.settle(ctx, &w)
+		finished, unsettled := o.settleSoon(ctx, &w)
 		if unsettled != nil {
 			return fmt.Errorf("%w: service %s: %w", deploy.ErrStuck, w.service(), errors.Join(err, unsettled))
 		}
@@ -258,7 +268,8 @@ func (o *operation) inverse(ctx context.Context, w work) (work, error) {
 		back.Step.Kind = deploy.StepUpgrade
 		back.Carry = slices.DeleteFunc(slices.Clone(w.Carry), func(c state.Component) bool { return w.Previous[c.Name] == "" })
 	case back.After == nil:
-		back.Step.Kind, back.Carry = deploy.StepDeactivate, o.stateful(ctx, back.Before.Node, back.Before.Service.Components)
+		back.Step.Kind = deploy.StepDeactivate
+		back.Carry, err = o.stateful(ctx, back.Before.Node, back.Before.Service.Components)
 	case back.Before == nil:
 		back.Step.Kind = deploy.StepActivate // its state is still where it was
 	case back.moves():
@@ -267,7 +278,7 @@ func (o *operation) inverse(ctx context.Context, w work) (work, error) {
 	default:
 		back.Step.Kind = deploy.StepUpgrade
 	}
-	return back, nil
+	return back, err
 }
 
 // carriedBack are the components as they were whose state w carried along.
@@ -278,12 +289,16 @@ func carriedBack(w work, to deploy.Service) []state.Component {
 }
 
 // stateful are those of components whose module has state.
-func (e *Engine) stateful(ctx context.Context, node fabric.NodeID, components []state.Component) []state.Component {
+func (e *Engine) stateful(ctx context.Context, node fabric.NodeID, components []state.Component) ([]state.Component, error) {
 	var out []state.Component
 	for _, c := range components {
-		if d, err := e.Machines.Describe(ctx, node, c.Module); err == nil && d.Stateful {
+		d, err := e.Machines.Describe(ctx, node, c.Module)
+		if err != nil {
+			return nil, fmt.Errorf("cannot tell whether module %s has state: %w", c.Module, err)
+		}
+		if d.Stateful {
 			out = append(out, c)
 		}
 	}
-	return out
+	return out, nil
 }

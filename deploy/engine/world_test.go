@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -243,6 +244,14 @@ func (in *injector) call(ctx context.Context, f func() error) error {
 		return errCrashed
 	}
 	return err
+}
+
+// every yields the calls to make go wrong: all, or a sample where the race detector makes it slow.
+func every(calls int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for at := 0; at < calls && yield(at); at += stride {
+		}
+	}
 }
 
 type table struct {
