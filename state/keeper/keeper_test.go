@@ -14,10 +14,10 @@ import (
 
 type machine struct {
 	*Keeper
-	store *memory
+	store *recording
 }
 
-func open(t *testing.T, folder string, store *memory) machine {
+func open(t *testing.T, folder string, store *recording) machine {
 	t.Helper()
 	k, err := Open(Config{Directory: folder, Store: store, Modules: []state.Module{sqlite.New(nil)}})
 	if err != nil {
@@ -69,7 +69,7 @@ func check(t *testing.T, err error) {
 }
 
 func TestLifeOfAComponent(t *testing.T) {
-	m := open(t, t.TempDir(), newMemory())
+	m := open(t, t.TempDir(), newStore(t))
 	ctx := t.Context()
 	s := must(m.Activate(ctx, notes))(t)
 	if s.Phase != state.PhaseActive || s.Size <= 0 || s.Generation != 0 || s.Component.Container != sqlite.Name {
@@ -110,7 +110,7 @@ func TestLifeOfAComponent(t *testing.T) {
 }
 
 func TestRestoreOverGarbage(t *testing.T) {
-	m := open(t, t.TempDir(), newMemory())
+	m := open(t, t.TempDir(), newStore(t))
 	ctx := t.Context()
 	must(m.Activate(ctx, notes))(t)
 	m.exec(t, notesRef, "CREATE TABLE note(text)", "INSERT INTO note VALUES('one')")
@@ -135,7 +135,7 @@ func TestRestoreOverGarbage(t *testing.T) {
 }
 
 func TestMove(t *testing.T) {
-	ctx, store := t.Context(), newMemory()
+	ctx, store := t.Context(), newStore(t)
 	from, to := open(t, t.TempDir(), store), open(t, t.TempDir(), store)
 	must(from.Activate(ctx, notes))(t)
 	from.exec(t, notesRef, "CREATE TABLE note(text)", "INSERT INTO note VALUES('one')")
@@ -176,7 +176,7 @@ func TestMove(t *testing.T) {
 
 func TestForkOfASession(t *testing.T) {
 	ctx := t.Context()
-	m := open(t, t.TempDir(), newMemory())
+	m := open(t, t.TempDir(), newStore(t))
 	must(m.Activate(ctx, notes))(t)
 	m.exec(t, notesRef, "CREATE TABLE note(text)", "INSERT INTO note VALUES('one')")
 	blue := state.Component{Name: "notes@blue", Module: sqlite.Name, Session: "blue"}
@@ -199,7 +199,7 @@ func TestForkOfASession(t *testing.T) {
 }
 
 func TestBoot(t *testing.T) {
-	ctx, folder, store := t.Context(), t.TempDir(), newMemory()
+	ctx, folder, store := t.Context(), t.TempDir(), newStore(t)
 	m := open(t, folder, store)
 	must(m.Activate(ctx, notes))(t)
 	other := state.Component{Name: "other", Module: sqlite.Name}
@@ -216,7 +216,7 @@ func TestBoot(t *testing.T) {
 
 func TestReferences(t *testing.T) {
 	ctx := context.WithoutCancel(t.Context())
-	m := open(t, t.TempDir(), newMemory())
+	m := open(t, t.TempDir(), newStore(t))
 	must(m.Activate(ctx, notes))(t)
 	path := must(m.Status(ctx, notesRef))(t).Exports["path"]
 	c := state.Component{Name: "app@blue", Module: "x", Session: "blue", Properties: state.Properties{
