@@ -1,0 +1,156 @@
+package membership
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"orrery/fabric"
+)
+
+// memberlist calls the methods of this file, partly with its own locks held: they never call it, and never wait.
+var (
+	_ memberlist.Delegate         = (*Membership)(nil)
+	_ memberlist.EventDelegate    = (*Membership)(nil)
+	_ memberlist.AliveDelegate    = (*Membership)(nil)
+	_ memberlist.ConflictDelegate = (*Membership)(nil)
+)
+
+// NotifyJoin is memberlist's: a node is alive.
+func (m *Membership) NotifyJoin(n *memberlist.Node) { m.set(n, fabric.MemberAlive) }
+
+// NotifyUpdate is memberlist's: a living node says other things of itself.
+func (m *Membership) NotifyUpdate(n *memberlist.Node) { m.set(n, fabric.MemberAlive) }
+
+// NotifyLeave is memberlist's: a node is dead or left; it does not say which.
+func (m *Membership) NotifyLeave(n *memberlist.Node) { m.set(n, fabric.MemberDead) }
+
+// set writes down what memberlist believes of a node.
+func (m *Membership) set(n *memberlist.Node, state fabric.MemberState) {
+	said, err := readMeta(n)
+	if err != nil {
+		return // NotifyAlive refused it; dead ones keep what they said
+	}
+	id := fabric.NodeID(n.Name)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if state == fabric.MemberAlive {
+		delete(m.leavers, id)
+	} else if m.leavers[id] {
+		state = fabric.MemberLeft
+	}
+	now := fabric.Member{ID: id, Name: said.Name, Address: said.RPC, State: state, Version: said.Version, Since: time.Now(), Via: viaGossip}
+	if id == m.config.Identity.ID {
+		now.Via = viaSelf
+	}
+	before := m.members[id]
+	if before != nil && before.State == state {
+		now.Since = before.Since
+	}
+	wasAlive := before != nil && before.State == fabric.MemberAlive
+	if isAlive := state == fabric.MemberAlive; isAlive && !wasAlive {
+		m.events.alive.Add(1)
+	} else if wasAlive && !isAlive {
+		m.events.alive.Add(-1)
+	}
+	m.members[id] = &member{now, n.Address()}
+	m.remember(id, n.Address(), state)
+	m.wake(m.changed)
+	m.wake(m.kick)
+}
+
+// left takes in that a node said it leaves.
+func (m *Membership) left(id fabric.NodeID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known := m.members[id]
+	if known == nil {
+		return
+	}
+	m.leavers[id] = true
+	if known.State == fabric.MemberDead {
+		known.State = fabric.MemberLeft
+		delete(m.candidates, id)
+		m.wake(m.changed)
+	}
+}
+
+// NotifyAlive is memberlist's: it asks whether a node may be a member.
+func (m *Membership) NotifyAlive(n *memberlist.Node) error {
+	_, err := readMeta(n)
+	return err
+}
+
+// NotifyConflict is memberlist's: a living node's id appears at a second address. A copied identity folder does that, and so does a node that
+// was restarted elsewhere before it was noticed to be gone.
+func (m *Membership) NotifyConflict(existing, other *memberlist.Node) {
+	m.config.Logger.Warn("node appears at two addresses (a copied identity, or a restart that was not noticed yet)",
+		"node", existing.Name, "address", existing.Address(), "other", other.Address())
+	m.moved(fabric.NodeID(existing.Name), other.Address())
+}
+
+func readMeta(n *memberlist.Node) (meta, error) {
+	var said meta
+	if err := json.Unmarshal(n.Meta, &said); err != nil || said.Name == "" || said.Role != fabric.RoleNode {
+		return said, fmt.Errorf("node %s at %s says nothing sensible of itself", n.Name, n.Address())
+	}
+	return said, nil
+}
+
+// NodeMeta is memberlist's: what this node says of itself.
+func (m *Membership) NodeMeta(int) []byte { return m.meta }
+
+// NotifyMsg is memberlist's: an event came.
+func (m *Membership) NotifyMsg(content []byte) {
+	if leaver, ok := m.events.take(content); ok {
+		m.left(leaver)
+	}
+}
+
+// GetBroadcasts is memberlist's: what to send along.
+func (m *Membership) GetBroadcasts(overhead, limit int) [][]byte {
+	return m.events.pending(overhead, limit)
+}
+
+// LocalState is memberlist's: what a full exchange carries besides the members.
+func (m *Membership) LocalState(bool) []byte { return m.events.state() }
+
+// MergeRemoteState is memberlist's: the far side's LocalState.
+func (m *Membership) MergeRemoteState(content []byte, _ bool) { m.events.merge(content) }
+
+// AddKey makes a gossip key known: it decrypts. To rotate, add the new key on all nodes, then use it on all,
+// then remove the old one; after each step keep Keys by authority.SetGossipKeys.
+func (m *Membership) AddKey(key []byte) error { return m.keyring.AddKey(key) }
+
+// UseKey encrypts with a key that was added.
+func (m *Membership) UseKey(key []byte) error { return m.keyring.UseKey(key) }
+
+// RemoveKey forgets a key that is not in use.
+func (m *Membership) RemoveKey(key []byte) error { return m.keyring.RemoveKey(key) }
+
+// Keys are the gossip keys, the one in use first.
+func (m *Membership) Keys() [][]byte { return m.keyring.GetKeys() }
+
+// logWriter passes memberlist's lines on, which look like "2006/01/02 15:04:05 [WARN] memberlist: text".
+type logWriter struct {
+	logger interface {
+		Debug(msg string, args ...any)
+		Warn(msg string, args ...any)
+	}
+}
+
+// Write takes one line. What memberlist calls an error is mostly somebody else's trouble, which heals.
+func (w logWriter) Write(line []byte) (int, error) {
+	_, rest, _ := strings.Cut(strings.TrimSpace(string(line)), "[")
+	level, text, _ := strings.Cut(rest, "] ")
+	text = strings.TrimPrefix(text, "memberlist: ")
+	if level == "WARN" || level == "ERR" {
+		w.logger.Warn("gossip", "detail", text)
+	} else {
+		w.logger.Debug("gossip", "detail", text)
+	}
+	return len(line), nil
+}
