@@ -80,7 +80,9 @@ type cluster struct {
 
 const testTick = 10 * time.Millisecond
 
-func id(i int) fabric.NodeID { return fabric.NodeID(fmt.Sprintf("%016x", 0xa1b2c3d4e5f60000+uint64(i))) }
+func id(i int) fabric.NodeID {
+	return fabric.NodeID(fmt.Sprintf("%016x", 0xa1b2c3d4e5f60000+uint64(i)))
+}
 
 // newCluster starts a table of n nodes, all of which have joined.
 func newCluster(t *testing.T, n int) *cluster {
@@ -160,6 +162,8 @@ func (c *cluster) stop(id fabric.NodeID) {
 func (c *cluster) crash(id fabric.NodeID) {
 	table := c.table(id)
 	c.plug(id, nil)
+	// What it promises after this moment must reach nobody: its disk will not know of it.
+	c.isolate(id, true)
 	c.mu.Lock()
 	seed := c.random.Uint64()
 	c.mu.Unlock()
@@ -168,6 +172,7 @@ func (c *cluster) crash(id fabric.NodeID) {
 		c.Errorf("close %s: %v", id, err)
 	}
 	c.disks[id] = after
+	c.isolate(id, false)
 }
 
 func (c *cluster) within() context.Context {
