@@ -1,0 +1,337 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/klauspost/compress/zstd"
+
+	"orrery/state"
+	"orrery/state/delta"
+)
+
+// cached is how many decoded segments an operation keeps.
+const cached = 6
+
+// codec is the memory that an operation works with; it is handed on to the next one.
+type codec struct {
+	enc    *zstd.Encoder
+	dec    *zstd.Decoder
+	delta  delta.Encoder
+	packed []byte // as stored
+	plain  []byte // a delta, decompressed
+	coded  []byte // a delta, made
+	tight  []byte // compressed
+	tight2 []byte
+	slots  [cached]slot
+	clock  int
+}
+
+type slot struct {
+	name digest
+	used int
+	data []byte
+}
+
+func (s *Store) codec() (*codec, error) {
+	if c, ok := s.codecs.Get().(*codec); ok {
+		return c, nil
+	}
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
+		zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(maxSegment), zstd.WithEncoderCRC(false))
+	if err != nil {
+		return nil, err
+	}
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxMemory(2*maxSegment), zstd.WithDecodeAllCapLimit(true))
+	return &codec{enc: enc, dec: dec}, err
+}
+
+// catalog is one operation's view of the objects in the store. It is not safe for concurrent use.
+type catalog struct {
+	store *Store
+	lock  lock
+	packs []*pack
+	open  map[string]file
+	fresh *packWriter // what this operation adds, nil if nothing
+	codec *codec
+}
+
+// catalog opens a view that holds the store against Prune until it is closed.
+func (s *Store) catalog(ctx context.Context) (*catalog, error) {
+	l, err := s.lock(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	return s.locked(l)
+}
+
+// locked opens a view under a lock, which it takes over.
+func (s *Store) locked(l lock) (c *catalog, err error) {
+	c = &catalog{store: s, lock: l, open: map[string]file{}}
+	if c.packs, err = s.indexes(); err == nil {
+		c.codec, err = s.codec()
+	}
+	if err != nil {
+		l.release()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *catalog) close() {
+	for _, f := range c.open {
+		_ = f.Close() // only read from
+	}
+	for i := range c.codec.slots {
+		c.codec.slots[i].name = digest{}
+	}
+	c.store.codecs.Put(c.codec)
+	c.lock.release()
+}
+
+// find returns the copy of an object that takes the fewest deltas. Always taking that one keeps chains finite
+// where two processes stored the same segments as deltas of each other.
+func (c *catalog) find(name digest) *entry {
+	e, _ := c.locate(name)
+	return e
+}
+
+func (c *catalog) locate(name digest) (best *entry, in *pack) {
+	for _, p := range c.packs {
+		if e := p.find(name); e != nil && (best == nil || e.depth < best.depth) {
+			best, in = e, p
+		}
+	}
+	return best, in
+}
+
+// has says whether an object is in the store or about to be.
+func (c *catalog) has(name digest) *entry {
+	if c.fresh != nil {
+		if e := c.fresh.find(name); e != nil {
+			return e
+		}
+	}
+	return c.find(name)
+}
+
+// load reads an object as it is stored, into the codec's buffer.
+func (c *catalog) load(name digest) (*entry, []byte, error) {
+	if c.fresh != nil {
+		if e := c.fresh.find(name); e != nil {
+			b, err := c.loadFresh(e)
+			return e, b, err
+		}
+	}
+	e, p := c.locate(name)
+	if e == nil {
+		return nil, nil, c.absent(name)
+	}
+	f, err := c.handle(p)
+	if errors.Is(err, fs.ErrNotExist) { // compacted since: it is elsewhere
+		if c.packs, err = c.store.indexes(); err != nil {
+			return nil, nil, err
+		}
+		if e, p = c.locate(name); e == nil {
+			return nil, nil, c.absent(name)
+		}
+		f, err = c.handle(p)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	c.codec.packed = grow(c.codec.packed, int(e.stored))
+	if _, err := f.ReadAt(c.codec.packed, e.offset); err != nil && !errors.Is(err, io.EOF) {
+		return nil, nil, fmt.Errorf("cannot read object %s in pack %s: %w", e, p.name, err)
+	} else if err != nil {
+		return nil, nil, fmt.Errorf("pack %s: %w: object %s is cut off", p.name, state.ErrCorrupt, e)
+	}
+	return e, c.codec.packed, nil
+}
+
+func (c *catalog) loadFresh(e *entry) ([]byte, error) {
+	if err := c.fresh.flush(); err != nil {
+		return nil, err
+	}
+	c.codec.packed = grow(c.codec.packed, int(e.stored))
+	_, err := c.fresh.file.ReadAt(c.codec.packed, e.offset)
+	return c.codec.packed, err
+}
+
+// absent is why an object that is needed is not there.
+func (c *catalog) absent(name digest) error {
+	for _, p := range c.packs {
+		if p.broken != nil {
+			return fmt.Errorf("object %s is missing (%w)", name, p.broken)
+		}
+	}
+	return fmt.Errorf("%w: object %s is missing", state.ErrCorrupt, name)
+}
+
+func (c *catalog) handle(p *pack) (file, error) {
+	if f := c.open[p.name]; f != nil {
+		return f, nil
+	}
+	if len(c.open) >= 64 {
+		for name, f := range c.open {
+			_ = f.Close() // only read from
+			delete(c.open, name)
+			break
+		}
+	}
+	f, err := c.store.files.Open(filepath.Join(c.store.packs(), p.name))
+	if err == nil {
+		c.open[p.name] = f
+	}
+	return f, err
+}
+
+// segment returns a segment's bytes, verified. They are valid until the next call.
+func (c *catalog) segment(name digest) ([]byte, error) {
+	return c.decode(name, 0)
+}
+
+func (c *catalog) decode(name digest, level int) ([]byte, error) {
+	if data := c.codec.cached(name); data != nil {
+		return data, nil
+	}
+	e := c.has(name)
+	if e == nil {
+		return nil, c.absent(name)
+	}
+	if e.kind == kindManifest || level > hardDepth {
+		return nil, fmt.Errorf("%w: object %s is no segment", state.ErrCorrupt, e)
+	}
+	base, err := c.bases(e.bases, level)
+	if err != nil {
+		return nil, err
+	}
+	e, stored, err := c.load(name)
+	if err != nil {
+		return nil, err
+	}
+	slot := c.codec.slot()
+	if slot.data, err = c.codec.unpack(slot.data, e, stored, base); err != nil {
+		return nil, fmt.Errorf("object %s: %w", e, err)
+	}
+	slot.name = name
+	return slot.data, nil
+}
+
+// bases returns what a delta refers to: its base segments one after another.
+func (c *catalog) bases(names []digest, level int) ([]byte, error) {
+	if len(names) == 1 {
+		return c.decode(names[0], level+1)
+	}
+	var all []byte
+	for _, name := range names {
+		b, err := c.decode(name, level+1)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, b...)
+	}
+	return all, nil
+}
+
+// unpack decodes and verifies a stored segment into dst's memory.
+func (c *codec) unpack(dst []byte, e *entry, stored, base []byte) (data []byte, err error) {
+	dst = grow(dst, int(e.size))[:0]
+	switch e.kind {
+	case kindRaw:
+		data = append(dst, stored...)
+	case kindZstd:
+		data, err = c.dec.DecodeAll(stored, dst)
+	case kindDelta:
+		c.plain = grow(c.plain, maxStored)[:0]
+		if c.plain, err = c.dec.DecodeAll(stored, c.plain); err == nil {
+			data, err = delta.Apply(dst, base, c.plain, int(e.size))
+		}
+	default:
+		err = errors.New("unknown kind")
+	}
+	if err != nil {
+		return dst, fmt.Errorf("%w: %w", state.ErrCorrupt, err)
+	}
+	if int64(len(data)) != e.size || sum(data, e.position) != e.name {
+		return dst, fmt.Errorf("%w: content differs from its hash", state.ErrCorrupt)
+	}
+	return data, nil
+}
+
+// cached returns a segment that was decoded lately.
+func (c *codec) cached(name digest) []byte {
+	for i := range c.slots {
+		if s := &c.slots[i]; s.name == name && len(s.data) > 0 {
+			c.clock++
+			s.used = c.clock
+			return s.data
+		}
+	}
+	return nil
+}
+
+// slot is the memory of the segment that was not used for the longest time.
+func (c *codec) slot() *slot {
+	oldest := &c.slots[0]
+	for i := range c.slots {
+		if c.slots[i].used < oldest.used {
+			oldest = &c.slots[i]
+		}
+	}
+	c.clock++
+	oldest.name, oldest.used = digest{}, c.clock
+	return oldest
+}
+
+// manifest reads a snapshot's manifest. ErrNotFound if there is none.
+func (c *catalog) manifest(id state.SnapshotID) (*manifest, error) {
+	hash, err := parseID(id)
+	if err != nil {
+		return nil, err
+	}
+	name := manifestName(hash)
+	if c.has(name) == nil {
+		if err := c.absent(name); c.broken() {
+			return nil, err
+		}
+		return nil, fmt.Errorf("snapshot %s: %w", id, state.ErrNotFound)
+	}
+	return c.manifestNamed(name)
+}
+
+func (c *catalog) manifestNamed(name digest) (*manifest, error) {
+	e, b, err := c.load(name)
+	if err != nil {
+		return nil, err
+	}
+	m, err := decodeManifest(b)
+	if err != nil {
+		return nil, fmt.Errorf("object %s: %w", e, err)
+	}
+	if e.kind != kindManifest || manifestName(m.ID) != name {
+		return nil, fmt.Errorf("object %s: %w: it is the manifest of another snapshot", e, state.ErrCorrupt)
+	}
+	return m, nil
+}
+
+func (c *catalog) broken() bool {
+	for _, p := range c.packs {
+		if p.broken != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func grow(b []byte, n int) []byte {
+	if cap(b) < n {
+		return make([]byte, n)
+	}
+	return b[:n]
+}

@@ -1,0 +1,159 @@
+// Package store keeps snapshots in a folder: a state.Store.
+//
+// A snapshot is cut into segments; a segment is stored once, whole or as a
+// byte delta against segments of the snapshot before, compressed. Objects
+// (segments and manifests) lie in packs, one file for whatever one operation
+// added; a component's generations lie in a file of its own. The formats are
+// in docs/formats/snapshot-store.md.
+//
+// What is named is what is meant: a segment's name is its hash, so every byte
+// that is read has been verified. A file appears under its name when it is
+// complete and durable, packs before the generations that need them, so that a
+// process may be killed anywhere. Locks on files keep processes apart: who adds
+// holds the store shared, Prune holds it alone, a Reader leases its snapshot.
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"orrery/state"
+)
+
+// formatVersion is the version of the folder. An older one is upgraded by Open, a newer one refused.
+const formatVersion = "orrery snapshot store 1\n"
+
+// Options adjust a store. The zero value is good.
+type Options struct {
+	Logger *slog.Logger // nil: discard
+	// Grace is how long imported objects that no generation needs are kept from Prune. Zero: an hour.
+	Grace time.Duration
+	files files
+	now   func() time.Time
+}
+
+// Store is a folder of snapshots. It needs no closing and runs nothing in the background.
+type Store struct {
+	dir    string
+	log    *slog.Logger
+	grace  time.Duration
+	files  files
+	now    func() time.Time
+	codecs sync.Pool
+
+	mu    sync.Mutex
+	known map[string]*pack
+}
+
+var _ state.Store = (*Store)(nil)
+
+// Open opens the store in a folder, which it creates if need be.
+func Open(dir string, o Options) (*Store, error) {
+	s := &Store{dir: dir, log: o.Logger, grace: o.Grace, files: o.files, now: o.now}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.grace == 0 {
+		s.grace = time.Hour
+	}
+	if s.files == nil {
+		s.files = osFiles{}
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	for _, d := range []string{s.packs(), s.temps(), s.leases(), s.components()} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, fmt.Errorf("cannot open snapshot store: %w", err)
+		}
+	}
+	version, err := s.files.ReadFile(filepath.Join(dir, "version"))
+	if errors.Is(err, fs.ErrNotExist) {
+		version, err = []byte(formatVersion), s.replace(filepath.Join(dir, "version"), []byte(formatVersion))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot open snapshot store %s: %w", dir, err)
+	}
+	if string(version) != formatVersion {
+		return nil, fmt.Errorf("cannot open snapshot store %s: its version is %.40q, this program knows %q",
+			dir, strings.TrimSpace(string(version)), strings.TrimSpace(formatVersion))
+	}
+	return s, nil
+}
+
+func (s *Store) packs() string      { return filepath.Join(s.dir, "packs") }
+func (s *Store) temps() string      { return filepath.Join(s.dir, "tmp") }
+func (s *Store) leases() string     { return filepath.Join(s.dir, "leases") }
+func (s *Store) components() string { return filepath.Join(s.dir, "components") }
+
+func (s *Store) temporary() string { return filepath.Join(s.temps(), random()) }
+
+func (s *Store) lock(ctx context.Context, exclusive bool) (lock, error) {
+	return acquire(ctx, filepath.Join(s.dir, "lock"), exclusive)
+}
+
+func random() string {
+	var b [12]byte
+	_, _ = rand.Read(b[:]) // never fails, by its documentation
+	return hex.EncodeToString(b[:])
+}
+
+// Get describes a snapshot.
+func (s *Store) Get(ctx context.Context, id state.SnapshotID) (state.Snapshot, error) {
+	c, err := s.catalog(ctx)
+	if err != nil {
+		return state.Snapshot{}, err
+	}
+	defer c.close()
+	m, err := c.manifest(id)
+	if err != nil {
+		return state.Snapshot{}, err
+	}
+	depth := 0
+	for _, name := range m.Segments {
+		if e := c.find(name); e != nil {
+			depth = max(depth, int(e.depth))
+		}
+	}
+	return state.Snapshot{
+		ID: id, Module: m.Module, Size: m.Size, Stored: m.Stored, Created: m.Created, Parent: m.Parent, Depth: depth,
+	}, nil
+}
+
+// Usage is the store's size on disk.
+func (s *Store) Usage(ctx context.Context) (state.Usage, error) {
+	c, err := s.catalog(ctx)
+	if err != nil {
+		return state.Usage{}, err
+	}
+	defer c.close()
+	var u state.Usage
+	seen := map[digest]bool{}
+	for _, p := range c.packs {
+		u.Stored += p.size
+		for i := range p.entries {
+			e := &p.entries[i]
+			if e.kind != kindManifest || p.dies(i) || seen[e.name] {
+				continue
+			}
+			seen[e.name] = true
+			m, err := c.manifestNamed(e.name)
+			if err != nil {
+				return state.Usage{}, err
+			}
+			u.Snapshots++
+			u.Logical += m.Size
+		}
+	}
+	return u, nil
+}
