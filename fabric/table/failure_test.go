@@ -17,6 +17,7 @@ import (
 
 	"orrery/fabric"
 	"orrery/fabric/table/disk"
+	"orrery/fabric/table/kv"
 )
 
 // brief is a context for calls that are expected to find no majority.
@@ -333,11 +334,19 @@ func TestReceiveRefuses(t *testing.T) {
 	for name, m := range map[string]*raftpb.Message{
 		"for another node":  {Type: raftpb.MsgHeartbeat.Enum(), From: new(other), To: new(other)},
 		"in another's name": {Type: raftpb.MsgHeartbeat.Enum(), From: new(other + 1), To: new(self)},
-		"of a local kind":   {Type: raftpb.MsgHup.Enum(), From: new(other), To: new(self)},
+		"with a configuration": {
+			Type: raftpb.MsgProp.Enum(), From: new(other), To: new(self),
+			Entries: []*raftpb.Entry{{Type: raftpb.EntryConfChangeV2.Enum()}},
+		},
+		"of a local kind": {Type: raftpb.MsgHup.Enum(), From: new(other), To: new(self)},
 	} {
 		if err := table.Receive(nodeID(other), marshalled(t, m)); !errors.Is(err, fabric.ErrForbidden) {
 			t.Errorf("message %s: %v", name, err)
 		}
+	}
+	poison := &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(other), To: new(self), Entries: []*raftpb.Entry{{Data: []byte("poison")}}}
+	if err := table.Receive(nodeID(other), marshalled(t, poison)); !errors.Is(err, kv.ErrBadEncoding) {
+		t.Errorf("a command that nobody can apply: %v", err)
 	}
 	if err := table.Receive(nodeID(other), []byte("garbage")); err == nil {
 		t.Error("garbage was accepted")

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"orrery/fabric"
+	"orrery/fabric/table/kv"
 )
 
 // decodeMessage reads a Raft message and checks that it is from and to whom it claims.
@@ -32,7 +33,25 @@ func decodeMessage(from fabric.NodeID, self uint64, encoded []byte) (*raftpb.Mes
 	if raft.IsLocalMsg(m.GetType()) {
 		return nil, fmt.Errorf("message of %s to the table is of a kind (%s) that no node sends: %w", from, m.GetType(), fabric.ErrForbidden)
 	}
+	if m.GetType() == raftpb.MsgProp {
+		if err := checkProposal(from, m); err != nil {
+			return nil, err
+		}
+	}
 	return m, nil
+}
+
+// checkProposal keeps out of the log what no node could apply. Changes of the configuration are the leader's own affair.
+func checkProposal(from fabric.NodeID, m *raftpb.Message) error {
+	for _, e := range m.GetEntries() {
+		if e.GetType() != raftpb.EntryNormal {
+			return fmt.Errorf("%s proposes a configuration of the table: %w (only its leader may)", from, fabric.ErrForbidden)
+		}
+		if _, err := kv.DecodeCommand(e.GetData()); err != nil {
+			return fmt.Errorf("proposal of %s to the table: %w", from, err)
+		}
+	}
+	return nil
 }
 
 // raftLogger gives Raft's words to slog. Raft tells a lot, so that its notes count as debugging.
