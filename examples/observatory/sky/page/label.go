@@ -7,6 +7,9 @@ type box struct{ x0, y0, x1, y1 float64 }
 
 func (b box) overlaps(o box) bool { return b.x0 < o.x1 && o.x0 < b.x1 && b.y0 < o.y1 && o.y0 < b.y1 }
 
+// anchors of names that lie to the left, in the middle and to the right: a larger font grows away from the body.
+var anchors = map[float64]string{-1: "end", 0: "middle", 1: "start"}
+
 // label gives each body's name a place beside it: away from the Sun if nothing is there, else
 // on the other side, below or above.
 func label(places []place) {
@@ -33,7 +36,7 @@ func label(places []place) {
 			}
 			if hits < best {
 				best = hits
-				p.LabelX, p.LabelY = x, y+height/3
+				p.LabelX, p.LabelY, p.Anchor = p.X+at[0]*gap, y+height/3, anchors[at[0]]
 				taken = append(taken[:len(places)+i], b)
 			}
 			if hits == 0 {

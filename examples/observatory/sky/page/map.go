@@ -28,7 +28,8 @@ type place struct {
 	X, Y, R         float64
 	Minor           bool // not a planet
 	Selected        bool
-	LabelX, LabelY  float64 // the middle of the name's baseline
+	LabelX, LabelY  float64 // of the name's baseline
+	Anchor          string
 }
 
 type star struct{ X, Y, R, O float64 }
