@@ -317,7 +317,7 @@ func (e *Engine) statefulModules(ctx context.Context, m deploy.Manifest, now []p
 			if _, known := out[c.Module]; known {
 				continue
 			}
-			if d, err := e.Machines.Describe(ctx, node, c.Module); err == nil {
+			if d, err := e.describe(ctx, node, c.Module); err == nil {
 				out[c.Module] = d.Stateful
 			}
 		}
@@ -338,9 +338,11 @@ func (e *Engine) statefulModules(ctx context.Context, m deploy.Manifest, now []p
 // sizes are those of the state of what is placed, as far as nodes tell.
 func (e *Engine) sizes(ctx context.Context, now []placed) map[state.Ref]int64 {
 	out := map[state.Ref]int64{}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	for _, p := range now {
 		k, err := e.Machines.Keeper(p.Node)
-		if err != nil {
+		if err != nil || e.dead([]fabric.NodeID{p.Node}) != nil {
 			continue
 		}
 		for _, c := range p.Service.Components {

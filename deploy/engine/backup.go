@@ -73,7 +73,7 @@ func (o *operation) backUp(ctx context.Context, b *deploy.BackedUp, p placed) er
 		g, err := k.Snapshot(ctx, b.Ref, "backup")
 		b.Snapshot, b.Size, b.Stored, b.Nodes = g.Snapshot, g.Size, g.Stored, []fabric.NodeID{p.Node}
 		return g.Stored, err
-	})
+	}, p.Node)
 	if err != nil {
 		return err
 	}
@@ -234,7 +234,7 @@ func (o *operation) restore(ctx context.Context, w *work) error {
 				w.Previous[c.Name] = g.Snapshot
 			}
 			return g.Stored, err
-		})
+		}, w.After.Node)
 		if err != nil {
 			o.Logger.WarnContext(ctx, "state before the restore cannot be kept", "component", c.Name, "err", err)
 		}
@@ -248,7 +248,7 @@ func (o *operation) restore(ctx context.Context, w *work) error {
 	for _, c := range w.Carry {
 		err := o.do(ctx, w.service(), "restore "+c.Name, func(ctx context.Context) (int64, error) {
 			return 0, k.Restore(ctx, c.Ref(), w.Snapshots[c.Name])
-		})
+		}, w.After.Node)
 		if err != nil {
 			return err
 		}
@@ -297,14 +297,18 @@ func (o *operation) unrestore(ctx context.Context, w *work) error {
 		}
 		err := o.do(ctx, w.service(), "give "+c.Name+" back what it was", func(ctx context.Context) (int64, error) {
 			return 0, k.Restore(ctx, c.Ref(), id)
-		})
+		}, w.After.Node)
 		if err != nil {
 			return err
 		}
 	}
 	endpoint, err := o.activate(ctx, w.After)
 	if err != nil {
-		if _, unreachable := k.List(ctx); unreachable != nil {
+		_, unreachable := o.whileAlive(ctx, []fabric.NodeID{w.After.Node}, func(ctx context.Context) (int64, error) {
+			_, err := k.List(ctx)
+			return 0, err
+		})
+		if unreachable != nil {
 			return err
 		}
 		o.Logger.WarnContext(ctx, "service does not run with the state it had", "service", w.service(), "err", err)

@@ -269,3 +269,39 @@ func TestResume(t *testing.T) {
 		}
 	}
 }
+
+// TestSourceAway refuses a plan whose source cannot give its state, instead of starting with none.
+func TestSourceAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := stories()["move"].begin(t)
+		before := w.where(system)
+		w.setState("one", fabric.MemberDead)
+		_, err := w.engine("two", nil).Apply(t.Context(), both2(), nil)
+		if err == nil || !strings.Contains(err.Error(), "node one, where its state is, is out of reach (start it first)") {
+			t.Errorf("got %v", err)
+		}
+		if _, err := w.engine("two", nil).Restore(t.Context(), system, "", nil, nil); !errors.Is(err, deploy.ErrNotFound) {
+			t.Errorf("restore without a backup: %v", err)
+		}
+		w.setState("one", fabric.MemberAlive)
+		w.check(system)
+		if diff := cmp.Diff(before, w.where(system)); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// TestComponentChangesService refuses what would make two steps work on one component.
+func TestComponentChangesService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := stories()["move"].begin(t)
+		other := service("other", 1)
+		other.Components = service("notes", 1).Components
+		other.Endpoint = "notes"
+		_, err := w.engine("two", nil).Apply(t.Context(), manifest("other@three", other), nil)
+		if err == nil || !strings.Contains(err.Error(), "the component belongs to service notes now") {
+			t.Errorf("got %v", err)
+		}
+		w.check(system)
+	})
+}

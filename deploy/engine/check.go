@@ -89,11 +89,11 @@ func (c *checking) node(name, path string) (fabric.NodeID, bool) {
 	return m.ID, true
 }
 
-func (c *checking) describe(ctx context.Context, node fabric.NodeID, module string) description {
+func (c *checking) description(ctx context.Context, node fabric.NodeID, module string) description {
 	key := string(node) + " " + module
 	d, ok := c.described[key]
 	if !ok {
-		d.Description, d.err = c.Machines.Describe(ctx, node, module)
+		d.Description, d.err = c.describe(ctx, node, module)
 		c.described[key] = d
 	}
 	return d
@@ -104,7 +104,7 @@ func (c *checking) component(ctx context.Context, s deploy.Service, i int, o sta
 	if o.Module == "" {
 		return // the reader of the manifest said so
 	}
-	d := c.describe(ctx, node, o.Module)
+	d := c.description(ctx, node, o.Module)
 	switch {
 	case errors.Is(d.err, state.ErrNotFound):
 		c.add(path+".module", "orrery component modules lists those it has", "node %q has no module %q", c.m.Distribution[s.Name], o.Module)
@@ -188,7 +188,7 @@ func (c *checking) references(ctx context.Context, s deploy.Service, i int, valu
 				continue // the reader of the manifest said so
 			}
 			module := s.Components[j].Module
-			d := c.describe(ctx, node, module)
+			d := c.description(ctx, node, module)
 			if exports := propertyNames(d.Exports); d.err == nil && !slices.Contains(exports, m[2]) {
 				c.add(path, "it exports "+strings.Join(exports, ", "), "${component.%s.%s} refers to something that module %s does not export", m[1], m[2], module)
 			}
@@ -215,7 +215,11 @@ func (c *checking) public(ctx context.Context, s deploy.Service) {
 	if !ok {
 		return
 	}
-	err := c.Machines.CheckAddress(ctx, node, s.Public.Address, s.Name)
+	_, err := c.whileAlive(ctx, []fabric.NodeID{node}, func(ctx context.Context) (int64, error) {
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		return 0, c.Machines.CheckAddress(ctx, node, s.Public.Address, s.Name)
+	})
 	switch {
 	case err == nil:
 	case errors.Is(err, state.ErrInUse):

@@ -24,6 +24,7 @@ import (
 
 	"orrery/deploy"
 	"orrery/fabric"
+	"orrery/state"
 )
 
 // Config is what an engine works with. Table, Machines, Traffic and Self are needed.
@@ -158,6 +159,20 @@ func (e *Engine) nodeName(id fabric.NodeID) string {
 		return byID[id].Name
 	}
 	return string(id)
+}
+
+// askTimeout bounds a question to a node.
+const askTimeout = 10 * time.Second
+
+// describe asks a node for a module's description, and does not wait for a dead one.
+func (e *Engine) describe(ctx context.Context, node fabric.NodeID, module string) (d state.Description, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	_, err = e.whileAlive(ctx, []fabric.NodeID{node}, func(ctx context.Context) (int64, error) {
+		d, err = e.Machines.Describe(ctx, node, module)
+		return 0, err
+	})
+	return d, err
 }
 
 func newID() string { return rand.Text() }

@@ -102,7 +102,7 @@ func (o *operation) retire(ctx context.Context, w *work) error {
 			g, err := k.Snapshot(ctx, c.Ref(), "deactivate")
 			last.Snapshots[c.Name] = g.Snapshot
 			return g.Stored, err
-		})
+		}, w.Before.Node)
 		if err != nil {
 			return err
 		}
@@ -221,7 +221,7 @@ func (o *operation) prepare(ctx context.Context, w *work) error {
 	for _, c := range w.Carry {
 		err := o.do(ctx, w.service(), "follow changes of "+c.Name, func(ctx context.Context) (int64, error) {
 			return 0, source.Track(ctx, c.Ref())
-		})
+		}, w.Before.Node)
 		if err != nil {
 			return err
 		}
@@ -284,25 +284,27 @@ func (o *operation) commit(ctx context.Context, w *work, ids map[string]state.Sn
 		}
 		return o.do(ctx, w.service(), fmt.Sprintf("commit %s on %s", c.Name, w.After.NodeName), func(ctx context.Context) (int64, error) {
 			return 0, k.Commit(ctx, c.Ref(), id)
-		})
+		}, w.After.Node)
 	})
 }
 
 // clean stops components on a node where they should not be, and discards their stages.
 func (o *operation) clean(ctx context.Context, l leftover) error {
-	if err := o.deactivate(ctx, l.Service, l.Node, l.Components); err != nil {
-		return err
-	}
 	k, err := o.keeper(l.Node)
 	if err != nil {
 		return err
 	}
-	for _, r := range l.Components {
-		if err := existing(k.Unstage(ctx, r)); err != nil {
-			return fmt.Errorf("cannot discard the stage of %s on %s: %w", r.Component, o.nodeName(l.Node), err)
+	return o.do(ctx, l.Service, "clear "+o.nodeName(l.Node), func(ctx context.Context) (int64, error) {
+		for _, r := range slices.Backward(l.Components) {
+			if err := existing(k.Deactivate(ctx, r)); err != nil {
+				return 0, err
+			}
+			if err := existing(k.Unstage(ctx, r)); err != nil {
+				return 0, err
+			}
 		}
-	}
-	return nil
+		return 0, nil
+	}, l.Node)
 }
 
 // paused records how long a service's requests were held.

@@ -243,8 +243,9 @@ func (o *operation) forget() {
 	delete(o.holders, o.holder)
 }
 
-// do carries out one small action, reporting its begin and end. It does not start when the journal is lost.
-func (o *operation) do(ctx context.Context, service, action string, f func(ctx context.Context) (int64, error)) error {
+// do carries out one small action, reporting its begin and end. It does not start when the journal is lost, and
+// it is given up when one of the nodes that it needs is dead.
+func (o *operation) do(ctx context.Context, service, action string, f func(ctx context.Context) (int64, error), nodes ...fabric.NodeID) error {
 	if !o.fresh() {
 		return fmt.Errorf("cannot %s: %w", action, errSilent)
 	}
@@ -253,7 +254,7 @@ func (o *operation) do(ctx context.Context, service, action string, f func(ctx c
 	}
 	began := time.Now()
 	o.report(deploy.Event{Time: began, Service: service, Action: action})
-	moved, err := f(ctx)
+	moved, err := o.whileAlive(ctx, nodes, f)
 	done := deploy.Event{Time: time.Now(), Service: service, Action: action, Done: true, Took: time.Since(began), Bytes: moved}
 	if err != nil {
 		done.Err = err.Error()
@@ -261,6 +262,59 @@ func (o *operation) do(ctx context.Context, service, action string, f func(ctx c
 	}
 	o.report(done)
 	return err
+}
+
+// lookout is how often the membership is asked whether a node that an action waits for is dead.
+const lookout = time.Second
+
+// whileAlive runs f with a context that ends when a node is dead: a connection to one may hang for long.
+func (e *Engine) whileAlive(ctx context.Context, nodes []fabric.NodeID, f func(ctx context.Context) (int64, error)) (int64, error) {
+	if len(nodes) == 0 {
+		return f(ctx)
+	}
+	if err := e.dead(nodes); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		tick := time.NewTicker(lookout)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				if err := e.dead(nodes); err != nil {
+					cancel(err)
+					return
+				}
+			}
+		}
+	})
+	n, err := f(ctx)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	close(done)
+	watching.Wait()
+	cancel(nil)
+	return n, err
+}
+
+// errDead says that a node is dead or has left, as the membership has it.
+var errDead = errors.New("node is dead")
+
+// dead says which of nodes is dead.
+func (e *Engine) dead(nodes []fabric.NodeID) error {
+	_, byID := e.members()
+	for _, id := range nodes {
+		if m, ok := byID[id]; ok && !usable(m) {
+			return fmt.Errorf("%w: %s", errDead, m.Name)
+		}
+	}
+	return nil
 }
 
 // note reports something that has happened.

@@ -38,7 +38,7 @@ func (o *operation) provide(ctx context.Context, p *deploy.Placement) error {
 	artifacts = slices.Compact(artifacts)
 	return o.do(ctx, p.Service.Name, "bring files to "+p.NodeName, func(ctx context.Context) (int64, error) {
 		return 0, o.Machines.Provide(ctx, p.Node, artifacts)
-	})
+	}, p.Node)
 }
 
 // activate starts a placement's components in order and returns where its endpoint answers; nil for a service without.
@@ -58,7 +58,7 @@ func (o *operation) activate(ctx context.Context, p *deploy.Placement) (*deploy.
 				endpoint = &deploy.Endpoint{Node: p.Node, Address: status.Exports["address"]}
 			}
 			return 0, err
-		})
+		}, p.Node)
 		if err != nil {
 			return nil, err
 		}
@@ -78,7 +78,7 @@ func (o *operation) deactivate(ctx context.Context, service string, node fabric.
 	for _, r := range slices.Backward(refs) {
 		err := o.do(ctx, service, fmt.Sprintf("deactivate %s on %s", r.Component, o.nodeName(node)), func(ctx context.Context) (int64, error) {
 			return 0, existing(k.Deactivate(ctx, r))
-		})
+		}, node)
 		if err != nil {
 			return err
 		}
@@ -190,7 +190,7 @@ func (o *operation) carried(ctx context.Context, w *work, c state.Component, fro
 	err = o.do(ctx, w.service(), fmt.Sprintf("snapshot %s on %s", c.Name, o.nodeName(from)), func(ctx context.Context) (int64, error) {
 		g, err = source.Snapshot(ctx, c.Ref(), "move")
 		return g.Stored, err
-	})
+	}, from)
 	if err != nil {
 		return "", err
 	}
@@ -208,7 +208,7 @@ func (o *operation) stage(ctx context.Context, w *work, c state.Component, id st
 	}
 	return o.do(ctx, w.service(), fmt.Sprintf("stage %s on %s", c.Name, o.nodeName(to)), func(ctx context.Context) (int64, error) {
 		return 0, target.Stage(ctx, c, id)
-	})
+	}, to)
 }
 
 func (o *operation) transfer(ctx context.Context, service string, r state.Ref, id state.SnapshotID, from, to fabric.NodeID) error {
@@ -221,5 +221,5 @@ func (o *operation) transfer(ctx context.Context, service string, r state.Ref, i
 		defer o.mu.Unlock()
 		o.outcome.Moved += n
 		return n, err
-	})
+	}, from, to)
 }

@@ -114,8 +114,11 @@ func (o *operation) revert(ctx context.Context, w *work) error {
 	}
 	if k, err := o.keeper(w.Before.Node); err == nil && w.moves() {
 		for _, c := range w.Carry {
-			if err := k.Untrack(ctx, c.Ref()); err != nil {
-				o.Logger.DebugContext(ctx, "tracking ends by itself", "component", c.Name, "err", err)
+			err := o.do(ctx, w.service(), "end following "+c.Name, func(ctx context.Context) (int64, error) {
+				return 0, k.Untrack(ctx, c.Ref())
+			}, w.Before.Node)
+			if err != nil {
+				o.Logger.DebugContext(ctx, "following ends by itself", "component", c.Name, "err", err)
 			}
 		}
 	}
@@ -292,7 +295,7 @@ func carriedBack(w work, to deploy.Service) []state.Component {
 func (e *Engine) stateful(ctx context.Context, node fabric.NodeID, components []state.Component) ([]state.Component, error) {
 	var out []state.Component
 	for _, c := range components {
-		d, err := e.Machines.Describe(ctx, node, c.Module)
+		d, err := e.describe(ctx, node, c.Module)
 		if err != nil {
 			return nil, fmt.Errorf("cannot tell whether module %s has state: %w", c.Module, err)
 		}

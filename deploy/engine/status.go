@@ -84,10 +84,15 @@ func (j journal) status() *OperationStatus {
 func (e *Engine) serviceStatus(ctx context.Context, p deploy.Placement) ServiceStatus {
 	s := ServiceStatus{Placement: p}
 	k, err := e.Machines.Keeper(p.Node)
+	if err == nil {
+		err = e.dead([]fabric.NodeID{p.Node})
+	}
 	if err != nil {
 		s.Problem = err.Error()
 		return s
 	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	for _, c := range p.Service.Components {
 		status, err := k.Status(ctx, c.Ref())
 		if err != nil {

@@ -31,6 +31,7 @@ type world struct {
 	acked   map[string][]string // by service
 	writes  int
 	busy    map[string]bool // addresses in use
+	hangs   bool            // a node that is away does not even refuse
 	trickle string          // a service that is written to after each snapshot of its state
 }
 
@@ -344,6 +345,11 @@ func (m machines) on(ctx context.Context, id fabric.NodeID, f func(n *node) erro
 		defer m.w.mu.Unlock()
 		n := m.w.nodes[id]
 		if n == nil || n.state != fabric.MemberAlive {
+			if m.w.hangs {
+				m.w.mu.Unlock()
+				<-ctx.Done()
+				m.w.mu.Lock()
+			}
 			return fmt.Errorf("node %s does not answer", id)
 		}
 		return f(n)
