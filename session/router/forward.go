@@ -79,8 +79,9 @@ func (f *forwarding) finish() {
 	}
 }
 
-// pass sends the request and copies the answer. An error means that the answer is still to be given.
+// pass sends the request, copies the answer and releases the backend. An error means that the answer is still to be given.
 func (f *forwarding) pass(b *backend) error {
+	defer b.release() // also where an answer that breaks off panics
 	transport := b.h1
 	if f.grpc {
 		transport = b.h2

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -266,6 +267,9 @@ func TestSwitchUnderLoad(t *testing.T) {
 		closed[from].Store(true)
 		closed[to].Store(false)
 		w.route(session.Route{Service: "notes", Instance: instances[to]})
+		for enough := served.Load() + 4; served.Load() < enough && !t.Failed(); {
+			runtime.Gosched()
+		}
 	}
 	close(stop)
 	clients.Wait()

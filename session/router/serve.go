@@ -47,7 +47,6 @@ func (r *Router) serve(w http.ResponseWriter, in *http.Request, from origin) {
 		}
 		f.prepare(choice, from)
 		err = f.pass(b)
-		b.release()
 		if err == nil {
 			return
 		}
