@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -260,7 +259,7 @@ func TestSwitchUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	const switches = 300
+	const switches = 200
 	for i := range switches {
 		from, to := i%2, (i+1)%2
 		w.route(session.Route{Service: "notes", Instance: instances[from], Held: true})
@@ -268,7 +267,7 @@ func TestSwitchUnderLoad(t *testing.T) {
 		closed[to].Store(false)
 		w.route(session.Route{Service: "notes", Instance: instances[to]})
 		for enough := served.Load() + 4; served.Load() < enough && !t.Failed(); {
-			runtime.Gosched()
+			time.Sleep(50 * time.Microsecond)
 		}
 	}
 	close(stop)

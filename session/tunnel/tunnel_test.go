@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"orrery/session"
@@ -177,18 +178,27 @@ func TestConnectionKilled(t *testing.T) {
 
 // TestSilentMachine has a developer's machine that vanishes without a word.
 func TestSilentMachine(t *testing.T) {
-	tunnels := NewTunnels(echoRouter{}, nil)
-	here, there := net.Pipe()
-	defer there.Close()
-	go func() { _, _ = io.Copy(io.Discard, there) }()
-	done := make(chan error, 1)
-	go func() { done <- tunnels.Accept(t.Context(), here, "t1", "blue") }()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	if tunnels.Alive("t1") {
-		t.Error("a silent machine is alive")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		tunnels := NewTunnels(echoRouter{}, nil)
+		here, there := net.Pipe()
+		drained := make(chan struct{})
+		go func() {
+			defer close(drained)
+			_, _ = io.Copy(io.Discard, there)
+		}()
+		began := time.Now()
+		if err := tunnels.Accept(t.Context(), here, "t1", "blue"); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("noticed after %v", took)
+		}
+		if tunnels.Alive("t1") {
+			t.Error("a silent machine is alive")
+		}
+		_ = there.Close()
+		<-drained
+	})
 }
 
 func TestNewerConnectionWins(t *testing.T) {
