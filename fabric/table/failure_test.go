@@ -169,7 +169,7 @@ func TestLaggardGetsSnapshot(t *testing.T) {
 	at := c.table(laggard).Status().Applied
 	large := strings.Repeat("x", 200<<10)
 	leader := c.leader()
-	for i := range 100 { // 20 MB through a log that keeps 8 at most
+	for i := range 50 { // 10 MB through a log that keeps 8 at most
 		c.put(leader, fmt.Sprint("key", i%4), large)
 	}
 	if err := c.table(leader).Delete(c.within(), "gone", 0); err != nil {
