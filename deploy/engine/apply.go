@@ -54,7 +54,7 @@ func (e *Engine) Remove(ctx context.Context, name string, progress func(deploy.E
 // out of reach earlier. Nothing to do is no error; deploy.ErrBusy if the owner lives.
 func (e *Engine) Recover(ctx context.Context, name string, progress func(deploy.Event)) error {
 	j, _, err := e.readJournal(ctx, name)
-	if err != nil || j.Phase == phaseClosed && len(j.Leftovers) == 0 {
+	if err != nil || !e.pending(j) {
 		return err
 	}
 	_, err = e.operate(ctx, name, kindRecover, progress, func(context.Context, *operation) error { return nil })

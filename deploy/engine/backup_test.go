@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -304,4 +306,38 @@ func TestComponentChangesService(t *testing.T) {
 		}
 		w.check(system)
 	})
+}
+
+// TestTend leaves an interrupted move, with its target gone, to the other nodes.
+func TestTend(t *testing.T) {
+	s := stories()["move"]
+	for at := range every(s.calls(t)) {
+		synctest.Test(t, func(t *testing.T) {
+			w := s.begin(t)
+			in := &injector{at: at + 1, mode: crashBefore}
+			_ = s.run(t.Context(), w.engine("one", in))
+			w.setState("three", fabric.MemberDead)
+			ctx, cancel := context.WithCancel(t.Context())
+			var tending sync.WaitGroup
+			for _, name := range []string{"one", "two"} {
+				tending.Go(func() {
+					if err := w.engine(name, nil).Tend(ctx); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			time.Sleep(5 * time.Minute)
+			w.setState("three", fabric.MemberAlive)
+			time.Sleep(5 * time.Minute)
+			cancel()
+			tending.Wait()
+			w.check(system)
+			if !w.write("notes") {
+				t.Error("no writes")
+			}
+		})
+		if t.Failed() {
+			t.Fatalf("call %d", at+1)
+		}
+	}
 }
