@@ -267,7 +267,10 @@ func (i *importer) segment(e entry) error {
 	if slot.data, err = i.codec.unpack(slot.data, &e, content, base); err != nil {
 		return fmt.Errorf("object %s: %w", &e, err)
 	}
-	slot.name = e.name
+	if sum(slot.data, e.position) != e.name {
+		return fmt.Errorf("object %s: %w: content differs from its hash", &e, state.ErrCorrupt)
+	}
+	slot.name, slot.position, slot.verified = e.name, e.position, true
 	if depth > maxDepth || effort > maxEffort { // a chain that is too long here is cut
 		e.kind, e.bases, depth, effort = kindZstd, nil, 0, 0
 		content = i.codec.enc.EncodeAll(slot.data, nil)

@@ -45,9 +45,12 @@ func (osFiles) SyncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// replace writes a file so that it is there wholly or not at all.
+// replace writes a file so that it is there wholly or not at all. The caller has the store locked.
 func (s *Store) replace(name string, content []byte) error {
-	temp := s.temporary()
+	return s.replaceBy(s.temporary(), name, content)
+}
+
+func (s *Store) replaceBy(temp, name string, content []byte) error {
 	f, err := s.files.Create(temp)
 	if err != nil {
 		return err

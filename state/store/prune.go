@@ -68,6 +68,11 @@ func (s *Store) drop(ctx context.Context, r state.Ref, keep int, dryRun bool) ([
 		return nil, err
 	}
 	defer l.release()
+	writing, err := s.lock(ctx, false) // another prune would take the new file for a left-over
+	if err != nil {
+		return nil, err
+	}
+	defer writing.release()
 	h, err := s.history(r)
 	if err != nil || len(h.Generations) <= keep {
 		return nil, err

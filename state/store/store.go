@@ -79,7 +79,8 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	version, err := s.files.ReadFile(filepath.Join(dir, "version"))
 	if errors.Is(err, fs.ErrNotExist) {
-		version, err = []byte(formatVersion), s.replace(filepath.Join(dir, "version"), []byte(formatVersion))
+		name := filepath.Join(dir, "version") // not by way of tmp, where a prune would remove it
+		version, err = []byte(formatVersion), s.replaceBy(name+"."+random(), name, []byte(formatVersion))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot open snapshot store %s: %w", dir, err)

@@ -1,0 +1,283 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"orrery/state"
+)
+
+// failing are files whose n-th operation from now, and each one after it, fails as a full disk does. What was not
+// synced is known, so that a crash can forget it.
+type failing struct {
+	osFiles
+	mu       sync.Mutex
+	left     int // operations before the failure; negative: none fails
+	did      int
+	unsynced map[string]bool
+}
+
+func (f *failing) step() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.did++
+	if f.left--; f.left == -1 {
+		f.left = 0
+		return syscall.ENOSPC
+	}
+	return nil
+}
+
+func (f *failing) Create(name string) (file, error) {
+	if err := f.step(); err != nil {
+		return nil, err
+	}
+	opened, err := f.osFiles.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	f.unsynced[name] = true
+	f.mu.Unlock()
+	return &failingFile{opened, f, name}, nil
+}
+
+func (f *failing) Rename(from, to string) error {
+	if err := f.step(); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	if f.unsynced[from] {
+		f.unsynced[to] = true
+	}
+	delete(f.unsynced, from)
+	f.mu.Unlock()
+	return f.osFiles.Rename(from, to)
+}
+
+func (f *failing) SyncDir(string) error {
+	return f.step()
+}
+
+// crash empties every file that was not synced.
+func (f *failing) crash(t *testing.T) {
+	t.Helper()
+	for name := range f.unsynced {
+		if err := os.Truncate(name, 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+}
+
+type failingFile struct {
+	file
+	files *failing
+	name  string
+}
+
+func (f *failingFile) Write(b []byte) (int, error) {
+	if err := f.files.step(); err != nil {
+		n, _ := f.file.Write(b[:len(b)/2])
+		return n, err
+	}
+	return f.file.Write(b)
+}
+
+func (f *failingFile) Sync() error {
+	if err := f.files.step(); err != nil {
+		return err
+	}
+	f.files.mu.Lock()
+	delete(f.files.unsynced, f.name)
+	f.files.mu.Unlock()
+	return nil // a real sync costs time and shows nothing here
+}
+
+func TestEachFailingOperationLeavesTheStateBefore(t *testing.T) {
+	first, second := text(2<<20, 1), text(2<<20, 1)
+	copy(second[1<<20:], text(600_000, 5))
+	for n := 0; ; n++ {
+		dir := t.TempDir()
+		f := &failing{left: -1, unsynced: map[string]bool{}}
+		s := must(Open(dir, Options{files: f}))(t)
+		must(s.Save(t.Context(), ref, "m", "manual", image(first)))(t)
+		f.left = n
+		_, err := s.Save(t.Context(), ref, "m", "manual", image(second))
+		if err == nil {
+			if n < 5 {
+				t.Fatalf("a save took %d operations", n)
+			}
+			return
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+		f.left = -1
+		f.crash(t)
+		again := open(t, dir)
+		check(t, again, first)
+		all := must(again.Generations(t.Context(), ref))(t)
+		if last := len(all) - 1; last > 0 { // only the sync of the folder was missing
+			check(t, again, second)
+		}
+		must(again.Prune(t.Context(), state.Ref{}, 5, false))(t)
+		check(t, again, first)
+		if left := must(os.ReadDir(again.temps()))(t); len(left) > 0 {
+			t.Fatalf("operation %d left %v", n, left)
+		}
+		must(again.Save(t.Context(), ref, "m", "manual", image(second)))(t)
+		check(t, again, second)
+	}
+}
+
+func TestEachFailingOperationOfPrune(t *testing.T) {
+	for n := 0; ; n++ {
+		dir := t.TempDir()
+		f := &failing{left: -1, unsynced: map[string]bool{}}
+		s := must(Open(dir, Options{files: f}))(t)
+		var last []byte
+		for i := range 4 {
+			last = text(1<<20+i*1000, uint64(i/2))
+			must(s.Save(t.Context(), ref, "m", "manual", stream(last)))(t)
+		}
+		f.left = n
+		_, err := s.Prune(t.Context(), ref, 1, false)
+		f.left = -1
+		f.crash(t)
+		again := open(t, dir)
+		check(t, again, last)
+		for _, g := range must(again.Generations(t.Context(), ref))(t) {
+			if err := again.Verify(t.Context(), g.Snapshot); err != nil {
+				t.Fatalf("operation %d: %v", n, err)
+			}
+		}
+		must(again.Prune(t.Context(), ref, 1, false))(t)
+		if u := must(again.Usage(t.Context()))(t); u.Snapshots != 1 {
+			t.Fatalf("%d snapshots left", u.Snapshots)
+		}
+		check(t, again, last)
+		if err == nil {
+			return
+		}
+	}
+}
+
+func TestPrunedSnapshotIsNotHalfThere(t *testing.T) {
+	s := open(t, t.TempDir())
+	a := text(4<<20, 1)
+	b := bytes.Clone(a)
+	copy(b, text(1<<20, 3))
+	must(s.Save(t.Context(), ref, "m", "manual", image(a)))(t)
+	must(s.Save(t.Context(), ref, "m", "manual", image(b)))(t)
+	must(s.Prune(t.Context(), ref, 1, false))(t)
+	if _, err := s.Get(t.Context(), id(a)); !errors.Is(err, state.ErrNotFound) {
+		t.Fatal(err)
+	}
+	must(s.Save(t.Context(), ref, "m", "manual", image(a)))(t)
+	check(t, s, a)
+	check(t, s, b)
+}
+
+func TestConcurrentUse(t *testing.T) {
+	dir := t.TempDir()
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			s := must(Open(dir, Options{}))(t) // as another process would
+			for k := range 4 {
+				r := state.Ref{Container: "c", Component: fmt.Sprint("n", i%2)}
+				b := text(700_000+k*1000+i, uint64(i))
+				g := must(s.Save(t.Context(), r, "m", "manual", stream(b)))(t)
+				reader, err := s.Open(t.Context(), g.Snapshot)
+				if errors.Is(err, state.ErrNotFound) {
+					continue // pruned by another one
+				}
+				got := must(io.ReadAll(must(reader, err)(t)))(t)
+				if !bytes.Equal(got, b) {
+					t.Error("read something else")
+				}
+				_ = reader.Close()
+				must(s.Prune(t.Context(), state.Ref{}, 2, false))(t)
+			}
+		})
+	}
+	all.Wait()
+	s := open(t, dir)
+	for _, g := range must(s.Generations(t.Context(), state.Ref{}))(t) {
+		if err := s.Verify(t.Context(), g.Snapshot); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestNewerFormatAndBadNamesAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	for _, r := range []state.Ref{{}, {Container: "..", Component: "x"}, {Container: "c", Component: "a/b"}} {
+		if _, err := s.Save(t.Context(), r, "m", "manual", stream(nil)); !errors.Is(err, state.ErrBadProperty) {
+			t.Fatalf("%v: %v", r, err)
+		}
+	}
+	for _, bad := range []state.SnapshotID{"", "../../etc/passwd", state.SnapshotID(strings.Repeat("Z", 64))} {
+		if _, err := s.Open(t.Context(), bad); !errors.Is(err, state.ErrNotFound) {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Missing(t.Context(), []string{"s-../x"}); !errors.Is(err, state.ErrBadProperty) {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "version"), []byte("orrery snapshot store 2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), "store 2") {
+		t.Fatal(err)
+	}
+}
+
+func FuzzIndex(f *testing.F) {
+	e := entry{kind: kindDelta, name: sum([]byte("x"), free), position: free, size: 3, stored: 3, bases: []digest{{1}}}
+	f.Add(e.append([]byte{1}))
+	f.Fuzz(func(_ *testing.T, b []byte) { _, _ = decodeEntries(b, 1<<20) })
+}
+
+func FuzzManifest(f *testing.F) {
+	name := sum([]byte("x"), free)
+	m := &manifest{ID: name, Size: 1, Layout: layoutContent, Segments: []digest{name}, ends: []int64{1}, keys: []uint64{0}}
+	b, _ := m.encode()
+	f.Add(b[:len(b)-32])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		check := sum(b, free)
+		m, err := decodeManifest(append(bytes.Clone(b), check[:]...))
+		if err != nil {
+			return
+		}
+		for at := int64(0); at < m.Size; at += 1 + m.Size/7 {
+			if i := m.find(at); i >= len(m.Segments) {
+				t.Fatalf("no segment at %d of %d", at, m.Size)
+			}
+		}
+	})
+}
+
+func FuzzImport(f *testing.F) {
+	s := open(f, f.TempDir())
+	g := must(s.Save(f.Context(), ref, "m", "manual", stream([]byte("some content"))))(f)
+	var wire bytes.Buffer
+	if err := s.Export(f.Context(), must(s.Objects(f.Context(), g.Snapshot))(f), &wire); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(wire.Bytes())
+	f.Add(wire.Bytes()[:wire.Len()-3])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		to := must(Open(t.TempDir(), Options{files: &failing{left: -1, unsynced: map[string]bool{}}}))(t)
+		_ = to.Import(t.Context(), bytes.NewReader(b))
+	})
+}
