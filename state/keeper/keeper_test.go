@@ -30,7 +30,7 @@ var notes = state.Component{Name: "notes", Module: sqlite.Name}
 
 var notesRef = state.Ref{Container: sqlite.Name, Component: "notes"}
 
-func (m machine) exec(t *testing.T, r state.Ref, statements ...string) string {
+func (m machine) exec(t testing.TB, r state.Ref, statements ...string) string {
 	t.Helper()
 	s, err := m.Status(t.Context(), r)
 	if err != nil {
