@@ -164,10 +164,12 @@ func (n *Node) open(ctx context.Context, parts *errgroup.Group) error {
 // openSessions makes the router and what it needs.
 func (n *Node) openSessions() error {
 	reach := &lateDialer{}
-	var err error
-	n.router, err = router.New(router.Config{
-		Self: n.identity.ID, Table: n.table, Dialer: reach, Logger: n.log, Directory: filepath.Join(n.dir, "router"),
-	})
+	ports := filepath.Join(n.dir, "router")
+	err := os.MkdirAll(ports, 0o700)
+	if err != nil {
+		return err
+	}
+	n.router, err = router.New(router.Config{Self: n.identity.ID, Table: n.table, Dialer: reach, Logger: n.log, Directory: ports})
 	if err != nil {
 		return err
 	}
