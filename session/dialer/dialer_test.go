@@ -2,17 +2,23 @@ package dialer_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"orrery/fabric"
+	"orrery/fabric/table/memory"
 	"orrery/session"
 	"orrery/session/dialer"
+	"orrery/session/router"
 	"orrery/session/tunnel"
 )
 
@@ -138,11 +144,12 @@ func TestThroughFabricAndTunnel(t *testing.T) {
 	s := &streams{t: t, nodes: map[fabric.NodeID]*dialer.Dialer{}}
 	s.nodes["b"] = dialer.New(dialer.Config{Self: "b", Tunnels: tunnels, Known: func(session.Instance) bool { return true }})
 	a := dialer.New(dialer.Config{Self: "a", Streams: s})
-	var conn net.Conn
-	for conn == nil {
-		if conn, err = a.Dial(ctx, session.Instance{Node: "b", Tunnel: "t1", Address: address}); err != nil && tunnels.Alive("t1") {
-			t.Fatal(err)
-		}
+	for !tunnels.Alive("t1") {
+		time.Sleep(time.Millisecond)
+	}
+	conn, err := a.Dial(ctx, session.Instance{Node: "b", Tunnel: "t1", Address: address})
+	if err != nil {
+		t.Fatal(err)
 	}
 	_, _ = io.WriteString(conn, "hello")
 	if got, err := io.ReadAll(conn); err != nil || string(got) != "HELLO" {
@@ -151,4 +158,99 @@ func TestThroughFabricAndTunnel(t *testing.T) {
 	_ = conn.Close()
 	cancel()
 	<-done
+}
+
+// TestDevelop is the whole way: a developer's program answers the session's requests and calls another service, of which the
+// session has a variant. The program passes no header on; it reaches the session's variant all the same.
+func TestDevelop(t *testing.T) {
+	table := memory.New()
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	t.Cleanup(func() {
+		cancel()
+		work.Wait()
+	})
+	var d session.Dialer
+	r, err := router.New(router.Config{Self: "a", Table: table, Dialer: late(func() session.Dialer { return d })})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tunnels := tunnel.NewTunnels(r, nil)
+	d = dialer.New(dialer.Config{Self: "a", Tunnels: tunnels, Known: r.Knows})
+	work.Go(func() { _ = r.Run(ctx) })
+
+	serve := func(h http.HandlerFunc) string {
+		s := httptest.NewServer(h)
+		t.Cleanup(s.Close)
+		return s.Listener.Addr().String()
+	}
+	says := func(text string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) }
+	}
+	fetch := func(address, mark string) string {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address, nil)
+		if err != nil {
+			return err.Error()
+		}
+		req.Header.Set(session.Header, mark)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err.Error()
+		}
+		defer res.Body.Close()
+		body, _ := io.ReadAll(res.Body)
+		return string(body)
+	}
+	var client *tunnel.Client
+	program := serve(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "blue sky with ", fetch(client.Addresses()["notes"], ""))
+	})
+	if client, err = tunnel.NewClient(ctx, tunnel.ClientConfig{Allow: []string{program}, Services: []string{"notes"}}); err != nil {
+		t.Fatal(err)
+	}
+	put := func(key string, record any) {
+		encoded, err := json.Marshal(record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		revision, err := table.Put(ctx, key, encoded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Await(ctx, "", revision); err != nil {
+			t.Fatal(err)
+		}
+	}
+	here := func(h http.HandlerFunc) session.Instance { return session.Instance{Node: "a", Address: serve(h)} }
+	put(session.RoutePrefix+"sky", session.Route{Instance: here(says("production's sky"))})
+	put(session.RoutePrefix+"notes", session.Route{Instance: here(says("production's notes"))})
+	put(session.SessionPrefix+"blue", session.Session{Ready: true, Overrides: []session.Override{
+		{Service: "sky", Instance: session.Instance{Node: "a", Tunnel: "t1", Address: program}},
+		{Service: "notes", Instance: here(says("forked notes"))},
+	}})
+	work.Go(func() {
+		_ = client.Run(ctx, func(context.Context) (net.Conn, error) {
+			developer, node := net.Pipe()
+			work.Go(func() { _ = tunnels.Accept(ctx, node, "t1", "blue") })
+			return developer, nil
+		})
+	})
+	sky, err := r.Listen(ctx, "sky")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		if got := fetch(sky, "blue"); got != "blue sky with forked notes" {
+			t.Errorf("in the session: %q", got)
+		}
+		if got := fetch(sky, ""); got != "production's sky" {
+			t.Errorf("outside: %q", got)
+		}
+	}
+}
+
+type late func() session.Dialer
+
+func (l late) Dial(ctx context.Context, to session.Instance) (net.Conn, error) {
+	return l().Dial(ctx, to)
 }
