@@ -266,7 +266,7 @@ func TestSwitchUnderLoad(t *testing.T) {
 		closed[from].Store(true)
 		closed[to].Store(false)
 		w.route(session.Route{Service: "notes", Instance: instances[to]})
-		for enough := served.Load() + 4; served.Load() < enough && !t.Failed(); {
+		for enough := served.Load() + 2; served.Load() < enough && !t.Failed(); {
 			time.Sleep(50 * time.Microsecond)
 		}
 	}
