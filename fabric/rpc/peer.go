@@ -32,8 +32,9 @@ type Peer struct {
 	dialing chan struct{} // holds a token while somebody makes a session
 
 	mu      sync.Mutex
-	session *yamux.Session
+	session *multiplex
 	closed  bool
+	work    sync.WaitGroup // listening to sessions
 }
 
 func newPeer(name, scheme string, known Errors, dial dialer) *Peer {
@@ -66,6 +67,7 @@ func (p *Peer) Close() {
 	if session != nil {
 		_ = session.Close()
 	}
+	p.work.Wait()
 }
 
 func (p *Peer) isClosed() bool {
@@ -131,7 +133,7 @@ func (p *Peer) Stream(ctx context.Context, kind string, header any) (net.Conn, e
 		if err != nil {
 			return nil, unreachable(p.name, err)
 		}
-		stream, err := session.OpenStream()
+		raw, err := session.OpenStream()
 		if err != nil {
 			// A kept session may have died since; nothing was sent on it.
 			p.forget(session)
@@ -140,18 +142,19 @@ func (p *Peer) Stream(ctx context.Context, kind string, header any) (net.Conn, e
 			}
 			return nil, unreachable(p.name, err)
 		}
+		stream := session.add(raw)
 		if err := p.begin(ctx, stream, opening{kind, encoded}); err != nil {
 			_ = stream.Close()
 			return nil, err
 		}
-		return &conn{stream}, nil
+		return stream, nil
 	}
 }
 
 // begin exchanges the frames that begin a stream.
-func (p *Peer) begin(ctx context.Context, stream *yamux.Stream, q opening) error {
+func (p *Peer) begin(ctx context.Context, stream *conn, q opening) error {
 	var answer verdict
-	stop := context.AfterFunc(ctx, func() { _ = stream.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = stream.SetDeadline(past) })
 	err := writeFrame(stream, q)
 	if err == nil {
 		err = readFrame(stream, &answer)
@@ -169,7 +172,7 @@ func (p *Peer) begin(ctx context.Context, stream *yamux.Stream, q opening) error
 }
 
 // connect returns the session that is kept, or makes one; fresh says which.
-func (p *Peer) connect(ctx context.Context) (session *yamux.Session, fresh bool, err error) {
+func (p *Peer) connect(ctx context.Context) (session *multiplex, fresh bool, err error) {
 	select {
 	case p.dialing <- struct{}{}:
 		defer func() { <-p.dialing }()
@@ -183,20 +186,38 @@ func (p *Peer) connect(ctx context.Context) (session *yamux.Session, fresh bool,
 	if err != nil {
 		return nil, true, err
 	}
-	session, err = yamux.Client(c, sessionConfig())
+	session, err = open(c)
 	if err != nil {
 		return nil, true, errors.Join(err, c.Close())
 	}
+	return session, true, p.keep(session)
+}
+
+// open begins a session on a connection, with its control stream.
+func open(c net.Conn) (*multiplex, error) {
+	session, err := yamux.Client(c, sessionConfig())
+	if err != nil {
+		return nil, err
+	}
+	control, err := session.OpenStream()
+	if err != nil {
+		return nil, errors.Join(err, session.Close())
+	}
+	return newMultiplex(session, control), nil
+}
+
+func (p *Peer) keep(session *multiplex) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, true, errors.Join(fabric.ErrClosed, session.Close())
+		return errors.Join(fabric.ErrClosed, session.Close())
 	}
 	p.session = session
-	return session, true, nil
+	p.work.Go(session.listen)
+	return nil
 }
 
-func (p *Peer) current() (*yamux.Session, error) {
+func (p *Peer) current() (*multiplex, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -208,7 +229,7 @@ func (p *Peer) current() (*yamux.Session, error) {
 	return p.session, nil
 }
 
-func (p *Peer) forget(session *yamux.Session) {
+func (p *Peer) forget(session *multiplex) {
 	p.mu.Lock()
 	if p.session == session {
 		p.session = nil

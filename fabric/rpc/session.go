@@ -25,13 +25,6 @@ func sessionConfig() *yamux.Config {
 	return c
 }
 
-// conn is a stream with the half-close of a TCP connection.
-type conn struct{ *yamux.Stream }
-
-// CloseWrite ends what this side sends; the far side reads io.EOF. Reading goes on, for at
-// most five minutes.
-func (c *conn) CloseWrite() error { return c.Stream.Close() }
-
 // serveSession answers the streams of one session until either side ends it.
 func (s *Server) serveSession(ctx context.Context, who caller, c net.Conn) {
 	session, err := yamux.Server(c, sessionConfig())
@@ -40,7 +33,15 @@ func (s *Server) serveSession(ctx context.Context, who caller, c net.Conn) {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.WithValue(ctx, callerKey{}, who))
+	defer cancel()
+	control, err := session.AcceptStreamWithContext(ctx)
+	if err != nil {
+		_ = session.Close()
+		return
+	}
+	m := newMultiplex(session, control)
 	var work sync.WaitGroup
+	work.Go(m.listen)
 	places := make(chan struct{}, maxStreams)
 	for {
 		stream, err := session.AcceptStreamWithContext(ctx)
@@ -50,12 +51,13 @@ func (s *Server) serveSession(ctx context.Context, who caller, c net.Conn) {
 		select {
 		case places <- struct{}{}:
 		default:
-			s.answer(ctx, stream, ErrBusy)
-			_ = stream.Close()
+			c := m.add(stream)
+			s.answer(ctx, c, ErrBusy)
+			_ = c.Close()
 			continue
 		}
 		work.Go(func() {
-			s.serveStream(ctx, who, stream)
+			s.serveStream(ctx, who, m.add(stream))
 			<-places
 		})
 	}
@@ -65,7 +67,7 @@ func (s *Server) serveSession(ctx context.Context, who caller, c net.Conn) {
 }
 
 // serveStream reads a stream's first frame and runs the handler of its kind.
-func (s *Server) serveStream(ctx context.Context, who caller, stream *yamux.Stream) {
+func (s *Server) serveStream(ctx context.Context, who caller, stream *conn) {
 	defer func() { _ = stream.Close() }()
 	var q opening
 	_ = stream.SetReadDeadline(time.Now().Add(headerTimeout))
@@ -90,7 +92,7 @@ func (s *Server) serveStream(ctx context.Context, who caller, stream *yamux.Stre
 				return nil, errors.New("stream was accepted before")
 			}
 			accepted = true
-			return &conn{stream}, writeFrame(stream, verdict{})
+			return stream, writeFrame(stream, verdict{})
 		})
 	})
 	if !accepted {
@@ -117,7 +119,7 @@ func (s *Server) guard(kind string, run func() error) (err error) {
 }
 
 // answer refuses a stream.
-func (s *Server) answer(ctx context.Context, stream *yamux.Stream, err error) {
+func (s *Server) answer(ctx context.Context, stream *conn, err error) {
 	_ = stream.SetWriteDeadline(time.Now().Add(headerTimeout))
 	text := err.Error()
 	if len(text) > maxFrame/8 {

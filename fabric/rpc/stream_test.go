@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -112,6 +113,68 @@ func exchange(t *testing.T, p *rpc.Peer, sent []byte) {
 	work.Wait()
 	if err != nil || !bytes.Equal(got, sent) {
 		t.Errorf("%d bytes came back of %d, %v", len(got), len(sent), err)
+	}
+}
+
+// TestCloseEndsWaiting closes a stream while both sides are stuck: reads here, writes there.
+func TestCloseEndsWaiting(t *testing.T) {
+	cluster := authoritytest.NewCluster(t, "alpha")
+	ended, wrote := make(chan error, 1), make(chan struct{}, 1)
+	alpha := serve(t, cluster.First, "127.0.0.1:0", func(m *rpc.Mux) {
+		m.HandleStream("pour", fabric.RoleNode, func(_ context.Context, _ fabric.Identity, _ json.RawMessage, accept func() (net.Conn, error)) error {
+			c, err := accept()
+			for err == nil {
+				_, err = c.Write(make([]byte, 100_000))
+				select {
+				case wrote <- struct{}{}:
+				default:
+				}
+			}
+			ended <- err
+			return err
+		})
+		m.HandleStream("last words", fabric.RoleNode, func(_ context.Context, _ fabric.Identity, _ json.RawMessage, accept func() (net.Conn, error)) error {
+			c, err := accept()
+			if err == nil {
+				_, err = c.Write(make([]byte, 500_000))
+			}
+			return err
+		})
+	})
+	p := client(t, cluster.First).Address(alpha.server.Addr())
+	s, err := p.Stream(t.Context(), "pour", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-wrote
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("the far side's write: %v", err)
+	}
+	if _, err := s.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("read after close: %v", err)
+	}
+	s, err = p.Stream(t.Context(), "echo", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan error, 1)
+	go func() { _, err := s.Read(make([]byte, 1)); read <- err }()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-read; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a read that waits: %v", err)
+	}
+	s, err = p.Stream(t.Context(), "last words", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if got, err := io.ReadAll(s); err != nil || len(got) != 500_000 {
+		t.Errorf("%d bytes were read after the far side closed, %v", len(got), err)
 	}
 }
 
