@@ -101,6 +101,14 @@ func (p Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// Err is nil where there are no problems.
+func (p Problems) Err() error {
+	if len(p) == 0 {
+		return nil
+	}
+	return p
+}
+
 // Placement is where a service of a manifest lives. It is the table's record of ownership: a node starts
 // only components that a placement gives it.
 type Placement struct {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"orrery/cmd/orrery/agent"
 	"orrery/deploy"
 	"orrery/deploy/manifest"
 )
@@ -31,36 +33,47 @@ func (c *cli) deployValidate() *cobra.Command {
 With --offline only what can be known without a cluster.`,
 		Args: exactly("MANIFEST"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := manifest.Load(args[0])
-			var problems deploy.Problems
-			if err != nil && !errors.As(err, &problems) {
-				return err
+			if offline {
+				m, err := manifest.Load(args[0])
+				return c.verdict(m, err)
 			}
-			if !offline && m.Name != "" {
-				client, err := c.connect(cmd.Context())
-				if err != nil {
-					return fmt.Errorf("%w (or validate --offline)", err)
-				}
-				defer client.Close()
-				answer, err := client.Plan(cmd.Context(), m)
-				if err != nil {
-					return err
-				}
-				problems = append(problems, manifest.Locate(args[0], answer.Problems)...)
+			client, err := c.connect(cmd.Context())
+			if err != nil {
+				return fmt.Errorf("%w (or validate --offline)", err)
 			}
-			return c.verdict(m, problems)
+			defer client.Close()
+			m, _, err := planned(cmd.Context(), client, args[0])
+			return c.verdict(m, err)
 		},
 	}
 	cmd.Flags().BoolVar(&offline, "offline", false, "ask no node")
 	return cmd
 }
 
+// planned reads a manifest and has its plan made. The error is all that is wrong with it, on this machine
+// and on the cluster, with positions.
+func planned(ctx context.Context, client *agent.Client, path string) (deploy.Manifest, deploy.Plan, error) {
+	m, err := manifest.Load(path)
+	problems, ok := manifest.IsProblems(err)
+	if err != nil && !ok {
+		return m, deploy.Plan{}, err
+	}
+	answer, err := client.Plan(ctx, m)
+	if err != nil {
+		return m, deploy.Plan{}, errors.Join(problems.Err(), err)
+	}
+	problems = manifest.Locate(path, append(problems, answer.Problems...))
+	return m, answer.Plan, problems.Err()
+}
+
 // verdict prints the problems of a manifest, or that there are none.
-func (c *cli) verdict(m deploy.Manifest, problems deploy.Problems) error {
+func (c *cli) verdict(m deploy.Manifest, err error) error {
+	problems, ok := manifest.IsProblems(err)
+	if err != nil && !ok {
+		return err
+	}
 	if c.output == "json" {
-		if err := c.json(map[string]any{"valid": len(problems) == 0, "problems": problems}); err != nil {
-			return err
-		}
+		return errors.Join(c.json(map[string]any{"valid": len(problems) == 0, "problems": problems}), problems.Err())
 	}
 	if len(problems) > 0 {
 		return problems
@@ -75,23 +88,16 @@ func (c *cli) deployPlan() *cobra.Command {
 		Short: "Show what apply would do",
 		Args:  exactly("MANIFEST"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := manifest.Load(args[0])
-			if err != nil {
-				return err
-			}
 			client, err := c.connect(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer client.Close()
-			answer, err := client.Plan(cmd.Context(), m)
+			_, plan, err := planned(cmd.Context(), client, args[0])
 			if err != nil {
 				return err
 			}
-			if len(answer.Problems) > 0 {
-				return manifest.Locate(args[0], answer.Problems)
-			}
-			return c.printPlan(answer.Plan)
+			return c.printPlan(plan)
 		},
 	}
 }
@@ -122,24 +128,17 @@ their state along: it is copied while they run, and requests are held only for t
 When a step fails, or on Ctrl-C, everything is brought back to what it was.`,
 		Args: exactly("MANIFEST"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := manifest.Load(args[0])
-			if err != nil {
-				return err
-			}
 			client, err := c.connect(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer client.Close()
+			m, plan, err := planned(cmd.Context(), client, args[0])
+			if err != nil {
+				return err
+			}
 			if dryRun {
-				answer, err := client.Plan(cmd.Context(), m)
-				if err != nil {
-					return err
-				}
-				if len(answer.Problems) > 0 {
-					return manifest.Locate(args[0], answer.Problems)
-				}
-				return c.printPlan(answer.Plan)
+				return c.printPlan(plan)
 			}
 			outcome, err := client.Apply(cmd.Context(), m, c.printEvent)
 			var problems deploy.Problems

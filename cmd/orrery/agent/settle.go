@@ -10,14 +10,15 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"orrery/deploy"
 	"orrery/fabric"
 )
 
-// settle brings the node back to what the table says, and then keeps house: voters of the
-// table, operations whose coordinator is gone, addresses for the next start.
+// settle brings the node back to what the table says, and then keeps house: operations whose
+// coordinator is gone, and addresses for the next start.
 func (n *Node) settle(ctx context.Context) error {
 	if err := n.enroll(ctx); err != nil {
 		return err
@@ -25,11 +26,18 @@ func (n *Node) settle(ctx context.Context) error {
 	if err := n.boot(ctx); err != nil {
 		return err
 	}
+	tending, ctx := errgroup.WithContext(ctx)
+	tending.Go(func() error { return n.engine.Tend(ctx) })
+	tending.Go(func() error { return n.remember(ctx) })
+	return tending.Wait()
+}
+
+// remember keeps the addresses of the nodes until ctx ends.
+func (n *Node) remember(ctx context.Context) error {
 	ticker := time.NewTicker(2 * time.Second)
 	defer ticker.Stop()
 	for {
 		n.addresses.keep(n.members.Beacons())
-		n.recover(ctx)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -104,20 +112,6 @@ func (n *Node) boot(ctx context.Context) error {
 func (n *Node) logEvent(e deploy.Event) {
 	if e.Done {
 		n.log.Info("recovery", "service", e.Service, "action", e.Action, "error", e.Err)
-	}
-}
-
-// recover ends operations whose coordinator is gone. Every node tries; the journal's owner is one of them.
-func (n *Node) recover(ctx context.Context) {
-	names, err := n.engine.Manifests(ctx)
-	if err != nil {
-		return // no quorum now; the next round looks again
-	}
-	for _, name := range names {
-		err := n.engine.Recover(ctx, name, n.logEvent)
-		if err != nil && !errors.Is(err, deploy.ErrBusy) && ctx.Err() == nil {
-			n.log.Error("an interrupted operation could not be ended", "manifest", name, "error", err)
-		}
 	}
 }
 
