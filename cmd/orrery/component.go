@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sort"
 	"strings"
@@ -21,14 +22,7 @@ func (c *cli) componentCommand() *cobra.Command {
 where no node runs, the state folder in --dir itself. REF is CONTAINER/COMPONENT.`,
 	}
 	cmd.PersistentFlags().StringVar(&on, "on", "", "name of another node of the cluster")
-	with := func(cmd *cobra.Command, do func(agent.Machine) error) error {
-		machine, err := agent.OpenMachine(cmd.Context(), c.dir, on)
-		if err != nil {
-			return err
-		}
-		defer machine.Close()
-		return do(machine)
-	}
+	with := c.onMachine(&on)
 	onRef := func(use, short string, do func(*cobra.Command, agent.Machine, state.Ref) error) *cobra.Command {
 		return &cobra.Command{
 			Use:   use + " REF",
@@ -91,6 +85,17 @@ where no node runs, the state folder in --dir itself. REF is CONTAINER/COMPONENT
 // onMachine runs an operation on the machine that the flags name.
 type onMachine func(*cobra.Command, func(agent.Machine) error) error
 
+func (c *cli) onMachine(on *string) onMachine {
+	return func(cmd *cobra.Command, do func(agent.Machine) error) (err error) {
+		machine, err := agent.OpenMachine(cmd.Context(), c.dir, *on)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, machine.Close()) }()
+		return do(machine)
+	}
+}
+
 func parseRef(s string) (state.Ref, error) {
 	container, component, ok := strings.Cut(s, "/")
 	if !ok || !state.ValidName(container) || !state.ValidName(component) {
@@ -102,16 +107,22 @@ func parseRef(s string) (state.Ref, error) {
 func (c *cli) printComponents(all []state.Status) error {
 	var rows [][]string
 	for _, s := range all {
-		rows = append(rows, []string{s.Component.Ref().String(), s.Component.Module, string(s.Phase), size(s.Size),
-			fmt.Sprint(s.Generation), ago(s.Changed), orDash(s.Component.Session), orDash(s.Detail)})
+		rows = append(rows, []string{
+			s.Component.Ref().String(), s.Component.Module, string(s.Phase), size(s.Size),
+			fmt.Sprint(s.Generation), ago(s.Changed), orDash(s.Component.Session), orDash(s.Detail),
+		})
 	}
 	return c.table(all, []string{"component", "module", "phase", "size", "generation", "since", "session", "detail"}, rows)
 }
 
 func (c *cli) printComponent(s state.Status) error {
 	rows := [][]string{
-		{"component", s.Component.Ref().String()}, {"module", s.Component.Module}, {"phase", string(s.Phase)},
-		{"size", size(s.Size)}, {"generation", fmt.Sprint(s.Generation)}, {"since", ago(s.Changed)},
+		{"component", s.Component.Ref().String()},
+		{"module", s.Component.Module},
+		{"phase", string(s.Phase)},
+		{"size", size(s.Size)},
+		{"generation", fmt.Sprint(s.Generation)},
+		{"since", ago(s.Changed)},
 	}
 	if s.Detail != "" {
 		rows = append(rows, []string{"detail", s.Detail})
@@ -144,10 +155,8 @@ func (c *cli) printModules(cmd *cobra.Command, m agent.Machine) error {
 }
 
 func firstSentence(s string) string {
-	if i := strings.Index(s, ". "); i >= 0 {
-		return s[:i]
-	}
-	return strings.TrimSuffix(s, ".")
+	first, _, _ := strings.Cut(s, ". ")
+	return strings.TrimSuffix(first, ".")
 }
 
 func (c *cli) componentActivate(with onMachine) *cobra.Command {

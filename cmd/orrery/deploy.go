@@ -141,8 +141,7 @@ When a step fails, or on Ctrl-C, everything is brought back to what it was.`,
 				return c.printPlan(plan)
 			}
 			outcome, err := client.Apply(cmd.Context(), m, c.printEvent)
-			var problems deploy.Problems
-			if errors.As(err, &problems) {
+			if problems, ok := manifest.IsProblems(err); ok && err != nil {
 				return manifest.Locate(args[0], problems)
 			}
 			if err != nil {

@@ -22,9 +22,6 @@ type cli struct {
 	dir            string // of the node or the login to talk through
 }
 
-// errReported is an error whose text the command has printed already.
-var errReported = errors.New("")
-
 // Exit codes, so that scripts can tell failures apart.
 const (
 	exitFailure  = 1

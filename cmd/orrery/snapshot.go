@@ -17,14 +17,7 @@ func (c *cli) snapshotCommand() *cobra.Command {
 		Short: "Work on a machine's snapshot store",
 	}
 	cmd.PersistentFlags().StringVar(&on, "on", "", "name of another node of the cluster")
-	with := func(cmd *cobra.Command, do func(agent.Machine) error) error {
-		machine, err := agent.OpenMachine(cmd.Context(), c.dir, on)
-		if err != nil {
-			return err
-		}
-		defer machine.Close()
-		return do(machine)
-	}
+	with := c.onMachine(&on)
 	cmd.AddCommand(c.snapshotList(with), c.snapshotShow(with), c.snapshotVerify(with), c.snapshotPrune(with))
 	return cmd
 }
@@ -40,8 +33,10 @@ func refOf(args []string) (state.Ref, error) {
 func (c *cli) printGenerations(all []state.Generation) error {
 	var rows [][]string
 	for _, g := range all {
-		rows = append(rows, []string{g.Container + "/" + g.Component, fmt.Sprint(g.Number), short(g.Snapshot),
-			g.Time.Format(time.DateTime), g.Reason, size(g.Size), size(g.Stored)})
+		rows = append(rows, []string{
+			g.Container + "/" + g.Component, fmt.Sprint(g.Number), short(g.Snapshot),
+			g.Time.Format(time.DateTime), g.Reason, size(g.Size), size(g.Stored),
+		})
 	}
 	return c.table(all, []string{"component", "generation", "snapshot", "time", "reason", "size", "stored"}, rows)
 }
@@ -83,8 +78,13 @@ func (c *cli) snapshotShow(with onMachine) *cobra.Command {
 					return err
 				}
 				return c.table(s, []string{"what", "value"}, [][]string{
-					{"id", string(s.ID)}, {"module", s.Module}, {"size", size(s.Size)}, {"stored", size(s.Stored)},
-					{"created", s.Created.Format(time.DateTime)}, {"parent", orDash(string(s.Parent))}, {"depth", fmt.Sprint(s.Depth)},
+					{"id", string(s.ID)},
+					{"module", s.Module},
+					{"size", size(s.Size)},
+					{"stored", size(s.Stored)},
+					{"created", s.Created.Format(time.DateTime)},
+					{"parent", orDash(string(s.Parent))},
+					{"depth", fmt.Sprint(s.Depth)},
 				})
 			})
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -72,10 +73,7 @@ func connectLogin(ctx context.Context, dir string) (*Client, error) {
 }
 
 // Close ends the connection.
-func (c *Client) Close() error {
-	c.close()
-	return nil
-}
+func (c *Client) Close() { c.close() }
 
 // Members lists the nodes as the node sees them.
 func (c *Client) Members(ctx context.Context) ([]fabric.Member, error) {
@@ -99,7 +97,7 @@ func (c *Client) DashboardLink(ctx context.Context) (string, error) {
 }
 
 // Machine is the node's machine, or that of another node by its name.
-func (c *Client) Machine(_ context.Context, on string) (Machine, error) {
+func (c *Client) Machine(on string) Machine {
 	to := target{peer: c.to.peer, on: on}
 	return Machine{
 		Keeper: remoteKeeper{to},
@@ -115,8 +113,7 @@ func (c *Client) Machine(_ context.Context, on string) (Machine, error) {
 			}
 			return sum, sendArtifact(ctx, to, sum, path)
 		},
-		close: c.Close,
-	}, nil
+	}
 }
 
 // Plan finds what is wrong with a manifest on the cluster, or what applying it would do.
@@ -252,10 +249,7 @@ func (c *Client) variant(ctx context.Context, service, program string) (state.Co
 	if err := c.upload(ctx, map[string]string{sum: program}); err != nil {
 		return state.Component{}, err
 	}
-	files := map[string]string{}
-	for other, content := range endpoint.Files {
-		files[other] = content
-	}
+	files := maps.Clone(endpoint.Files)
 	files[name] = sum
 	return state.Component{Name: endpoint.Name, Files: files}, nil
 }

@@ -67,7 +67,7 @@ func (c *Client) Develop(ctx context.Context, o DevelopOptions) (err error) {
 	defer client.Close()
 	environment, left := localEnvironment(endpoint, address, client.Addresses())
 	for _, name := range left {
-		log.Warn("variable is left out: its value exists only where the service lives", "variable", name)
+		log.WarnContext(ctx, "variable is left out: its value exists only where the service lives", "variable", name)
 	}
 	parts, running := errgroup.WithContext(ctx)
 	parts.Go(func() error { return runLocal(running, command, environment, o) })
@@ -146,7 +146,7 @@ func runLocal(ctx context.Context, command, environment []string, o DevelopOptio
 	cmd.WaitDelay = 10 * time.Second
 	err := cmd.Run()
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // it was told to end
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", errProcessEnded, command[0], err)

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"orrery/fabric"
@@ -202,17 +201,4 @@ func (s Settings) reachable(listen string) string {
 		host = s.Advertise
 	}
 	return net.JoinHostPort(host, port)
-}
-
-// portOf is the number of an address's port.
-func portOf(address string) int {
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return 0
-	}
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		return 0
-	}
-	return n
 }

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -68,11 +67,8 @@ func OpenMachine(ctx context.Context, dir, on string) (Machine, error) {
 	if err != nil {
 		return Machine{}, err
 	}
-	m, err := client.Machine(ctx, on)
-	if err != nil {
-		return Machine{}, errors.Join(err, client.Close())
-	}
-	m.close = client.Close
+	m := client.Machine(on)
+	m.close = func() error { client.Close(); return nil }
 	return m, nil
 }
 

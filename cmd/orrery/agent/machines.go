@@ -246,19 +246,20 @@ func (n *Node) serveExport(ctx context.Context, _ fabric.Identity, _ json.RawMes
 // CheckAddress says whether a node could listen at an address for a service.
 func (n *Node) CheckAddress(ctx context.Context, id fabric.NodeID, address, service string) error {
 	if id == n.identity.ID {
-		return n.checkAddress(address, service)
+		return n.checkAddress(ctx, address, service)
 	}
 	return tell(ctx, n.peer(id), procAddress, &AddressRequest{Address: address, Service: service})
 }
 
-func (n *Node) checkAddress(address, service string) error {
+func (n *Node) checkAddress(ctx context.Context, address, service string) error {
 	if owner, ok := n.router.Listening(address); ok {
 		if owner == service {
 			return nil
 		}
 		return fmt.Errorf("%s is taken by service %s: %w", address, owner, state.ErrInUse)
 	}
-	listener, err := net.Listen("tcp", address)
+	var listen net.ListenConfig
+	listener, err := listen.Listen(ctx, "tcp", address)
 	if err != nil {
 		return fmt.Errorf("%s cannot be listened at: %w: %w", address, state.ErrInUse, err)
 	}

@@ -115,9 +115,9 @@ func Run(ctx context.Context, o RunOptions) error {
 	if err := n.open(ctx, parts); err != nil {
 		return errors.Join(fmt.Errorf("cannot start the node in %s: %w", o.Dir, err), n.close())
 	}
-	log.Info("node is running", "name", n.identity.Name, "id", n.identity.ID, "address", n.server.Addr(), "dashboard", n.dashboard.base)
+	log.InfoContext(ctx, "node is running", "name", n.identity.Name, "id", n.identity.ID, "address", n.server.Addr(), "dashboard", n.dashboard.base)
 	err = parts.Wait()
-	log.Info("node is stopping")
+	log.InfoContext(ctx, "node is stopping")
 	return errors.Join(err, n.close())
 }
 
@@ -259,7 +259,7 @@ func (n *Node) run(ctx context.Context, parts *errgroup.Group) {
 // ignoreEnd drops the error of what ended because the node is stopping.
 func ignoreEnd(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // see above
 	}
 	return err
 }

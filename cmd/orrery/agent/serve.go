@@ -151,8 +151,8 @@ func (n *Node) serveDeploy(m *rpc.Mux) {
 		all, err := n.engine.Backups(ctx, q.Name)
 		return &List[deploy.Backup]{all}, err
 	})
-	rpc.Unary(m, procAddress, fabric.RoleNode, func(_ context.Context, q *AddressRequest) (*Empty, error) {
-		return &Empty{}, n.checkAddress(q.Address, q.Service)
+	rpc.Unary(m, procAddress, fabric.RoleNode, func(ctx context.Context, q *AddressRequest) (*Empty, error) {
+		return &Empty{}, n.checkAddress(ctx, q.Address, q.Service)
 	})
 	rpc.Unary(m, procPublic, fabric.RoleViewer, func(_ context.Context, q *Text) (*Text, error) {
 		address, err := n.publicHere(q.Value)
@@ -165,8 +165,7 @@ func (n *Node) serveDeploy(m *rpc.Mux) {
 func (n *Node) serveLong(m *rpc.Mux) {
 	rpc.ServerStream(m, procApply, fabric.RoleOperator, func(ctx context.Context, q *ManifestRequest, send func(*Progress) error) error {
 		outcome, err := n.engine.Apply(ctx, q.Manifest, events(send))
-		var problems deploy.Problems
-		if errors.As(err, &problems) {
+		if problems, ok := errors.AsType[deploy.Problems](err); ok {
 			return send(&Progress{Problems: problems})
 		}
 		if err != nil {

@@ -63,7 +63,7 @@ func (n *Node) enroll(ctx context.Context) error {
 			}
 		}
 		return err
-	}, func(err error) { n.log.Debug("not part of the table yet", "error", err) })
+	}, func(err error) { n.log.DebugContext(ctx, "not part of the table yet", "error", err) })
 }
 
 // retry repeats something that fails while the cluster is not there yet, until ctx ends.
@@ -96,15 +96,15 @@ func (n *Node) boot(ctx context.Context) error {
 			return err
 		}
 		if err := n.local.keeper.Boot(ctx, own); err != nil {
-			n.log.Error("some components could not be brought back", "error", err)
+			n.log.ErrorContext(ctx, "some components could not be brought back", "error", err)
 		}
 		return nil
-	}, func(err error) { n.log.Info("waiting for the table", "error", err) })
+	}, func(err error) { n.log.InfoContext(ctx, "waiting for the table", "error", err) })
 	if err != nil {
 		return err
 	}
 	if err := n.engine.Resume(ctx, n.logEvent); err != nil && ctx.Err() == nil {
-		n.log.Error("some services could not be brought back", "error", err)
+		n.log.ErrorContext(ctx, "some services could not be brought back", "error", err)
 	}
 	return nil
 }

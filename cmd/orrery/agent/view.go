@@ -117,12 +117,12 @@ func (n *Node) View(ctx context.Context) (dashboard.View, error) {
 	services, err := n.services(ctx)
 	if err != nil {
 		view.Cluster.Warning = err.Error()
-		return view, nil
+		return view, nil //nolint:nilerr // the page shows what it can, and why that is not all
 	}
 	sessions, err := records[session.Session](ctx, n.table, session.SessionPrefix)
 	if err != nil {
 		view.Cluster.Warning = err.Error()
-		return view, nil
+		return view, nil //nolint:nilerr // the page shows what it can, and why that is not all
 	}
 	owner := viewServices(&view, services)
 	viewSessions(&view, sessions, names)
