@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"text/tabwriter"
@@ -168,10 +169,34 @@ func (s *story) prepare() error {
 		return err
 	}
 	copied := filepath.Join(s.Dir, "observatory")
-	if err := os.CopyFS(copied, os.DirFS(s.Example)); err != nil {
-		return fmt.Errorf("cannot copy the example %s: %w", s.Example, err)
+	for _, pattern := range []string{"*.cue", "*/*.sql", "bin/*"} {
+		if err := copyMatching(s.Example, pattern, copied); err != nil {
+			return fmt.Errorf("cannot copy the example %s: %w", s.Example, err)
+		}
 	}
 	s.manifest = filepath.Join(copied, "observatory.cue")
+	return nil
+}
+
+// copyMatching copies the files below from that match a pattern to the same places below to.
+func copyMatching(from, pattern, to string) error {
+	names, err := fs.Glob(os.DirFS(from), pattern)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		content, err := os.ReadFile(filepath.Join(from, name))
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, name)
+		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(target, content, 0o755); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
