@@ -87,18 +87,13 @@ func (c *cli) deployPlan() *cobra.Command {
 		Use:   "plan MANIFEST",
 		Short: "Show what apply would do",
 		Args:  exactly("MANIFEST"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			_, plan, err := planned(cmd.Context(), client, args[0])
+		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
+			_, plan, err := planned(ctx, client, args[0])
 			if err != nil {
 				return err
 			}
 			return c.printPlan(plan)
-		},
+		}),
 	}
 }
 
@@ -127,20 +122,15 @@ func (c *cli) deployApply() *cobra.Command {
 their state along: it is copied while they run, and requests are held only for the last delta.
 When a step fails, or on Ctrl-C, everything is brought back to what it was.`,
 		Args: exactly("MANIFEST"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			m, plan, err := planned(cmd.Context(), client, args[0])
+		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
+			m, plan, err := planned(ctx, client, args[0])
 			if err != nil {
 				return err
 			}
 			if dryRun {
 				return c.printPlan(plan)
 			}
-			outcome, err := client.Apply(cmd.Context(), m, c.printEvent)
+			outcome, err := client.Apply(ctx, m, c.printEvent)
 			if problems, ok := manifest.IsProblems(err); ok && err != nil {
 				return manifest.Locate(args[0], problems)
 			}
@@ -148,7 +138,7 @@ When a step fails, or on Ctrl-C, everything is brought back to what it was.`,
 				return err
 			}
 			return c.printOutcome(outcome)
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show the plan")
 	return cmd
@@ -189,13 +179,8 @@ func (c *cli) deployStatus() *cobra.Command {
 		Use:   "status",
 		Short: "List the deployed services, where they run and how they are",
 		Args:  exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			services, err := client.Services(cmd.Context())
+		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
+			services, err := client.Services(ctx)
 			if err != nil {
 				return err
 			}
@@ -213,7 +198,7 @@ func (c *cli) deployStatus() *cobra.Command {
 				}
 			}
 			return c.table(services, []string{"manifest", "service", "node", "component", "phase", "size", "public"}, rows)
-		},
+		}),
 	}
 }
 
@@ -222,18 +207,13 @@ func (c *cli) deployBackup() *cobra.Command {
 		Use:   "backup NAME",
 		Short: "Snapshot all state of a manifest's services, and keep each on two nodes where there are two",
 		Args:  exactly("NAME"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			backup, err := client.Backup(cmd.Context(), args[0], c.printEvent)
+		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
+			backup, err := client.Backup(ctx, args[0], c.printEvent)
 			if err != nil {
 				return err
 			}
 			return c.printBackup(backup)
-		},
+		}),
 	}
 }
 
@@ -250,13 +230,8 @@ func (c *cli) deployBackups() *cobra.Command {
 		Use:   "backups NAME",
 		Short: "List the backups of a manifest, oldest first",
 		Args:  exactly("NAME"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			backups, err := client.Backups(cmd.Context(), args[0])
+		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
+			backups, err := client.Backups(ctx, args[0])
 			if err != nil {
 				return err
 			}
@@ -270,7 +245,7 @@ func (c *cli) deployBackups() *cobra.Command {
 				rows = append(rows, []string{b.ID, b.Time.Format(time.DateTime), fmt.Sprint(len(b.Snapshots)), size(logical), size(stored)})
 			}
 			return c.table(backups, []string{"backup", "time", "components", "size", "stored"}, rows)
-		},
+		}),
 	}
 }
 
@@ -280,18 +255,13 @@ func (c *cli) deployRestore() *cobra.Command {
 		Use:   "restore NAME [SERVICE...]",
 		Short: "Bring back the state of a backup; what was there is kept as a snapshot where it can be read",
 		Args:  cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			if err := client.BringBack(cmd.Context(), args[0], backup, args[1:], c.printEvent); err != nil {
+		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
+			if err := client.BringBack(ctx, args[0], backup, args[1:], c.printEvent); err != nil {
 				return err
 			}
 			c.line("%s is restored", args[0])
 			return nil
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&backup, "backup", "", "which backup (default: the newest)")
 	return cmd
@@ -302,17 +272,12 @@ func (c *cli) deployRemove() *cobra.Command {
 		Use:   "remove NAME",
 		Short: "Deactivate all services of a manifest; their state is kept until it is collected",
 		Args:  exactly("NAME"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			if err := client.Remove(cmd.Context(), args[0], c.printEvent); err != nil {
+		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
+			if err := client.Remove(ctx, args[0], c.printEvent); err != nil {
 				return err
 			}
 			c.line("%s is removed; its state is kept (see orrery component list)", args[0])
 			return nil
-		},
+		}),
 	}
 }

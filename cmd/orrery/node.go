@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -128,13 +129,8 @@ func (c *cli) nodeToken() *cobra.Command {
 		Use:   "token",
 		Short: "Issue a token that admits one machine or person",
 		Args:  exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			token, err := client.Token(cmd.Context(), fabric.Role(role), ttl)
+		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
+			token, err := client.Token(ctx, fabric.Role(role), ttl)
 			if err != nil {
 				return err
 			}
@@ -143,7 +139,7 @@ func (c *cli) nodeToken() *cobra.Command {
 			}
 			fmt.Fprintln(c.stdout, token)
 			return nil
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&role, "role", string(fabric.RoleNode), "node, operator, developer or viewer")
 	cmd.Flags().DurationVar(&ttl, "ttl", 15*time.Minute, "how long the token is good for")
@@ -155,18 +151,13 @@ func (c *cli) nodeLeave() *cobra.Command {
 		Use:   "leave",
 		Short: "Take the node out of the cluster for good; refused while services live on it",
 		Args:  exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			if err := client.Leave(cmd.Context()); err != nil {
+		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
+			if err := client.Leave(ctx); err != nil {
 				return err
 			}
 			c.line("the node has left the cluster")
 			return nil
-		},
+		}),
 	}
 }
 
@@ -175,13 +166,8 @@ func (c *cli) membersCommand() *cobra.Command {
 		Use:   "members",
 		Short: "List the nodes of the cluster as this one sees them",
 		Args:  exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			all, err := client.Members(cmd.Context())
+		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
+			all, err := client.Members(ctx)
 			if err != nil {
 				return err
 			}
@@ -190,7 +176,7 @@ func (c *cli) membersCommand() *cobra.Command {
 				rows = append(rows, []string{m.Name, string(m.ID), m.Address, string(m.State), ago(m.Since), m.Version, orDash(m.Via)})
 			}
 			return c.table(all, []string{"name", "id", "address", "state", "since", "version", "found by"}, rows)
-		},
+		}),
 	}
 }
 
@@ -199,13 +185,8 @@ func (c *cli) dashboardCommand() *cobra.Command {
 		Use:   "dashboard",
 		Short: "Print a link that opens the node's dashboard, once",
 		Args:  exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			link, err := client.DashboardLink(cmd.Context())
+		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
+			link, err := client.DashboardLink(ctx)
 			if err != nil {
 				return err
 			}
@@ -214,6 +195,6 @@ func (c *cli) dashboardCommand() *cobra.Command {
 			}
 			fmt.Fprintln(c.stdout, link)
 			return nil
-		},
+		}),
 	}
 }

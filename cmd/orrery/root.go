@@ -102,6 +102,18 @@ func (c *cli) connect(ctx context.Context) (*agent.Client, error) {
 	return agent.Connect(ctx, c.dir)
 }
 
+// onNode runs a command against the node.
+func (c *cli) onNode(do func(context.Context, *agent.Client, []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		client, err := c.connect(cmd.Context())
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		return do(cmd.Context(), client, args)
+	}
+}
+
 // exactly wants n arguments and says which when they are not there.
 func exactly(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {

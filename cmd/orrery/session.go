@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -33,17 +34,12 @@ through the cluster's router, and route the session's requests to it through a t
 session on a private, writable copy of their state. When the command line ends, the session ends and its forks are deleted.`,
 		Example: `  orrery session develop sky --session blue --run ./bin/sky-blue --fork notes`,
 		Args:    exactly("SERVICE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
+		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			options.Service = args[0]
 			options.Stdout, options.Stderr = c.stdout, c.stderr
 			options.Ready = c.announce
-			return client.Develop(cmd.Context(), options)
-		},
+			return client.Develop(ctx, options)
+		}),
 	}
 	cmd.Flags().StringVar(&options.Session, "session", "", "the session's name (default: made from your name)")
 	cmd.Flags().StringVar(&options.Run, "run", "", "the command that runs your version, split as a shell splits words")
@@ -96,13 +92,8 @@ func (c *cli) sessionCreate() *cobra.Command {
 		Long: `Make a session of services on forks of their state (--fork) and of processes that the cluster runs from a program
 of this machine (--exec SERVICE=PROGRAM, with the service's own environment). It ends after --ttl, or by session delete.`,
 		Args: exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			made, err := client.CreateSession(cmd.Context(), name, forks, exec, ttl)
+		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
+			made, err := client.CreateSession(ctx, name, forks, exec, ttl)
 			if err != nil {
 				return err
 			}
@@ -112,7 +103,7 @@ of this machine (--exec SERVICE=PROGRAM, with the service's own environment). It
 			c.line("session %s is ready: %s", made.Name, overrides(made))
 			c.line("  header: %s: %s", session.Header, made.Name)
 			return nil
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&name, "session", "", "the session's name (default: made from your name)")
 	cmd.Flags().StringSliceVar(&forks, "fork", nil, "services to run on a private copy of their state")
@@ -126,13 +117,8 @@ func (c *cli) sessionList() *cobra.Command {
 		Use:   "list",
 		Short: "List the sessions",
 		Args:  exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			all, err := client.ListSessions(cmd.Context())
+		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
+			all, err := client.ListSessions(ctx)
 			if err != nil {
 				return err
 			}
@@ -141,7 +127,7 @@ func (c *cli) sessionList() *cobra.Command {
 				rows = append(rows, []string{s.Name, s.Owner, sessionPhase(s), overrides(s), ago(s.Created)})
 			}
 			return c.table(all, []string{"session", "owner", "phase", "overrides", "created"}, rows)
-		},
+		}),
 	}
 }
 
@@ -160,13 +146,8 @@ func (c *cli) sessionShow() *cobra.Command {
 		Use:   "show NAME",
 		Short: "Show one session",
 		Args:  exactly("NAME"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			all, err := client.ListSessions(cmd.Context())
+		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
+			all, err := client.ListSessions(ctx)
 			if err != nil {
 				return err
 			}
@@ -176,7 +157,7 @@ func (c *cli) sessionShow() *cobra.Command {
 				}
 			}
 			return fmt.Errorf("session %s: %w (see orrery session list)", args[0], session.ErrNotFound)
-		},
+		}),
 	}
 }
 
@@ -201,17 +182,12 @@ func (c *cli) sessionDelete() *cobra.Command {
 		Use:   "delete NAME",
 		Short: "End a session and delete its forks",
 		Args:  exactly("NAME"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			if err := client.DeleteSession(cmd.Context(), args[0]); err != nil {
+		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
+			if err := client.DeleteSession(ctx, args[0]); err != nil {
 				return err
 			}
 			c.line("session %s is ended", args[0])
 			return nil
-		},
+		}),
 	}
 }
