@@ -60,25 +60,55 @@ func Join(ctx context.Context, dir, token, address string, role fabric.Role, s S
 	if s, err = completeJoin(ctx, dir, s, asNode); err != nil {
 		return Joined{}, err
 	}
-	via := "the given address"
-	if address == "" {
-		find, cancel := context.WithTimeout(ctx, findTime)
-		defer cancel()
-		beacon, err := discovery.Find(find, discovery.Config{Loopback: s.Loopback}, t.Cluster())
-		if err != nil {
-			return Joined{}, fmt.Errorf("no node of cluster %s answered on the network within %s (give one's host:port with --address): %w", t.Cluster(), findTime, err)
-		}
-		address, via = beacon.RPC, beacon.Via
-	}
 	candidate, err := authority.NewCandidate(filepath.Join(dir, "identity"), s.Name, t)
 	if err != nil {
 		return Joined{}, fmt.Errorf("cannot join with %s: %w", dir, err)
 	}
-	a, peers, err := rpc.Join(ctx, candidate, []string{address}, sentinels())
+	if address != "" {
+		return redeem(ctx, candidate, dir, fabric.Beacon{RPC: address, Via: "the given address"}, asNode, s)
+	}
+	return findAndRedeem(ctx, candidate, dir, asNode, s)
+}
+
+// findAndRedeem looks for the token's cluster on the network. What answers may be somebody else, for beacons prove
+// nothing; then the next one is tried.
+func findAndRedeem(ctx context.Context, candidate *authority.Candidate, dir string, asNode bool, s Settings) (Joined, error) {
+	find, cancel := context.WithTimeout(ctx, findTime)
+	defer cancel()
+	cluster := candidate.Token().Cluster()
+	var tried []string
+	var refused error
+	for {
+		beacon, err := discovery.Find(find, discovery.Config{Loopback: s.Loopback}, cluster, tried...)
+		if err != nil {
+			return Joined{}, errors.Join(refused, fmt.Errorf("no node of cluster %s answered on the network within %s (give one's host:port with --address): %w", cluster, findTime, err))
+		}
+		joined, err := redeem(ctx, candidate, dir, beacon, asNode, s)
+		if err == nil || final(err) {
+			return joined, err
+		}
+		refused = err
+		tried = append(tried, beacon.RPC)
+	}
+}
+
+// final says whether an error is the cluster's own answer, after which asking another node is of no use.
+func final(err error) bool {
+	for _, answer := range []error{fabric.ErrTokenExpired, fabric.ErrTokenUsed, fabric.ErrTokenUnknown, authority.ErrNameTaken, authority.ErrBadName, authority.ErrExists} {
+		if errors.Is(err, answer) {
+			return true
+		}
+	}
+	return false
+}
+
+// redeem joins at one node.
+func redeem(ctx context.Context, candidate *authority.Candidate, dir string, at fabric.Beacon, asNode bool, s Settings) (Joined, error) {
+	a, peers, err := rpc.Join(ctx, candidate, []string{at.RPC}, sentinels())
 	if err != nil {
 		return Joined{}, fmt.Errorf("cannot join: %w", err)
 	}
-	return Joined{a.Identity(), via}, keepJoined(dir, asNode, s, peers)
+	return Joined{a.Identity(), at.Via}, keepJoined(dir, asNode, s, peers)
 }
 
 // keepJoined writes down what a later start needs.

@@ -281,8 +281,8 @@ func (n *Node) forward(ctx context.Context, q *Forwarded) (*Forwarded, error) {
 
 // lookup finds a node's address: by the membership, or before that by what is known from the last run.
 func (n *Node) lookup(ctx context.Context, id fabric.NodeID) (string, error) {
-	if n.members != nil {
-		if address, err := n.members.Lookup(ctx, id); err == nil {
+	if members := n.reach.Load(); members != nil {
+		if address, err := members.Lookup(ctx, id); err == nil {
 			return address, nil
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -55,6 +56,7 @@ type Node struct {
 	transport *transport
 	table     *table.Table
 	members   *membership.Membership
+	reach     atomic.Pointer[membership.Membership] // members, for connections that are made before and while they start
 	discovery *discovery.Service
 	addresses *addressBook
 
@@ -113,6 +115,7 @@ func Run(ctx context.Context, o RunOptions) error {
 	defer n.stop(nil)
 	parts, ctx := errgroup.WithContext(ctx)
 	if err := n.open(ctx, parts); err != nil {
+		n.stop(err)
 		return errors.Join(fmt.Errorf("cannot start the node in %s: %w", o.Dir, err), n.close())
 	}
 	log.InfoContext(ctx, "node is running", "name", n.identity.Name, "id", n.identity.ID, "address", n.server.Addr(), "dashboard", n.dashboard.base)
@@ -220,6 +223,7 @@ func (n *Node) openNetwork(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.reach.Store(n.members)
 	n.discovery, err = discovery.New(discovery.Config{
 		Loopback: n.settings.Loopback, Seeds: n.addresses.seeds(n.identity.Cluster), Logger: n.log,
 	}, n.beacon(), n.members.Found)
