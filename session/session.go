@@ -117,11 +117,11 @@ type Session struct {
 
 // Placed is a production service as a session needs to know it.
 type Placed struct {
-	Service    string
-	Node       fabric.NodeID
-	Components []state.Component // in order of activation, references unresolved
-	Endpoint   string            // name of the component that answers
-	DependsOn  []string
+	Service    string            `json:"service"`
+	Node       fabric.NodeID     `json:"node"`
+	Components []state.Component `json:"components"` // in order of activation, references unresolved
+	Endpoint   string            `json:"endpoint"`   // name of the component that answers
+	DependsOn  []string          `json:"dependsOn,omitempty"`
 }
 
 // Services finds production services.

@@ -145,6 +145,9 @@ func complete(ctx context.Context, dir string, s Settings) (Settings, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return s, err
 	}
+	if err := forgetTable(dir); err != nil {
+		return s, err
+	}
 	if s.Name == "" {
 		host, err := os.Hostname()
 		if err != nil {
@@ -169,6 +172,15 @@ func complete(ctx context.Context, dir string, s Settings) (Settings, error) {
 		s.Advertise = ownAddress(s.Loopback)
 	}
 	return s, nil
+}
+
+// forgetTable removes the table of a cluster that the node in dir has left. Without an identity it is of no use.
+func forgetTable(dir string) error {
+	_, err := authority.Open(filepath.Join(dir, "identity"))
+	if !errors.Is(err, authority.ErrNoIdentity) {
+		return nil // somebody's, or cannot be told: whoever comes next says so
+	}
+	return os.RemoveAll(filepath.Join(dir, "table"))
 }
 
 // onLoopback keeps a port and leaves out other interfaces.
