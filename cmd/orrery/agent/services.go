@@ -103,7 +103,7 @@ func (n *Node) publicAddress(ctx context.Context, s deploy.Service) (string, err
 // publicHere is where this node listens for a service.
 func (n *Node) publicHere(service string) (string, error) {
 	if address, ok := n.router.PublicAddress(service); ok {
-		return address, nil
+		return n.settings.reachable(address), nil
 	}
 	return "", fmt.Errorf("service %s is not listened for on node %s: %w", service, n.identity.Name, fabric.ErrNotFound)
 }
