@@ -22,12 +22,16 @@ func (c *cli) componentCommand() *cobra.Command {
 where no node runs, the state folder in --dir itself. REF is CONTAINER/COMPONENT.`,
 	}
 	cmd.PersistentFlags().StringVar(&on, "on", "", "name of another node of the cluster")
+	mustComplete(cmd, "on", c.completeNodes())
+	refs := first(c.completeComponents(&on))
 	with := c.onMachine(&on)
 	onRef := func(use, short string, do func(*cobra.Command, agent.Machine, state.Ref) error) *cobra.Command {
 		return &cobra.Command{
 			Use:   use + " REF",
 			Short: short,
 			Args:  exactly("REF"),
+
+			ValidArgsFunction: refs,
 			RunE: func(cmd *cobra.Command, args []string) error {
 				ref, err := parseRef(args[0])
 				if err != nil {
@@ -77,8 +81,15 @@ where no node runs, the state folder in --dir itself. REF is CONTAINER/COMPONENT
 			}
 			return c.printGenerations([]state.Generation{g})
 		}),
-		c.componentActivate(with), c.componentRestore(with), c.componentFork(with), c.componentCollect(with),
+		c.componentActivate(with), proposing(refs, c.componentRestore(with)), proposing(refs, c.componentFork(with)),
+		proposing(refs, c.componentCollect(with)),
 	)
+	return cmd
+}
+
+// proposing gives a command its proposals for arguments.
+func proposing(propose completer, cmd *cobra.Command) *cobra.Command {
+	cmd.ValidArgsFunction = propose
 	return cmd
 }
 

@@ -204,9 +204,10 @@ func (c *cli) deployStatus() *cobra.Command {
 
 func (c *cli) deployBackup() *cobra.Command {
 	return &cobra.Command{
-		Use:   "backup NAME",
-		Short: "Snapshot all state of a manifest's services, and keep each on two nodes where there are two",
-		Args:  exactly("NAME"),
+		Use:               "backup NAME",
+		Short:             "Snapshot all state of a manifest's services, and keep each on two nodes where there are two",
+		ValidArgsFunction: first(c.completeManifests()),
+		Args:              exactly("NAME"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			backup, err := client.Backup(ctx, args[0], c.printEvent)
 			if err != nil {
@@ -227,9 +228,10 @@ func (c *cli) printBackup(b deploy.Backup) error {
 
 func (c *cli) deployBackups() *cobra.Command {
 	return &cobra.Command{
-		Use:   "backups NAME",
-		Short: "List the backups of a manifest, oldest first",
-		Args:  exactly("NAME"),
+		Use:               "backups NAME",
+		Short:             "List the backups of a manifest, oldest first",
+		ValidArgsFunction: first(c.completeManifests()),
+		Args:              exactly("NAME"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			backups, err := client.Backups(ctx, args[0])
 			if err != nil {
@@ -269,9 +271,10 @@ func (c *cli) deployRestore() *cobra.Command {
 
 func (c *cli) deployRemove() *cobra.Command {
 	return &cobra.Command{
-		Use:   "remove NAME",
-		Short: "Deactivate all services of a manifest; their state is kept until it is collected",
-		Args:  exactly("NAME"),
+		Use:               "remove NAME",
+		Short:             "Deactivate all services of a manifest; their state is kept until it is collected",
+		ValidArgsFunction: first(c.completeManifests()),
+		Args:              exactly("NAME"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			if err := client.Remove(ctx, args[0], c.printEvent); err != nil {
 				return err

@@ -32,8 +32,9 @@ func (c *cli) sessionDevelop() *cobra.Command {
 		Long: `Start COMMAND on this machine with the service's own environment, in which the addresses of the services it calls lead
 through the cluster's router, and route the session's requests to it through a tunnel. Services named with --fork run in the
 session on a private, writable copy of their state. When the command line ends, the session ends and its forks are deleted.`,
-		Example: `  orrery session develop sky --session blue --run ./bin/sky-blue --fork notes`,
-		Args:    exactly("SERVICE"),
+		Example:           `  orrery session develop sky --session blue --run ./bin/sky-blue --fork notes`,
+		ValidArgsFunction: first(c.completeServices()),
+		Args:              exactly("SERVICE"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			options.Service = args[0]
 			options.Stdout, options.Stderr = c.stdout, c.stderr
@@ -44,6 +45,7 @@ session on a private, writable copy of their state. When the command line ends, 
 	cmd.Flags().StringVar(&options.Session, "session", "", "the session's name (default: made from your name)")
 	cmd.Flags().StringVar(&options.Run, "run", "", "the command that runs your version, split as a shell splits words")
 	cmd.Flags().StringSliceVar(&options.Forks, "fork", nil, "services to run on a private copy of their state")
+	mustComplete(cmd, "fork", c.completeServices())
 	if err := cmd.MarkFlagRequired("run"); err != nil {
 		panic(err) // the flag is defined three lines above
 	}
@@ -108,6 +110,7 @@ of this machine (--exec SERVICE=PROGRAM, with the service's own environment). It
 	cmd.Flags().StringVar(&name, "session", "", "the session's name (default: made from your name)")
 	cmd.Flags().StringSliceVar(&forks, "fork", nil, "services to run on a private copy of their state")
 	cmd.Flags().StringToStringVar(&exec, "exec", nil, "SERVICE=PROGRAM: run this program in the service's place")
+	mustComplete(cmd, "fork", c.completeServices())
 	cmd.Flags().DurationVar(&ttl, "ttl", time.Hour, "how long the session lasts")
 	return cmd
 }
@@ -143,9 +146,10 @@ func sessionPhase(s session.Session) string {
 
 func (c *cli) sessionShow() *cobra.Command {
 	return &cobra.Command{
-		Use:   "show NAME",
-		Short: "Show one session",
-		Args:  exactly("NAME"),
+		Use:               "show NAME",
+		Short:             "Show one session",
+		ValidArgsFunction: first(c.completeSessions()),
+		Args:              exactly("NAME"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			all, err := client.ListSessions(ctx)
 			if err != nil {
@@ -179,9 +183,10 @@ func (c *cli) printSession(s session.Session) error {
 
 func (c *cli) sessionDelete() *cobra.Command {
 	return &cobra.Command{
-		Use:   "delete NAME",
-		Short: "End a session and delete its forks",
-		Args:  exactly("NAME"),
+		Use:               "delete NAME",
+		Short:             "End a session and delete its forks",
+		ValidArgsFunction: first(c.completeSessions()),
+		Args:              exactly("NAME"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			if err := client.DeleteSession(ctx, args[0]); err != nil {
 				return err

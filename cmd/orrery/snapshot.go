@@ -17,8 +17,10 @@ func (c *cli) snapshotCommand() *cobra.Command {
 		Short: "Work on a machine's snapshot store",
 	}
 	cmd.PersistentFlags().StringVar(&on, "on", "", "name of another node of the cluster")
+	mustComplete(cmd, "on", c.completeNodes())
+	refs := first(c.completeComponents(&on))
 	with := c.onMachine(&on)
-	cmd.AddCommand(c.snapshotList(with), c.snapshotShow(with), c.snapshotVerify(with), c.snapshotPrune(with))
+	cmd.AddCommand(proposing(refs, c.snapshotList(with)), c.snapshotShow(with), c.snapshotVerify(with), proposing(refs, c.snapshotPrune(with)))
 	return cmd
 }
 
