@@ -1,6 +1,7 @@
 package main
 
 import (
+	"database/sql"
 	"errors"
 	"os/exec"
 	"regexp"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	_ "modernc.org/sqlite"
 )
 
 // The scripts in testdata run the command line as a process of its own: orrery is the real main.
@@ -29,6 +31,7 @@ func TestScripts(t *testing.T) {
 			"exits": exits,
 			"await": await,
 			"field": field,
+			"sql":   query,
 		},
 	})
 }
@@ -85,4 +88,24 @@ func field(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no group of %s in the output", args[1])
 	}
 	ts.Setenv(args[0], match[1])
+}
+
+// query FILE STATEMENT [VALUE] carries out SQL on a SQLite database; with VALUE that must be its answer.
+func query(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: sql FILE STATEMENT [VALUE]")
+	}
+	db, err := sql.Open("sqlite", args[0])
+	ts.Check(err)
+	defer db.Close()
+	if len(args) == 2 {
+		_, err := db.Exec(args[1])
+		ts.Check(err)
+		return
+	}
+	var got string
+	ts.Check(db.QueryRow(args[1]).Scan(&got))
+	if got != args[2] {
+		ts.Fatalf("%s is %s, not %s", args[1], got, args[2])
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -59,7 +60,10 @@ func newRoot(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 state of those services as something to name, snapshot, move, share and fork.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := cmd.ValidateRequiredFlags(); err != nil {
+				return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
+			}
 			if c.output != "table" && c.output != "json" {
 				return usageError{fmt.Errorf("output %q is unknown (use table or json)", c.output)}
 			}
@@ -79,7 +83,39 @@ state of those services as something to name, snapshot, move, share and fork.`,
 	}
 	root.AddCommand(c.nodeCommand(), c.loginCommand(), c.membersCommand(), c.componentCommand(), c.snapshotCommand(),
 		c.deployCommand(), c.sessionCommand(), c.dashboardCommand(), c.demoCommand(), c.versionCommand())
+	strict(root)
 	return root
+}
+
+// strict makes a usage error of what cobra lets pass or calls any error: commands that do not exist, and wrong
+// numbers of arguments.
+func strict(cmd *cobra.Command) {
+	if args := cmd.Args; args != nil {
+		cmd.Args = func(cmd *cobra.Command, given []string) error {
+			err := args(cmd, given)
+			if err == nil || errors.As(err, new(usageError)) {
+				return err
+			}
+			return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
+		}
+	}
+	if cmd.HasSubCommands() && !cmd.Runnable() {
+		cmd.Args = cobra.ArbitraryArgs
+		cmd.SuggestionsMinimumDistance = 2
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			hint := "see " + cmd.CommandPath() + " --help"
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				hint = "did you mean " + strings.Join(near, " or ") + "? " + hint
+			}
+			return usageError{fmt.Errorf("unknown command %q for %s (%s)", args[0], cmd.CommandPath(), hint)}
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		strict(sub)
+	}
 }
 
 // defaultDir is where a node lives unless it is told otherwise.

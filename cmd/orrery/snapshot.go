@@ -158,6 +158,9 @@ func (c *cli) snapshotPrune(with onMachine) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if keep < 1 {
+				return usageError{fmt.Errorf("cannot keep %d generations: at least the newest of each component is kept (see --keep)", keep)}
+			}
 			return with(cmd, func(m agent.Machine) error {
 				pruned, err := m.Store.Prune(cmd.Context(), ref, keep, dryRun)
 				if err != nil {
