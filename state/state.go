@@ -220,7 +220,8 @@ type Stage interface {
 	Commit(ctx context.Context) error
 	// Discard removes the stage.
 	Discard() error
-	// Close closes it and leaves it for later.
+	// Close closes it and leaves it for later. After Commit it frees what was there before, which may take
+	// the longer the larger that is; the state is committed without it.
 	Close() error
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"orrery/state"
 )
@@ -77,7 +78,11 @@ func (k *Keeper) commitStage(ctx context.Context, rec record, again bool) error 
 	}
 	switch {
 	case size == want.Size:
-		return errors.Join(stage.Commit(ctx), stage.Close())
+		if err := stage.Commit(ctx); err != nil {
+			return errors.Join(err, stage.Close())
+		}
+		k.closeLater(rec.ref(), stage)
+		return nil
 	case again && size == 0:
 		if err := stage.Discard(); err != nil {
 			return err
@@ -85,6 +90,24 @@ func (k *Keeper) commitStage(ctx context.Context, rec record, again bool) error 
 		return k.isAt(ctx, rec, want)
 	}
 	return errors.Join(fmt.Errorf("the stage has %d bytes, the snapshot %d: %w (stage it again)", size, want.Size, state.ErrCorrupt), stage.Close())
+}
+
+// freeAfter is how long after a commit the state before is freed: requests wait for the component until then.
+const freeAfter = 2 * time.Second
+
+// closeLater closes a stage that was committed. That frees the state before, which takes the longer the larger it is.
+func (k *Keeper) closeLater(r state.Ref, stage state.Stage) {
+	k.expiring.Go(func() {
+		timer := time.NewTimer(freeAfter)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-k.done:
+		}
+		if err := stage.Close(); err != nil {
+			k.log.Warn("cannot free the state before a commit", "component", r.String(), "error", err)
+		}
+	})
 }
 
 // isAt says whether the component's state is a snapshot's.

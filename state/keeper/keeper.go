@@ -66,7 +66,7 @@ type Keeper struct {
 	locks      locks
 	done       chan struct{} // closed by Close
 	closing    sync.Once
-	expiring   sync.WaitGroup // timers of trackers
+	expiring   sync.WaitGroup // timers of trackers, and stages that are closed later
 
 	mu      sync.Mutex
 	tracked map[state.Ref]*tracked

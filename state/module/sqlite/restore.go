@@ -107,6 +107,7 @@ type stage struct {
 	*os.File
 	module *Module
 	db     string
+	past   *os.File // the database that Commit replaced, until Close frees it
 }
 
 var _ state.Stage = (*stage)(nil)
@@ -121,7 +122,7 @@ func (m *Module) NewStage(_ context.Context, t state.Target) (state.Stage, error
 	if err != nil {
 		return nil, err
 	}
-	return &stage{f, m, db}, nil
+	return &stage{File: f, module: m, db: db}, nil
 }
 
 func (s *stage) Size() (int64, error) {
@@ -132,8 +133,8 @@ func (s *stage) Size() (int64, error) {
 	return info.Size(), nil
 }
 
-// Commit puts the stage in the database's place. It does not read it whole, so that it takes as long for any size:
-// what was staged was verified when it was written.
+// Commit puts the stage in the database's place. It does not read it whole, nor free the database before, so that
+// it takes as long for any size: what was staged was verified when it was written.
 func (s *stage) Commit(ctx context.Context) error {
 	err := checkWhole(s.File)
 	if err == nil {
@@ -142,7 +143,8 @@ func (s *stage) Commit(ctx context.Context) error {
 	if err = errors.Join(err, s.Close()); err != nil {
 		return fmt.Errorf("cannot commit the stage of %s: %w", s.db, err)
 	}
-	return s.module.replace(ctx, s.db+suffixStage, s.db)
+	s.past, err = s.module.exchange(ctx, s.db+suffixStage, s.db)
+	return err
 }
 
 func (s *stage) Discard() error {
@@ -152,10 +154,14 @@ func (s *stage) Discard() error {
 	return removeFile(s.db + suffixStage)
 }
 
-// Close closes the stage and leaves it for later. Closing it again does nothing.
+// Close closes the stage and leaves it for later, or frees what a Commit replaced. Closing it again does nothing.
 func (s *stage) Close() error {
-	if err := s.File.Close(); !errors.Is(err, fs.ErrClosed) {
-		return err
+	var err error
+	if s.past != nil {
+		err, s.past = s.past.Close(), nil
 	}
-	return nil
+	if closed := s.File.Close(); !errors.Is(closed, fs.ErrClosed) {
+		err = errors.Join(err, closed)
+	}
+	return err
 }

@@ -36,19 +36,34 @@ func settle(db string) error {
 
 // replace makes the complete, synced file side the database.
 func (m *Module) replace(ctx context.Context, side, db string) error {
+	past, err := m.exchange(ctx, side, db)
+	if past != nil {
+		err = errors.Join(err, past.Close())
+	}
+	return err
+}
+
+// exchange does so and returns the database before, nil if there was none. It has no name any more: closing it
+// frees its storage, which takes the longer the larger it is.
+func (m *Module) exchange(ctx context.Context, side, db string) (past *os.File, err error) {
 	if err := m.unused(db); err != nil {
-		return err
+		return nil, err
 	}
 	if err := m.setAside(ctx, db); err != nil {
-		return err
+		return nil, err
+	}
+	// Nobody here has it open, so that no lock is lost when this is closed.
+	past, err = os.Open(db)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
 	if err := os.Rename(side, db+suffixNext); err != nil {
-		return err
+		return past, err
 	}
 	if err := syncFolder(db); err != nil {
-		return err
+		return past, err
 	}
-	return settle(db)
+	return past, settle(db)
 }
 
 // setAside copies a database that cannot be read, with its log, to where people can look at it.
