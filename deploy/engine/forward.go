@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"orrery/deploy"
 	"orrery/deploy/plan"
 	"orrery/fabric"
 	"orrery/state"
@@ -183,17 +184,19 @@ func (o *operation) move(ctx context.Context, w *work) error {
 	if err != nil {
 		return err
 	}
-	// The source stops while the target commits; both are undone alike.
-	err = parallel(ctx, 2, func(ctx context.Context, i int) error {
+	// The source stops while the target commits and starts; both are undone alike, and the source owns
+	// the service until both are done.
+	var endpoint *deploy.Endpoint
+	err = parallel(ctx, 2, func(ctx context.Context, i int) (err error) {
 		if i == 0 {
 			return o.deactivate(ctx, w.service(), w.Before.Node, refsOf(w.Carry))
 		}
-		return o.commit(ctx, w, ids)
-	})
-	if err != nil {
+		if err := o.commit(ctx, w, ids); err != nil {
+			return err
+		}
+		endpoint, err = o.activate(ctx, w.After)
 		return err
-	}
-	endpoint, err := o.activate(ctx, w.After)
+	})
 	if err != nil {
 		return err
 	}

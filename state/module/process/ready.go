@@ -34,6 +34,9 @@ func (s *supervisor) awaitReady(ctx context.Context) error {
 	}
 	for pause := firstProbe; ; pause = min(2*pause, slowestProbe) {
 		failure := s.probe(ctx)
+		if failure == nil {
+			pause = firstProbe // if it was somebody else who answered, the process ends in that time
+		}
 		timer := time.NewTimer(pause)
 		select {
 		case err := <-s.ended:
