@@ -81,8 +81,7 @@ type bench struct {
 }
 
 func (b *bench) first() error {
-	_, err := b.save("first snapshot", false, 0)
-	return err
+	return b.save("first snapshot", false, 0)
 }
 
 // next measures reading and hashing twice around a snapshot, so that a change of the machine's pace shows.
@@ -93,7 +92,7 @@ func (b *bench) next(i int) error {
 	}
 	n := strconv.Itoa(i + 2)
 	b.print("read and hash (BLAKE3)", plain, plain.cpu, -1, 0)
-	if _, err := b.save("snapshot "+n, false, plain.cpu); err != nil {
+	if err := b.save("snapshot "+n, false, plain.cpu); err != nil {
 		return err
 	}
 	again, err := b.measure(b.hash)
@@ -107,11 +106,11 @@ func (b *bench) next(i int) error {
 	if err := touch(b.name); err != nil {
 		return err
 	}
-	_, err = b.save("tracked, one row changed", true, plain.cpu)
-	return err
+	return b.save("tracked, one row changed", true, plain.cpu)
 }
 
-func (b *bench) save(what string, tracked bool, plain time.Duration) (g state.Generation, err error) {
+func (b *bench) save(what string, tracked bool, plain time.Duration) error {
+	var g state.Generation
 	used, err := b.measure(func() error {
 		from := state.Source{Write: b.stream}
 		if b.kind == "image" {
@@ -129,7 +128,7 @@ func (b *bench) save(what string, tracked bool, plain time.Duration) (g state.Ge
 		b.since = g.Snapshot
 		b.print(what, used, plain, g.Stored, g.Size)
 	}
-	return g, err
+	return err
 }
 
 func (b *bench) stream(w io.Writer) error {

@@ -30,22 +30,22 @@ var notes = state.Component{Name: "notes", Module: sqlite.Name}
 
 var notesRef = state.Ref{Container: sqlite.Name, Component: "notes"}
 
-func (m machine) exec(t testing.TB, r state.Ref, statements ...string) string {
-	t.Helper()
-	s, err := m.Status(t.Context(), r)
+func (m machine) exec(tb testing.TB, r state.Ref, statements ...string) string {
+	tb.Helper()
+	s, err := m.Status(tb.Context(), r)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	pool, err := sql.Open("sqlite", "file:"+s.Exports["path"]+"?mode=rw&_pragma=busy_timeout(5000)")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer func() { _ = pool.Close() }()
 	value := ""
 	for _, statement := range statements {
-		err := pool.QueryRowContext(t.Context(), statement).Scan(&value)
+		err := pool.QueryRowContext(tb.Context(), statement).Scan(&value)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			t.Fatalf("%s: %v", statement, err)
+			tb.Fatalf("%s: %v", statement, err)
 		}
 	}
 	return value

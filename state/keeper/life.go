@@ -255,7 +255,7 @@ func (k *Keeper) status(ctx context.Context, r state.Ref, locked bool) (state.St
 	module, target, err := k.reach(rec)
 	if err != nil {
 		s.Phase, s.Detail = state.PhaseFailed, err.Error()
-		return s, nil
+		return s, nil //nolint:nilerr // what is wrong with the component is what was asked for
 	}
 	if e, ok := module.(state.Exporter); ok {
 		if s.Exports, err = e.Exports(target); err != nil {

@@ -25,7 +25,8 @@ func ownerOf(info fs.FileInfo) owner {
 		return owner{changed: info.ModTime()}
 	}
 	return owner{
-		uid: int(s.Uid), gid: int(s.Gid), links: uint64(s.Nlink), id: [2]uint64{uint64(s.Dev), uint64(s.Ino)},
+		uid: int(s.Uid), gid: int(s.Gid),
+		links: uint64(s.Nlink), id: [2]uint64{uint64(s.Dev), uint64(s.Ino)}, //nolint:unconvert // narrower on other systems
 		changed: changeTime(s),
 	}
 }

@@ -63,10 +63,14 @@ func BenchmarkGigabyte(b *testing.B) {
 		check(b, err)
 		check(b, f.Close())
 	}
-	measure("file", info.Size(), func(b *testing.B) { plain(b, io.Discard) })
-	measure("file-and-hash", info.Size(), func(b *testing.B) { plain(b, sha256.New()) })
-	measure("snapshot", info.Size(), func(b *testing.B) { check(b, m.Snapshot(b.Context(), target, io.Discard)) })
+	measure("file", info.Size(), func(b *testing.B) { b.Helper(); plain(b, io.Discard) })
+	measure("file-and-hash", info.Size(), func(b *testing.B) { b.Helper(); plain(b, sha256.New()) })
+	measure("snapshot", info.Size(), func(b *testing.B) {
+		b.Helper()
+		check(b, m.Snapshot(b.Context(), target, io.Discard))
+	})
 	measure("fork", info.Size(), func(b *testing.B) {
+		b.Helper()
 		into := target
 		into.Component.Name = "big@blue"
 		_, err := m.Fork(b.Context(), target, into)
@@ -79,6 +83,7 @@ func BenchmarkGigabyte(b *testing.B) {
 	}
 	buffer := make([]byte, 1<<20)
 	measure("image-after-100-updates", 0, func(b *testing.B) {
+		b.Helper()
 		b.StopTimer()
 		_, err := tryQuery(b.Context(), file, fmt.Sprintf("UPDATE note SET text=randomblob(1000) WHERE id%%%d=5", benchmarkRows/100), "SELECT 1")
 		check(b, err)
@@ -97,6 +102,7 @@ func BenchmarkGigabyte(b *testing.B) {
 	check(b, tracker.Close())
 	check(b, os.Rename(filepath.Clean(file), file+suffixStage))
 	measure("commit", 0, func(b *testing.B) {
+		b.Helper()
 		s, err := m.NewStage(b.Context(), target)
 		check(b, err)
 		check(b, s.Commit(b.Context()))

@@ -77,12 +77,12 @@ func TestKilledRestore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for round := range 25 {
+	for round := range rounds(12, 100) {
 		command, out := start(t, "restorer", path(target), folder)
 		rows := follow(out)
 		rows.atLeast(t, 1+round%3)
 		// Not a wait for something: a moment to be killed at.
-		timer := time.NewTimer(time.Duration(round) * 700 * time.Microsecond)
+		timer := time.NewTimer(time.Duration(round%25) * 700 * time.Microsecond)
 		<-timer.C
 		if err := command.Process.Kill(); err != nil {
 			t.Fatal(err)

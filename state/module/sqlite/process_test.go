@@ -35,6 +35,14 @@ func TestMain(m *testing.M) {
 	}
 }
 
+// rounds is how often something random is repeated: a few times, or with ORRERY_TEST_FULL=1 as often as full says.
+func rounds(few, full int) int {
+	if os.Getenv("ORRERY_TEST_FULL") == "1" {
+		return full
+	}
+	return few
+}
+
 // start runs the test binary in a role.
 func start(t *testing.T, role string, arguments ...string) (*exec.Cmd, io.Reader) {
 	t.Helper()

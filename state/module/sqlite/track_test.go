@@ -43,7 +43,7 @@ func followRandomly(t *testing.T, random *rand.Rand, pageSize int, journal strin
 		setLimit(tracker, int64(pageSize*40))
 	}
 	var last []byte
-	for range 25 {
+	for range rounds(7, 50) {
 		for range random.IntN(4) {
 			query(t, path(target), change(random), "SELECT 1")
 		}

@@ -25,7 +25,7 @@ func TestSnapshotsWhileAnotherProcessWrites(t *testing.T) {
 			}
 			command, out := start(t, "writer", path(target), journal)
 			rows := follow(out)
-			for range 20 {
+			for range rounds(8, 40) {
 				before := rows.atLeast(t, rows.atLeast(t, 1)+5)
 				holds(t, snapshot(t, m, target), before)
 			}
@@ -62,7 +62,7 @@ func TestTrackerWhileAnotherProcessWrites(t *testing.T) {
 	}
 	var last []byte
 	known := 0
-	for i := range 30 {
+	for i := range rounds(12, 60) {
 		before := rows.atLeast(t, rows.atLeast(t, 1)+3)
 		content, ok := follows(t, tracker, last)
 		if ok {
