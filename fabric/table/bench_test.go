@@ -1,6 +1,7 @@
 package table
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -51,12 +52,12 @@ func Benchmark(b *testing.B) {
 		if _, err := tables[0].Put(b.Context(), "key", value); err != nil {
 			b.Fatal(err)
 		}
-		put := func(b *testing.B) error { _, err := tables[0].Put(b.Context(), "key", value); return err }
-		get := func(b *testing.B) error { _, err := tables[size.nodes-1].Get(b.Context(), "key"); return err }
-		for name, op := range map[string]func(*testing.B) error{"Put": put, "Get": get} {
+		put := func(ctx context.Context) error { _, err := tables[0].Put(ctx, "key", value); return err }
+		get := func(ctx context.Context) error { _, err := tables[size.nodes-1].Get(ctx, "key"); return err }
+		for name, op := range map[string]func(context.Context) error{"Put": put, "Get": get} {
 			b.Run(name+"/"+size.name+"/Clients=1", func(b *testing.B) {
 				for b.Loop() {
-					if err := op(b); err != nil {
+					if err := op(b.Context()); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -65,7 +66,7 @@ func Benchmark(b *testing.B) {
 				b.SetParallelism(32)
 				b.RunParallel(func(p *testing.PB) {
 					for p.Next() {
-						if err := op(b); err != nil {
+						if err := op(b.Context()); err != nil {
 							b.Error(err)
 							return
 						}

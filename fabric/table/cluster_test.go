@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -21,6 +22,7 @@ type network struct {
 	tables map[fabric.NodeID]*Table
 	cut    map[fabric.NodeID]bool // reaches nobody
 	loss   float64
+	delay  time.Duration // at most, of each message by itself
 	random *rand.Rand
 	filter func(from, to fabric.NodeID, message []byte) bool // nil: passes everything
 }
@@ -41,11 +43,24 @@ type port struct {
 
 func (p port) Send(to fabric.NodeID, message []byte) {
 	p.mu.Lock()
-	table := p.tables[to]
 	lost := p.cut[p.from] || p.cut[to] || p.random.Float64() < p.loss
 	lost = lost || (p.filter != nil && !p.filter(p.from, to, message))
+	delay := time.Duration(p.random.Float64() * float64(p.delay))
 	p.mu.Unlock()
-	if table != nil && !lost {
+	switch {
+	case lost:
+	case delay > 0:
+		time.AfterFunc(delay, func() { p.deliver(to, message) })
+	default:
+		p.deliver(to, message)
+	}
+}
+
+func (p port) deliver(to fabric.NodeID, message []byte) {
+	p.mu.Lock()
+	table, cut := p.tables[to], p.cut[p.from] || p.cut[to]
+	p.mu.Unlock()
+	if table != nil && !cut {
 		// Messages to a node that is being closed are lost like others.
 		_ = table.Receive(p.from, message)
 	}
@@ -84,24 +99,32 @@ func id(i int) fabric.NodeID {
 	return fabric.NodeID(fmt.Sprintf("%016x", 0xa1b2c3d4e5f60000+uint64(i)))
 }
 
+// simulate runs a test of a table of n nodes, all of which have joined. Disks and network are in memory and the clock
+// is that of testing/synctest: it stands still while anybody computes, so that a busy machine changes nothing.
+func simulate(t *testing.T, n int, test func(*cluster)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, n)
+		if n > 2 {
+			c.settled(n, 0)
+		}
+		test(c)
+	})
+}
+
 // newCluster starts a table of n nodes, all of which have joined.
 func newCluster(t *testing.T, n int) *cluster {
 	t.Helper()
-	c := emptyCluster(t)
-	for i := range n {
-		c.join(id(i))
-	}
-	return c
-}
-
-// emptyCluster is one without nodes.
-func emptyCluster(t *testing.T) *cluster {
 	c := &cluster{T: t, network: newNetwork(1), disks: map[fabric.NodeID]*vfs.MemFS{}}
 	t.Cleanup(func() {
 		for _, id := range c.ids {
 			c.stop(id)
 		}
 	})
+	for i := range n {
+		c.join(id(i))
+	}
 	return c
 }
 
@@ -133,9 +156,14 @@ func (c *cluster) create(id fabric.NodeID) {
 	}
 }
 
-func (c *cluster) start(id fabric.NodeID) *Table {
+func (c *cluster) start(id fabric.NodeID) {
 	c.Helper()
-	table, err := open(c.config(id), disk.Config{Directory: "table", FS: c.disks[id]})
+	c.startOn(id, c.disks[id])
+}
+
+func (c *cluster) startOn(id fabric.NodeID, fs vfs.FS) *Table {
+	c.Helper()
+	table, err := open(c.config(id), disk.Config{Directory: "table", FS: fs})
 	if err != nil {
 		c.Fatal(err)
 	}

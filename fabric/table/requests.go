@@ -1,6 +1,7 @@
 package table
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 	"sync/atomic"
@@ -21,6 +22,7 @@ type write struct {
 
 	encoded  []byte
 	proposed uint64 // tick of the last proposal
+	patience uint64 // ticks until it is proposed again; 0: not before the leader changes
 }
 
 // proposals are this node's writes that are under way. A proposal may get lost or, as it is repeated, be committed
@@ -49,25 +51,35 @@ func (l *loop) accept(w *write) {
 }
 
 // propose hands a write to the leader. One that is dropped, for want of a leader or room, comes back by repropose.
+// One that is in this leader's own log does not: if disks or nodes are slow, a second copy would make them slower.
 func (l *loop) propose(w *write) {
-	w.proposed = l.now
-	if err := l.node.Propose(w.encoded); err != nil {
+	w.proposed, w.patience = l.now, min(max(2*w.patience, retryTicks), maxRetryTicks)
+	err := l.node.Propose(w.encoded)
+	switch {
+	case err != nil:
+		w.patience = retryTicks
 		l.t.config.Logger.Debug("proposal dropped", "key", w.command.Key, "err", err)
+	case l.leading:
+		w.patience = 0
 	}
 }
 
-// repropose repeats writes that have waited for long, or all of them, and forgets those that nobody waits for.
+// repropose repeats writes that have waited for long, or all of them because the leader is another one, and forgets
+// those that nobody waits for.
 func (l *loop) repropose(all bool) {
 	var due []*write
 	for sequence, w := range l.proposals.waiting {
 		switch {
 		case w.abandoned.Load():
 			delete(l.proposals.waiting, sequence)
-		case all || l.now-w.proposed >= retryTicks:
+		case all:
+			w.patience = 0
+			due = append(due, w)
+		case w.patience > 0 && l.now-w.proposed >= w.patience:
 			due = append(due, w)
 		}
 	}
-	slices.SortFunc(due, func(a, b *write) int { return int(a.command.Sequence) - int(b.command.Sequence) })
+	slices.SortFunc(due, func(a, b *write) int { return cmp.Compare(a.command.Sequence, b.command.Sequence) })
 	for _, w := range due {
 		l.propose(w)
 	}

@@ -39,8 +39,9 @@ const DefaultTick = 100 * time.Millisecond
 
 const (
 	electionTicks = 10
-	retryTicks    = electionTicks // until a write is proposed again
-	readTicks     = 3             // until a read asks the leader again
+	retryTicks    = electionTicks // until a follower proposes a write again; the double each time after that
+	maxRetryTicks = 8 * retryTicks
+	readTicks     = 3 // until a read asks the leader again
 	awayTicks     = 30 * electionTicks
 )
 

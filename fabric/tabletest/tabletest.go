@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"orrery/fabric"
@@ -17,36 +18,45 @@ import (
 // patience is how long a test waits before it gives up; nothing takes that long.
 const patience = 30 * time.Second
 
+// suite is a test and its table.
+type suite struct {
+	*testing.T
+	table fabric.Table
+}
+
 // Run tests the tables that open returns. Each is empty but for keys under "fabric/"; open cleans up by itself.
+// Every test is in a bubble of testing/synctest, so that its table cannot use sockets.
 func Run(t *testing.T, open func(t *testing.T) fabric.Table) {
+	t.Helper()
 	for _, c := range []struct {
 		name string
-		test func(*testing.T, fabric.Table)
+		test func(suite)
 	}{
-		{"GetMissing", getMissing},
-		{"PutGet", putGet},
-		{"EmptyValue", emptyValue},
-		{"SlicesBelongToCallers", slicesBelongToCallers},
-		{"CompareAndSwap", compareAndSwap},
-		{"Delete", deleteKey},
-		{"List", list},
-		{"Limits", limits},
-		{"Counter", counter},
-		{"WatchFirst", watchFirst},
-		{"WatchChanges", watchChanges},
-		{"WatchSlowReader", watchSlowReader},
-		{"WatchEnds", watchEnds},
-		{"CanceledContext", canceledContext},
+		{"GetMissing", suite.getMissing},
+		{"PutGet", suite.putGet},
+		{"EmptyValue", suite.emptyValue},
+		{"SlicesBelongToCallers", suite.slicesBelongToCallers},
+		{"CompareAndSwap", suite.compareAndSwap},
+		{"Delete", suite.deleteKey},
+		{"List", suite.list},
+		{"Limits", suite.limits},
+		{"Counter", suite.counter},
+		{"WatchFirst", suite.watchFirst},
+		{"WatchChanges", suite.watchChanges},
+		{"WatchSlowReader", suite.watchSlowReader},
+		{"WatchEnds", suite.watchEnds},
+		{"CanceledContext", suite.canceledContext},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			c.test(t, open(t))
+			synctest.Test(t, func(t *testing.T) { c.test(suite{t, open(t)}) })
 		})
 	}
 }
 
 // Closed tests what a table does after it was closed. It closes table.
 func Closed(t *testing.T, table fabric.Table, closeTable func() error) {
+	t.Helper()
 	ctx := within(t)
 	changes, err := table.Watch(ctx, "")
 	if err != nil {
@@ -78,135 +88,135 @@ func within(t *testing.T) context.Context {
 	return ctx
 }
 
-func put(t *testing.T, table fabric.Table, key, value string) uint64 {
-	t.Helper()
-	revision, err := table.Put(within(t), key, []byte(value))
+func (s suite) put(key, value string) uint64 {
+	s.Helper()
+	revision, err := s.table.Put(within(s.T), key, []byte(value))
 	if err != nil {
-		t.Fatalf("Put(%s): %v", key, err)
+		s.Fatalf("Put(%s): %v", key, err)
 	}
 	return revision
 }
 
-func want(t *testing.T, table fabric.Table, key, value string, revision uint64) {
-	t.Helper()
-	e, err := table.Get(within(t), key)
+func (s suite) want(key, value string, revision uint64) {
+	s.Helper()
+	e, err := s.table.Get(within(s.T), key)
 	if err != nil || e.Key != key || string(e.Value) != value || e.Revision != revision {
-		t.Fatalf("Get(%s) = %+v, %v; want %q at revision %d", key, e, err, value, revision)
+		s.Fatalf("Get(%s) = %+v, %v; want %q at revision %d", key, e, err, value, revision)
 	}
 }
 
-func getMissing(t *testing.T, table fabric.Table) {
-	if _, err := table.Get(within(t), "a"); !errors.Is(err, fabric.ErrNotFound) {
-		t.Errorf("Get of a missing key: %v, want ErrNotFound", err)
+func (s suite) getMissing() {
+	if _, err := s.table.Get(within(s.T), "a"); !errors.Is(err, fabric.ErrNotFound) {
+		s.Errorf("Get of a missing key: %v, want ErrNotFound", err)
 	}
 }
 
-func putGet(t *testing.T, table fabric.Table) {
-	first := put(t, table, "a", "1")
-	want(t, table, "a", "1", first)
-	second := put(t, table, "b", "2")
-	third := put(t, table, "a", "3")
+func (s suite) putGet() {
+	first := s.put("a", "1")
+	s.want("a", "1", first)
+	second := s.put("b", "2")
+	third := s.put("a", "3")
 	if first == 0 || second <= first || third <= second {
-		t.Errorf("revisions do not grow: %d, %d, %d", first, second, third)
+		s.Errorf("revisions do not grow: %d, %d, %d", first, second, third)
 	}
-	want(t, table, "a", "3", third)
-	want(t, table, "b", "2", second)
+	s.want("a", "3", third)
+	s.want("b", "2", second)
 }
 
-func emptyValue(t *testing.T, table fabric.Table) {
-	revision, err := table.Put(within(t), "a", nil)
+func (s suite) emptyValue() {
+	revision, err := s.table.Put(within(s.T), "a", nil)
 	if err != nil {
-		t.Fatal(err)
+		s.Fatal(err)
 	}
-	want(t, table, "a", "", revision)
-	changes, err := table.Watch(within(t), "a")
+	s.want("a", "", revision)
+	changes, err := s.table.Watch(within(s.T), "a")
 	if err != nil {
-		t.Fatal(err)
+		s.Fatal(err)
 	}
 	if c := <-changes; len(c.Entries) != 1 || c.Entries[0].Value == nil {
-		t.Errorf("an empty value is watched as %+v; nil would mean deleted", c.Entries)
+		s.Errorf("an empty value is watched as %+v; nil would mean deleted", c.Entries)
 	}
 }
 
-func slicesBelongToCallers(t *testing.T, table fabric.Table) {
+func (s suite) slicesBelongToCallers() {
 	value := []byte("abc")
-	revision, err := table.Put(within(t), "a", value)
+	revision, err := s.table.Put(within(s.T), "a", value)
 	if err != nil {
-		t.Fatal(err)
+		s.Fatal(err)
 	}
 	copy(value, "xyz")
-	e, err := table.Get(within(t), "a")
+	e, err := s.table.Get(within(s.T), "a")
 	if err != nil {
-		t.Fatal(err)
+		s.Fatal(err)
 	}
 	copy(e.Value, "xyz")
-	entries, err := table.List(within(t), "a")
+	entries, err := s.table.List(within(s.T), "a")
 	if err != nil {
-		t.Fatal(err)
+		s.Fatal(err)
 	}
 	copy(entries[0].Value, "xyz")
-	changes, err := table.Watch(within(t), "a")
+	changes, err := s.table.Watch(within(s.T), "a")
 	if err != nil {
-		t.Fatal(err)
+		s.Fatal(err)
 	}
 	c := <-changes
 	copy(c.Entries[0].Value, "xyz")
-	want(t, table, "a", "abc", revision)
+	s.want("a", "abc", revision)
 }
 
-func compareAndSwap(t *testing.T, table fabric.Table) {
-	ctx := within(t)
-	if _, err := table.CompareAndSwap(ctx, "a", 7, []byte("x")); !errors.Is(err, fabric.ErrConflict) {
-		t.Errorf("swap of a missing key at a revision: %v, want ErrConflict", err)
+func (s suite) compareAndSwap() {
+	ctx := within(s.T)
+	if _, err := s.table.CompareAndSwap(ctx, "a", 7, []byte("x")); !errors.Is(err, fabric.ErrConflict) {
+		s.Errorf("swap of a missing key at a revision: %v, want ErrConflict", err)
 	}
-	first, err := table.CompareAndSwap(ctx, "a", 0, []byte("1"))
+	first, err := s.table.CompareAndSwap(ctx, "a", 0, []byte("1"))
 	if err != nil {
-		t.Fatal(err)
+		s.Fatal(err)
 	}
-	if _, err := table.CompareAndSwap(ctx, "a", 0, []byte("x")); !errors.Is(err, fabric.ErrConflict) {
-		t.Errorf("creation of a key that exists: %v, want ErrConflict", err)
+	if _, err := s.table.CompareAndSwap(ctx, "a", 0, []byte("x")); !errors.Is(err, fabric.ErrConflict) {
+		s.Errorf("creation of a key that exists: %v, want ErrConflict", err)
 	}
-	second, err := table.CompareAndSwap(ctx, "a", first, []byte("2"))
+	second, err := s.table.CompareAndSwap(ctx, "a", first, []byte("2"))
 	if err != nil {
-		t.Fatal(err)
+		s.Fatal(err)
 	}
-	if _, err := table.CompareAndSwap(ctx, "a", first, []byte("x")); !errors.Is(err, fabric.ErrConflict) {
-		t.Errorf("swap at an old revision: %v, want ErrConflict", err)
+	if _, err := s.table.CompareAndSwap(ctx, "a", first, []byte("x")); !errors.Is(err, fabric.ErrConflict) {
+		s.Errorf("swap at an old revision: %v, want ErrConflict", err)
 	}
-	want(t, table, "a", "2", second)
+	s.want("a", "2", second)
 }
 
-func deleteKey(t *testing.T, table fabric.Table) {
-	ctx := within(t)
-	if err := table.Delete(ctx, "a", 0); err != nil {
-		t.Errorf("Delete of nothing: %v", err)
+func (s suite) deleteKey() {
+	ctx := within(s.T)
+	if err := s.table.Delete(ctx, "a", 0); err != nil {
+		s.Errorf("Delete of nothing: %v", err)
 	}
-	if err := table.Delete(ctx, "a", 3); !errors.Is(err, fabric.ErrConflict) {
-		t.Errorf("Delete of nothing at a revision: %v, want ErrConflict", err)
+	if err := s.table.Delete(ctx, "a", 3); !errors.Is(err, fabric.ErrConflict) {
+		s.Errorf("Delete of nothing at a revision: %v, want ErrConflict", err)
 	}
-	first := put(t, table, "a", "1")
-	second := put(t, table, "a", "2")
-	if err := table.Delete(ctx, "a", first); !errors.Is(err, fabric.ErrConflict) {
-		t.Errorf("Delete at an old revision: %v, want ErrConflict", err)
+	first := s.put("a", "1")
+	second := s.put("a", "2")
+	if err := s.table.Delete(ctx, "a", first); !errors.Is(err, fabric.ErrConflict) {
+		s.Errorf("Delete at an old revision: %v, want ErrConflict", err)
 	}
-	want(t, table, "a", "2", second)
-	if err := table.Delete(ctx, "a", second); err != nil {
-		t.Fatal(err)
+	s.want("a", "2", second)
+	if err := s.table.Delete(ctx, "a", second); err != nil {
+		s.Fatal(err)
 	}
-	getMissing(t, table)
-	again, err := table.CompareAndSwap(ctx, "a", 0, []byte("3"))
+	s.getMissing()
+	again, err := s.table.CompareAndSwap(ctx, "a", 0, []byte("3"))
 	if err != nil || again <= second {
-		t.Fatalf("creation after deletion: revision %d, %v; want more than %d", again, err, second)
+		s.Fatalf("creation after deletion: revision %d, %v; want more than %d", again, err, second)
 	}
-	if err := table.Delete(ctx, "a", 0); err != nil {
-		t.Fatal(err)
+	if err := s.table.Delete(ctx, "a", 0); err != nil {
+		s.Fatal(err)
 	}
-	getMissing(t, table)
+	s.getMissing()
 }
 
-func list(t *testing.T, table fabric.Table) {
+func (s suite) list() {
 	for _, key := range []string{"b/2", "a", "b/10", "b", "c", "b/1"} {
-		put(t, table, key, "value of "+key)
+		s.put(key, "value of "+key)
 	}
 	for prefix, expect := range map[string][]string{
 		"b":    {"b", "b/1", "b/10", "b/2"},
@@ -215,65 +225,65 @@ func list(t *testing.T, table fabric.Table) {
 		"d":    nil,
 		"b/2/": nil,
 	} {
-		entries, err := table.List(within(t), prefix)
+		entries, err := s.table.List(within(s.T), prefix)
 		if err != nil {
-			t.Fatal(err)
+			s.Fatal(err)
 		}
 		var keys []string
 		for _, e := range entries {
 			keys = append(keys, e.Key)
 			if string(e.Value) != "value of "+e.Key || e.Revision == 0 {
-				t.Errorf("List(%s) has %+v", prefix, e)
+				s.Errorf("List(%s) has %+v", prefix, e)
 			}
 		}
 		if !slices.Equal(keys, expect) {
-			t.Errorf("List(%s) = %v, want %v", prefix, keys, expect)
+			s.Errorf("List(%s) = %v, want %v", prefix, keys, expect)
 		}
 	}
-	all, err := table.List(within(t), "")
+	all, err := s.table.List(within(s.T), "")
 	if err != nil || len(all) < 6 {
-		t.Errorf("List of everything: %d entries, %v", len(all), err)
+		s.Errorf("List of everything: %d entries, %v", len(all), err)
 	}
 }
 
-func limits(t *testing.T, table fabric.Table) {
-	ctx := within(t)
+func (s suite) limits() {
+	ctx := within(s.T)
 	largest := bytes.Repeat([]byte("x"), 256<<10)
-	revision, err := table.Put(ctx, "a", largest)
+	revision, err := s.table.Put(ctx, "a", largest)
 	if err != nil {
-		t.Fatalf("Put of 256 KiB: %v", err)
+		s.Fatalf("Put of 256 KiB: %v", err)
 	}
-	want(t, table, "a", string(largest), revision)
-	if _, err := table.Put(ctx, "a", append(largest, 'x')); err == nil {
-		t.Error("Put of more than 256 KiB was accepted")
+	s.want("a", string(largest), revision)
+	if _, err := s.table.Put(ctx, "a", append(largest, 'x')); err == nil {
+		s.Error("Put of more than 256 KiB was accepted")
 	}
-	if _, err := table.CompareAndSwap(ctx, "a", revision, append(largest, 'x')); err == nil {
-		t.Error("CompareAndSwap of more than 256 KiB was accepted")
+	if _, err := s.table.CompareAndSwap(ctx, "a", revision, append(largest, 'x')); err == nil {
+		s.Error("CompareAndSwap of more than 256 KiB was accepted")
 	}
-	if _, err := table.Put(ctx, "", nil); err == nil {
-		t.Error("Put of an empty key was accepted")
+	if _, err := s.table.Put(ctx, "", nil); err == nil {
+		s.Error("Put of an empty key was accepted")
 	}
-	want(t, table, "a", string(largest), revision)
+	s.want("a", string(largest), revision)
 }
 
 // counter increments one key from several goroutines by compare-and-swap.
-func counter(t *testing.T, table fabric.Table) {
+func (s suite) counter() {
 	const writers, each = 4, 10
 	var group sync.WaitGroup
 	for range writers {
 		group.Go(func() {
 			for range each {
-				if err := increment(within(t), table, "n"); err != nil {
-					t.Error(err)
+				if err := increment(within(s.T), s.table, "n"); err != nil {
+					s.Error(err)
 					return
 				}
 			}
 		})
 	}
 	group.Wait()
-	e, err := table.Get(within(t), "n")
+	e, err := s.table.Get(within(s.T), "n")
 	if err != nil || string(e.Value) != fmt.Sprint(writers*each) {
-		t.Errorf("counter is %s, %v; want %d", e.Value, err, writers*each)
+		s.Errorf("counter is %s, %v; want %d", e.Value, err, writers*each)
 	}
 }
 
@@ -327,83 +337,83 @@ func mirror(t *testing.T, changes <-chan fabric.Change, state map[string]string,
 	}
 }
 
-func watchFirst(t *testing.T, table fabric.Table) {
-	put(t, table, "w/a", "1")
-	put(t, table, "w/b", "2")
-	put(t, table, "v", "3")
-	getMissing(t, table) // so that this node knows what was written
+func (s suite) watchFirst() {
+	s.put("w/a", "1")
+	s.put("w/b", "2")
+	s.put("v", "3")
+	s.getMissing() // so that this node knows what was written
 	for prefix, expect := range map[string]int{"w/": 2, "w/b": 1, "x": 0} {
-		changes, err := table.Watch(within(t), prefix)
+		changes, err := s.table.Watch(within(s.T), prefix)
 		if err != nil {
-			t.Fatal(err)
+			s.Fatal(err)
 		}
 		c := <-changes
 		if len(c.Entries) != expect || c.Revision == 0 {
-			t.Errorf("first change of %s: %+v, want %d keys", prefix, c, expect)
+			s.Errorf("first change of %s: %+v, want %d keys", prefix, c, expect)
 		}
 		for _, e := range c.Entries {
 			if e.Value == nil {
-				t.Errorf("first change of %s has the deleted key %s", prefix, e.Key)
+				s.Errorf("first change of %s has the deleted key %s", prefix, e.Key)
 			}
 		}
 	}
 }
 
-func watchChanges(t *testing.T, table fabric.Table) {
-	put(t, table, "w/a", "1")
-	changes, err := table.Watch(within(t), "w/")
+func (s suite) watchChanges() {
+	s.put("w/a", "1")
+	changes, err := s.table.Watch(within(s.T), "w/")
 	if err != nil {
-		t.Fatal(err)
+		s.Fatal(err)
 	}
 	state := map[string]string{}
-	mirror(t, changes, state, func() bool { return state["w/a"] == "1" })
-	put(t, table, "other", "x")
-	put(t, table, "w/b", "2")
-	mirror(t, changes, state, func() bool { return state["w/b"] == "2" })
-	if err := table.Delete(within(t), "w/a", 0); err != nil {
-		t.Fatal(err)
+	mirror(s.T, changes, state, func() bool { return state["w/a"] == "1" })
+	s.put("other", "x")
+	s.put("w/b", "2")
+	mirror(s.T, changes, state, func() bool { return state["w/b"] == "2" })
+	if err := s.table.Delete(within(s.T), "w/a", 0); err != nil {
+		s.Fatal(err)
 	}
-	mirror(t, changes, state, func() bool { return len(state) == 1 })
+	mirror(s.T, changes, state, func() bool { return len(state) == 1 })
 	if state["w/b"] != "2" {
-		t.Errorf("the watch saw %v", state)
+		s.Errorf("the watch saw %v", state)
 	}
 }
 
 // watchSlowReader writes much more than a watcher reads: writes go on, and the watcher arrives at the newest state.
-func watchSlowReader(t *testing.T, table fabric.Table) {
-	changes, err := table.Watch(within(t), "s/")
+func (s suite) watchSlowReader() {
+	changes, err := s.table.Watch(within(s.T), "s/")
 	if err != nil {
-		t.Fatal(err)
+		s.Fatal(err)
 	}
 	const rounds, keys = 20, 5
 	for round := range rounds {
 		for key := range keys {
-			put(t, table, fmt.Sprint("s/", key), fmt.Sprint(round))
+			s.put(fmt.Sprint("s/", key), fmt.Sprint(round))
 		}
 	}
-	if err := table.Delete(within(t), "s/0", 0); err != nil {
-		t.Fatal(err)
+	if err := s.table.Delete(within(s.T), "s/0", 0); err != nil {
+		s.Fatal(err)
 	}
-	last := put(t, table, "s/last", "")
+	last := s.put("s/last", "")
 	seen, state := 0, map[string]string{}
-	mirror(t, changes, state, func() bool {
+	mirror(s.T, changes, state, func() bool {
 		seen++
 		_, ok := state["s/last"]
 		return ok
 	})
 	if _, ok := state["s/0"]; ok || len(state) != keys || state["s/1"] != fmt.Sprint(rounds-1) {
-		t.Errorf("after revision %d the watch has %v", last, state)
+		s.Errorf("after revision %d the watch has %v", last, state)
 	}
 	if seen > rounds*keys/2 {
-		t.Errorf("a reader that did not read got %d changes for %d writes; they were not merged", seen, rounds*keys)
+		s.Errorf("a reader that did not read got %d changes for %d writes; they were not merged", seen, rounds*keys)
 	}
 }
 
-func watchEnds(t *testing.T, table fabric.Table) {
-	ctx, cancel := context.WithCancel(within(t))
-	changes, err := table.Watch(ctx, "")
+func (s suite) watchEnds() {
+	ctx, cancel := context.WithCancel(within(s.T))
+	changes, err := s.table.Watch(ctx, "")
 	if err != nil {
-		t.Fatal(err)
+		s.Fatal(err)
 	}
 	cancel()
 	timeout := time.After(patience)
@@ -414,21 +424,21 @@ func watchEnds(t *testing.T, table fabric.Table) {
 				return
 			}
 		case <-timeout:
-			t.Fatal("the watch goes on after its context ended")
+			s.Fatal("the watch goes on after its context ended")
 		}
 	}
 }
 
-func canceledContext(t *testing.T, table fabric.Table) {
-	ctx, cancel := context.WithCancel(t.Context())
+func (s suite) canceledContext() {
+	ctx, cancel := context.WithCancel(s.Context())
 	cancel()
-	if _, err := table.Get(ctx, "a"); !errors.Is(err, context.Canceled) {
-		t.Errorf("Get: %v, want context.Canceled", err)
+	if _, err := s.table.Get(ctx, "a"); !errors.Is(err, context.Canceled) {
+		s.Errorf("Get: %v, want context.Canceled", err)
 	}
-	if _, err := table.Put(ctx, "a", nil); !errors.Is(err, context.Canceled) {
-		t.Errorf("Put: %v, want context.Canceled", err)
+	if _, err := s.table.Put(ctx, "a", nil); !errors.Is(err, context.Canceled) {
+		s.Errorf("Put: %v, want context.Canceled", err)
 	}
-	if _, err := table.Watch(ctx, "a"); !errors.Is(err, context.Canceled) {
-		t.Errorf("Watch: %v, want context.Canceled", err)
+	if _, err := s.table.Watch(ctx, "a"); !errors.Is(err, context.Canceled) {
+		s.Errorf("Watch: %v, want context.Canceled", err)
 	}
 }

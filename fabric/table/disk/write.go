@@ -3,6 +3,7 @@ package disk
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 	"go.etcd.io/raft/v3"
@@ -137,8 +138,7 @@ func (s *Store) Trim() error {
 // before it what retainEntries and retainBytes allow.
 func cut(entries []*raftpb.Entry, applied uint64) (upTo uint64, kept int) {
 	retained := 0
-	for i := len(entries) - 1; i >= 0; i-- {
-		e := entries[i]
+	for _, e := range slices.Backward(entries) {
 		size := len(e.GetData())
 		if e.GetIndex() <= applied {
 			if retained++; retained > retainEntries || kept+size > retainBytes {

@@ -214,7 +214,7 @@ func (d *decoder) byte() byte {
 	return 0
 }
 
-func (d *decoder) version(want byte) {
+func (d *decoder) version(want byte) { //nolint:unparam // each format counts its versions for itself; so far all are at 1
 	if d.byte() != want {
 		d.bad = true
 	}

@@ -10,6 +10,7 @@ import (
 
 func TestTable(t *testing.T) {
 	tabletest.Run(t, func(t *testing.T) fabric.Table {
+		t.Helper()
 		table := memory.New()
 		t.Cleanup(func() {
 			if err := table.Close(); err != nil {

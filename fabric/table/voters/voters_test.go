@@ -14,7 +14,7 @@ import (
 // "-": not wanted.
 func parse(text string) []voters.Node {
 	var nodes []voters.Node
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		kind := word[1]
 		nodes = append(nodes, voters.Node{
 			ID:       uint64(word[0] - '0'),
