@@ -161,8 +161,8 @@ func processesBelow(dir string) []string {
 type process struct {
 	*exec.Cmd
 	done  chan struct{}
-	err   error // of Wait, once done is closed
-	lines int   // that it printed on standard error, likewise
+	err   error    // of Wait, once done is closed
+	lines []string // that it printed on standard error, likewise
 }
 
 func launch(t testing.TB, cmd *exec.Cmd) *process {
@@ -186,6 +186,14 @@ func (p *process) kill() {
 	<-p.done
 }
 
+// said is the last that it printed on standard error.
+func (p *process) said() string {
+	if len(p.lines) == 0 {
+		return ""
+	}
+	return p.lines[len(p.lines)-1]
+}
+
 func (p *process) running() bool {
 	select {
 	case <-p.done:
@@ -198,14 +206,26 @@ func (p *process) running() bool {
 // start runs the node and waits until it answers.
 func (n *node) start() {
 	n.Helper()
+	n.launch()
+	n.awaitAnswer()
+}
+
+// launch runs the node.
+func (n *node) launch() {
+	n.Helper()
 	log, err := os.OpenFile(filepath.Join(n.cluster.dir, n.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		n.Fatal(err)
 	}
-	defer log.Close()                                                // the process has its own
+	defer log.Close()                                                //nolint:errcheck // the process has its own
 	cmd := exec.Command(n.bin.orrery, "--dir", n.dir, "node", "run") //nolint:noctx // killed by the test
 	cmd.Stdout, cmd.Stderr = log, log
 	n.process = launch(n, cmd)
+}
+
+// awaitAnswer waits until the node answers its command line.
+func (n *node) awaitAnswer() {
+	n.Helper()
 	eventually(n.T, 30*time.Second, func() error {
 		if !n.process.running() {
 			return fmt.Errorf("node %s ended: %w", n.name, n.process.err)

@@ -27,13 +27,12 @@ func (c *cluster) apply(via string, line int) (p *process, at string) {
 	reached := make(chan string, 1)
 	go func() {
 		defer close(p.done)
-		lines, n := bufio.NewScanner(stderr), 0
+		lines := bufio.NewScanner(stderr)
 		for lines.Scan() {
-			if n++; n == line {
+			if p.lines = append(p.lines, lines.Text()); len(p.lines) == line {
 				reached <- lines.Text()
 			}
 		}
-		p.lines = n
 		p.err = cmd.Wait()
 	}()
 	c.Cleanup(p.kill)
@@ -138,7 +137,7 @@ func TestCoordinatorDiesDuringMove(t *testing.T) {
 		t.Fatal(p.err)
 	}
 	c.settled(to)
-	lines := p.lines
+	lines := len(p.lines)
 	t.Logf("a move has %d lines of progress", lines)
 	for role, name := range []string{"the source", "the target", "neither"} {
 		for i, line := range killings(lines, role) {

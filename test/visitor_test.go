@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -99,15 +100,16 @@ func (v *visitor) notes() (map[string]int, error) {
 	}
 }
 
-// complete checks that every acknowledged note is there, and none twice.
+// complete checks that every note that is acknowledged by now is there, and none twice.
 func (v *visitor) complete() error {
+	v.mu.Lock()
+	acked := maps.Clone(v.acked) // before reading, for others are written meanwhile
+	v.mu.Unlock()
 	found, err := v.notes()
 	if err != nil {
 		return err
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for text := range v.acked {
+	for text := range acked {
 		if found[text] == 0 {
 			return lost(text)
 		}
@@ -124,6 +126,13 @@ func (v *visitor) complete() error {
 type lost string
 
 func (l lost) Error() string { return fmt.Sprintf("acknowledged note %q is lost", string(l)) }
+
+// known is how many notes were acknowledged.
+func (v *visitor) known() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.acked)
+}
 
 // busy has a visitor write until the returned function is called.
 func (v *visitor) busy(t testing.TB, prefix string) (stop func()) {
