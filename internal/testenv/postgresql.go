@@ -35,13 +35,13 @@ var shared struct {
 }
 
 // PostgreSQL returns the server of this test binary, started by the first test that asks.
-func PostgreSQL(t testing.TB) *Postgres {
-	t.Helper()
-	initdb := Need(t, "initdb", "apt-get install postgresql", "/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb")
-	port := FreePort(t)
+func PostgreSQL(tb testing.TB) *Postgres {
+	tb.Helper()
+	initdb := Need(tb, "initdb", "apt-get install postgresql", "/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb")
+	port := FreePort(tb)
 	shared.once.Do(func() { shared.server, shared.err = startPostgres(filepath.Dir(initdb), port) })
 	if shared.err != nil {
-		t.Fatal(shared.err)
+		tb.Fatal(shared.err)
 	}
 	return shared.server
 }
@@ -63,6 +63,9 @@ unix_socket_directories = '%s'
 fsync = off
 full_page_writes = off
 synchronous_commit = off
+wal_level = minimal
+max_wal_senders = 0
+autovacuum = off
 shared_buffers = 32MB
 max_connections = 60
 timezone = 'UTC'
@@ -82,7 +85,7 @@ func startPostgres(bin string, port int) (*Postgres, error) {
 	if err := os.WriteFile(password, []byte(p.Password+"\n"), 0o644); err != nil { //nolint:gosec // the server's user reads it
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) //nolint:forbidigo // shared by all tests, so that no test's context fits
 	defer cancel()
 	initdb := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", filepath.Join(dir, "data"), "-U", p.User,
 		"-A", "scram-sha-256", "--pwfile", password, "-E", "UTF8", "--locale", "C", "--no-sync")

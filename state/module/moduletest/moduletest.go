@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"testing"
 
 	"orrery/state"
@@ -100,9 +101,7 @@ func (h Harness) badProperties(t *testing.T) {
 		t.Errorf("good properties: %v", err)
 	}
 	unknown := state.Properties{"no-such-property": true}
-	for name, value := range c.Properties {
-		unknown[name] = value
-	}
+	maps.Copy(unknown, c.Properties)
 	for _, p := range append([]state.Properties{unknown}, h.Bad...) {
 		c.Properties = p
 		if err := h.Module.Check(c); !errors.Is(err, state.ErrBadProperty) {

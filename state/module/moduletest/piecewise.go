@@ -27,21 +27,21 @@ func read(t *testing.T, tracker state.Tracker) (content []byte, changed []state.
 }
 
 // track compares images with snapshots, and says what changed with what did.
-func (h Harness) track(t *testing.T, m state.Trackable) {
+func (h trackableHarness) track(t *testing.T) {
 	target := h.active(t, "track")
 	h.Change(t, target, 1)
-	tracker, err := m.Track(t.Context(), target)
+	tracker, err := h.m.Track(t.Context(), target)
 	if err != nil {
 		t.Fatal(err)
 	}
 	previous, _, _ := read(t, tracker)
-	if !bytes.Equal(previous, h.snapshot(t, m, target)) {
+	if !bytes.Equal(previous, h.snapshot(t, h.m, target)) {
 		t.Error("the image is not the snapshot")
 	}
 	for n := range 4 {
 		h.Change(t, target, n+2)
 		content, changed, known := read(t, tracker)
-		if !bytes.Equal(content, h.snapshot(t, m, target)) {
+		if !bytes.Equal(content, h.snapshot(t, h.m, target)) {
 			t.Error("the image is not the snapshot")
 		}
 		if known {
@@ -78,22 +78,22 @@ func checkRanges(t *testing.T, before, after []byte, ranges []state.Range) {
 }
 
 // stage prepares a copy in pieces, with an interruption, and commits it over another state.
-func (h Harness) stage(t *testing.T, m state.Stager) {
+func (h stagerHarness) stage(t *testing.T) {
 	source := h.active(t, "stage-source")
 	h.Change(t, source, 1)
-	want, snapshot := h.Digest(t, source), h.snapshot(t, m, source)
+	want, snapshot := h.Digest(t, source), h.snapshot(t, h.m, source)
 	target := h.active(t, "stage")
 	h.Change(t, target, 5)
 	before := h.Digest(t, target)
 	h.deactivate(t, target)
 
-	write(t, m, target, snapshot[:len(snapshot)/2], 0)
+	write(t, h.m, target, snapshot[:len(snapshot)/2], 0)
 	h.activate(t, target)
 	if h.Digest(t, target) != before {
 		t.Error("a stage changed the state before its commit")
 	}
 	h.deactivate(t, target)
-	stage := write(t, m, target, snapshot[len(snapshot)/2:], int64(len(snapshot)/2))
+	stage := write(t, h.m, target, snapshot[len(snapshot)/2:], int64(len(snapshot)/2))
 	got := make([]byte, len(snapshot))
 	if _, err := stage.ReadAt(got, 0); err != nil && err != io.EOF || !bytes.Equal(got, snapshot) { //nolint:errorlint // io.ReaderAt says so
 		t.Fatalf("the stage is not what was written: %v", err)
@@ -108,7 +108,7 @@ func (h Harness) stage(t *testing.T, m state.Stager) {
 	if h.Digest(t, target) != want {
 		t.Error("the committed state is not what was staged")
 	}
-	h.discard(t, m, target)
+	h.discard(t, h.m, target)
 }
 
 // write opens a stage and writes a piece; it leaves the first piece for later.

@@ -13,29 +13,45 @@ import (
 
 var errInjected = errors.New("injected")
 
+// A harness whose module has an ability.
+type (
+	statefulHarness struct {
+		Harness
+		m state.Stateful
+	}
+	forkerHarness struct {
+		Harness
+		f state.Forker
+	}
+	trackableHarness struct {
+		Harness
+		m state.Trackable
+	}
+	stagerHarness struct {
+		Harness
+		m state.Stager
+	}
+)
+
 func (h Harness) stateful(t *testing.T, m state.Stateful) {
 	t.Helper()
-	for name, test := range map[string]func(*testing.T, state.Stateful){
-		"SnapshotRepeats":   h.snapshotRepeats,
-		"RestoreBringsBack": h.restoreBringsBack,
-		"RestoreElsewhere":  h.restoreElsewhere,
-		"RestoreInactive":   h.restoreInactive,
-		"FailingReader":     h.failingReader,
-		"BadSnapshot":       h.badSnapshot,
-		"FailingWriter":     h.failingWriter,
-		"CollectGarbage":    h.collectGarbage,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, m) })
-	}
+	s := statefulHarness{h, m}
+	t.Run("SnapshotRepeats", s.snapshotRepeats)
+	t.Run("RestoreBringsBack", s.restoreBringsBack)
+	t.Run("RestoreElsewhere", s.restoreElsewhere)
+	t.Run("RestoreInactive", s.restoreInactive)
+	t.Run("FailingReader", s.failingReader)
+	t.Run("BadSnapshot", s.badSnapshot)
+	t.Run("FailingWriter", s.failingWriter)
+	t.Run("CollectGarbage", s.collectGarbage)
 	if f, ok := m.(state.Forker); ok {
-		t.Run("Fork", func(t *testing.T) { h.fork(t, f) })
+		t.Run("Fork", forkerHarness{h, f}.fork)
 	}
-	tracked, canTrack := m.(state.Trackable)
-	if canTrack {
-		t.Run("Track", func(t *testing.T) { h.track(t, tracked) })
+	if m, ok := m.(state.Trackable); ok {
+		t.Run("Track", trackableHarness{h, m}.track)
 	}
-	if s, ok := m.(state.Stager); ok {
-		t.Run("Stage", func(t *testing.T) { h.stage(t, s) })
+	if m, ok := m.(state.Stager); ok {
+		t.Run("Stage", stagerHarness{h, m}.stage)
 	}
 }
 
@@ -55,52 +71,52 @@ func (h Harness) restore(t *testing.T, m state.Stateful, target state.Target, sn
 	}
 }
 
-func (h Harness) snapshotRepeats(t *testing.T, m state.Stateful) {
+func (h statefulHarness) snapshotRepeats(t *testing.T) {
 	target := h.active(t, "snapshot-repeats")
 	h.Change(t, target, 1)
-	first := h.snapshot(t, m, target)
-	if !bytes.Equal(h.snapshot(t, m, target), first) {
+	first := h.snapshot(t, h.m, target)
+	if !bytes.Equal(h.snapshot(t, h.m, target), first) {
 		t.Error("two snapshots of the same state differ")
 	}
 	h.deactivate(t, target)
-	if !bytes.Equal(h.snapshot(t, m, target), first) {
+	if !bytes.Equal(h.snapshot(t, h.m, target), first) {
 		t.Error("the snapshot of the inactive component differs")
 	}
 	h.activate(t, target)
 	h.Change(t, target, 2)
-	if bytes.Equal(h.snapshot(t, m, target), first) {
+	if bytes.Equal(h.snapshot(t, h.m, target), first) {
 		t.Error("snapshots of different states are the same")
 	}
 }
 
-func (h Harness) restoreBringsBack(t *testing.T, m state.Stateful) {
+func (h statefulHarness) restoreBringsBack(t *testing.T) {
 	target := h.active(t, "restore-brings-back")
 	h.Change(t, target, 1)
-	before, snapshot := h.Digest(t, target), h.snapshot(t, m, target)
+	before, snapshot := h.Digest(t, target), h.snapshot(t, h.m, target)
 	h.Change(t, target, 2)
 	if h.Digest(t, target) == before {
 		t.Fatal("the harness did not change the state")
 	}
 	// Slow readers yield a byte at a time.
 	for range 2 {
-		if err := m.Restore(t.Context(), target, iotest.OneByteReader(bytes.NewReader(snapshot))); err != nil {
+		if err := h.m.Restore(t.Context(), target, iotest.OneByteReader(bytes.NewReader(snapshot))); err != nil {
 			t.Fatal(err)
 		}
 		if h.Digest(t, target) != before {
 			t.Error("the state after the restore is not that of the snapshot")
 		}
 	}
-	if !bytes.Equal(h.snapshot(t, m, target), snapshot) {
+	if !bytes.Equal(h.snapshot(t, h.m, target), snapshot) {
 		t.Error("the snapshot of the restored state differs from the one restored")
 	}
 	h.Change(t, target, 3) // it still serves
 }
 
-func (h Harness) restoreElsewhere(t *testing.T, m state.Stateful) {
+func (h statefulHarness) restoreElsewhere(t *testing.T) {
 	source := h.active(t, "restore-source")
 	h.Change(t, source, 1)
 	other := h.NewTarget(t, "restore-elsewhere")
-	h.restore(t, m, other, h.snapshot(t, m, source))
+	h.restore(t, h.m, other, h.snapshot(t, h.m, source))
 	h.activate(t, other)
 	if h.Digest(t, other) != h.Digest(t, source) {
 		t.Error("the state restored elsewhere differs")
@@ -108,13 +124,13 @@ func (h Harness) restoreElsewhere(t *testing.T, m state.Stateful) {
 	h.deactivate(t, other)
 }
 
-func (h Harness) restoreInactive(t *testing.T, m state.Stateful) {
+func (h statefulHarness) restoreInactive(t *testing.T) {
 	target := h.active(t, "restore-inactive")
 	h.Change(t, target, 1)
-	before, snapshot := h.Digest(t, target), h.snapshot(t, m, target)
+	before, snapshot := h.Digest(t, target), h.snapshot(t, h.m, target)
 	h.Change(t, target, 2)
 	h.deactivate(t, target)
-	h.restore(t, m, target, snapshot)
+	h.restore(t, h.m, target, snapshot)
 	h.activate(t, target)
 	if h.Digest(t, target) != before {
 		t.Error("the state after the restore is not that of the snapshot")
@@ -122,15 +138,15 @@ func (h Harness) restoreInactive(t *testing.T, m state.Stateful) {
 }
 
 // failingReader breaks off restores at several places; the old state stays each time.
-func (h Harness) failingReader(t *testing.T, m state.Stateful) {
+func (h statefulHarness) failingReader(t *testing.T) {
 	target := h.active(t, "failing-reader")
 	h.Change(t, target, 1)
-	snapshot := h.snapshot(t, m, target)
+	snapshot := h.snapshot(t, h.m, target)
 	h.Change(t, target, 2)
 	before := h.Digest(t, target)
 	for _, at := range []int{0, 1, len(snapshot) / 2, len(snapshot) - 1, len(snapshot)} {
 		r := io.MultiReader(bytes.NewReader(snapshot[:at]), iotest.ErrReader(errInjected))
-		if err := m.Restore(t.Context(), target, r); !errors.Is(err, errInjected) {
+		if err := h.m.Restore(t.Context(), target, r); !errors.Is(err, errInjected) {
 			t.Errorf("reader that fails after %d of %d bytes: %v", at, len(snapshot), err)
 		}
 		if h.Digest(t, target) != before {
@@ -140,10 +156,10 @@ func (h Harness) failingReader(t *testing.T, m state.Stateful) {
 }
 
 // badSnapshot restores what is no snapshot, or only a part of one.
-func (h Harness) badSnapshot(t *testing.T, m state.Stateful) {
+func (h statefulHarness) badSnapshot(t *testing.T) {
 	target := h.active(t, "bad-snapshot")
 	h.Change(t, target, 1)
-	snapshot := h.snapshot(t, m, target)
+	snapshot := h.snapshot(t, h.m, target)
 	h.Change(t, target, 2)
 	before := h.Digest(t, target)
 	for name, bad := range map[string][]byte{
@@ -153,7 +169,7 @@ func (h Harness) badSnapshot(t *testing.T, m state.Stateful) {
 		"garbage":       []byte(strings.Repeat("no snapshot of anything\n", 1000)),
 		"zeros":         make([]byte, 8192),
 	} {
-		if err := m.Restore(t.Context(), target, bytes.NewReader(bad)); err == nil {
+		if err := h.m.Restore(t.Context(), target, bytes.NewReader(bad)); err == nil {
 			t.Errorf("%s: restored", name)
 		}
 		if h.Digest(t, target) != before {
@@ -172,27 +188,27 @@ func (w *failingWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (h Harness) failingWriter(t *testing.T, m state.Stateful) {
+func (h statefulHarness) failingWriter(t *testing.T) {
 	target := h.active(t, "failing-writer")
 	h.Change(t, target, 1)
-	before, snapshot := h.Digest(t, target), h.snapshot(t, m, target)
+	before, snapshot := h.Digest(t, target), h.snapshot(t, h.m, target)
 	for _, at := range []int{0, 1, len(snapshot) / 2, len(snapshot) - 1} {
-		if err := m.Snapshot(t.Context(), target, &failingWriter{at}); !errors.Is(err, errInjected) {
+		if err := h.m.Snapshot(t.Context(), target, &failingWriter{at}); !errors.Is(err, errInjected) {
 			t.Errorf("writer that fails after %d of %d bytes: %v", at, len(snapshot), err)
 		}
 	}
-	if h.Digest(t, target) != before || !bytes.Equal(h.snapshot(t, m, target), snapshot) {
+	if h.Digest(t, target) != before || !bytes.Equal(h.snapshot(t, h.m, target), snapshot) {
 		t.Error("failed snapshots changed the state")
 	}
 }
 
-func (h Harness) collectGarbage(t *testing.T, m state.Stateful) {
+func (h statefulHarness) collectGarbage(t *testing.T) {
 	target := h.active(t, "collect-garbage")
 	fresh := h.Digest(t, target)
 	h.Change(t, target, 1)
 	h.deactivate(t, target)
 	for range 2 {
-		if err := m.CollectGarbage(t.Context(), target); err != nil {
+		if err := h.m.CollectGarbage(t.Context(), target); err != nil {
 			t.Fatalf("collect garbage: %v", err)
 		}
 	}
@@ -202,11 +218,11 @@ func (h Harness) collectGarbage(t *testing.T, m state.Stateful) {
 	}
 }
 
-func (h Harness) fork(t *testing.T, f state.Forker) {
+func (h forkerHarness) fork(t *testing.T) {
 	source := h.active(t, "fork-source")
 	h.Change(t, source, 1)
 	into := h.NewTarget(t, "fork-copy@blue")
-	method, err := f.Fork(t.Context(), source, into)
+	method, err := h.f.Fork(t.Context(), source, into)
 	if err != nil || method != "copy" && method != "reflink" {
 		t.Fatalf("method %q, %v", method, err)
 	}

@@ -51,7 +51,7 @@ func awaitExit(pid int) {
 
 func signalGroup(leader int, signal syscall.Signal) {
 	// The only error that can happen is that nobody is left.
-	_ = syscall.Kill(-leader, signal) //nolint:errcheck // see above
+	_ = syscall.Kill(-leader, signal)
 }
 
 // groupLives says whether a process of the group is more than a zombie.
@@ -126,7 +126,7 @@ func writeRunFile(directory string, pid int) error {
 
 func removeRunFile(directory string) {
 	// One that stays names a process that is gone, which killStale finds out.
-	_ = os.Remove(runFilePath(directory)) //nolint:errcheck // see above
+	_ = os.Remove(runFilePath(directory))
 }
 
 // killStale kills what an earlier node left of the component's process group.

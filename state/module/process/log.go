@@ -88,13 +88,13 @@ func (l *logFile) rotate() {
 	}
 	if err := os.Rename(l.path("current"), l.path("1")); err != nil {
 		// The folder cannot be written: the bound on size matters more than the old lines.
-		_ = os.Truncate(l.path("current"), 0) //nolint:errcheck // then there is nothing left to try
+		_ = os.Truncate(l.path("current"), 0) // then there is nothing left to try
 	}
 }
 
 func (l *logFile) close() {
 	if l.file != nil {
-		_ = l.file.Close() //nolint:errcheck // what a log could not write is lost either way
+		_ = l.file.Close() // what a log could not write is lost either way
 		l.file = nil
 	}
 	l.size = 0

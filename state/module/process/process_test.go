@@ -590,7 +590,7 @@ func TestAnotherUser(t *testing.T) {
 		return
 	}
 	// A user cannot enter the folders that the test's own are in, so this one has its own way in.
-	root, err := os.MkdirTemp("/tmp", "orrery-process")
+	root, err := os.MkdirTemp("/tmp", "orrery-process") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func (s *supervisor) run() {
 		}
 		backoff = min(2*backoff, maxBackoff)
 	}
-	_ = s.log.Close() //nolint:errcheck // never fails
+	_ = s.log.Close() // never fails
 }
 
 // note records an end of the process and says whether to start it again.
@@ -189,7 +189,7 @@ func (s *supervisor) stop(ctx context.Context) {
 		defer s.mu.Unlock()
 		close(s.kill)
 		if s.leader != 0 {
-			s.slog.Warn("process did not stop in time, killing it", "pid", s.leader)
+			s.slog.WarnContext(ctx, "process did not stop in time, killing it", "pid", s.leader)
 			signalGroup(s.leader, syscall.SIGKILL)
 		}
 	})
