@@ -83,15 +83,14 @@ func (d *database) connect(ctx context.Context, name string) (*pgx.Conn, error) 
 		quoteValue(d.server.Host), d.server.Port, quoteValue(d.server.User), quoteValue(name), d.server.SSLMode,
 		int(connectTimeout.Seconds()), quoteValue("/dev/null")))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %v", state.ErrBadProperty, err) //nolint:errorlint // the text alone is wanted
+		return nil, fmt.Errorf("%w: %v", state.ErrBadProperty, err)
 	}
 	config.Password = d.secret
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err == nil {
 		return conn, nil
 	}
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return nil, fmt.Errorf("server %s refuses user %q: %w", d.server.address(), d.server.User, refused)
 	}
 	return nil, fmt.Errorf("cannot connect to the server at %s (is it running, and is this its address?): %w", d.server.address(), err)
@@ -108,7 +107,7 @@ func (d *database) close(ctx context.Context) { closeConn(ctx, d.admin) }
 func closeConn(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	_ = conn.Close(ctx) //nolint:errcheck // the connection is gone either way
+	_ = conn.Close(ctx) // the connection is gone either way
 }
 
 // exec carries out a statement; each %s in it is replaced by a quoted identifier.

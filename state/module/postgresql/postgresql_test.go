@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -74,9 +75,7 @@ func newTarget(t *testing.T, name string) state.Target {
 
 func named(target state.Target, database string) state.Target {
 	properties := state.Properties{}
-	for name, value := range target.Component.Properties {
-		properties[name] = value
-	}
+	maps.Copy(properties, target.Component.Properties)
 	properties["database"] = database
 	target.Component.Properties = properties
 	return target
@@ -119,6 +118,22 @@ func execute(t *testing.T, database, sql string, args ...any) {
 	defer conn.Close(context.Background())
 	if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
 		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// executeAtEnd carries out a statement when the test's context has ended.
+func executeAtEnd(t *testing.T, sql string) {
+	t.Helper()
+	p := testenv.PostgreSQL(t)
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(p.User, p.Password), Host: fmt.Sprintf("%s:%d", p.Host, p.Port), Path: "postgres"}
+	conn, err := pgx.Connect(context.Background(), u.String())
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(context.Background(), sql); err != nil {
+		t.Errorf("%s: %v", sql, err)
 	}
 }
 
@@ -176,12 +191,18 @@ func noSides(t *testing.T, target state.Target) {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	moduletest.Run(t, moduletest.Harness{
 		Module:    New(Config{}),
 		NewTarget: newTarget,
 		Bad: []state.Properties{
-			{"database": "postgres"}, {"database": "template1"}, {"database": strings.Repeat("n", 64)}, {"database": "zero\x00byte"},
-			{"schema": "relative.sql"}, {"privileges": "perhaps"}, {"database": sidePrefix + "x"},
+			{"database": "postgres"},
+			{"database": "template1"},
+			{"database": strings.Repeat("n", 64)},
+			{"database": "zero\x00byte"},
+			{"schema": "relative.sql"},
+			{"privileges": "perhaps"},
+			{"database": sidePrefix + "x"},
 		},
 		Change: change,
 		Digest: digestOf,
@@ -189,6 +210,7 @@ func TestConformance(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
+	t.Parallel()
 	m := New(Config{})
 	for _, name := range []string{`-hyphens and "quotes" and 'quotes'`, "dbname=postgres", `postgres://ünï\CODE`} {
 		target := named(newTarget(t, "names"), name)
@@ -214,6 +236,7 @@ func TestNames(t *testing.T) {
 }
 
 func TestBadSchemaCreatesNothing(t *testing.T) {
+	t.Parallel()
 	target := newTarget(t, "bad-schema")
 	path, _ := target.Component.Properties["schema"].(string)
 	if err := os.WriteFile(path, []byte(schema+"create table broken (x no_such_type);"), 0o600); err != nil {
@@ -235,6 +258,7 @@ func TestBadSchemaCreatesNothing(t *testing.T) {
 
 // TestClients takes snapshots and restores under clients that write and reconnect all the time.
 func TestClients(t *testing.T) {
+	t.Parallel()
 	m := New(Config{})
 	target := newTarget(t, "clients")
 	activate(t, target)
@@ -292,6 +316,7 @@ func checkPairs(t *testing.T, m *Module, target state.Target, content []byte) {
 }
 
 func TestInactiveIsReadOnly(t *testing.T) {
+	t.Parallel()
 	m := New(Config{})
 	target := newTarget(t, "fence")
 	activate(t, target)
@@ -319,6 +344,7 @@ func TestInactiveIsReadOnly(t *testing.T) {
 }
 
 func TestServerTroubles(t *testing.T) {
+	t.Parallel()
 	m := New(Config{})
 	good := newTarget(t, "troubles")
 	with := func(name string, value any) state.Target {
@@ -392,6 +418,7 @@ func TestSocketAndPasswordByEnvironment(t *testing.T) {
 
 // TestPsqlKilled kills the psql of a restore in the middle.
 func TestPsqlKilled(t *testing.T) {
+	t.Parallel()
 	m := New(Config{})
 	target := newTarget(t, "killed")
 	activate(t, target)
@@ -451,6 +478,7 @@ func killTool(t *testing.T, variable string) int {
 
 // TestCancelledInTheMiddle ends the context of a restore that is under way.
 func TestCancelledInTheMiddle(t *testing.T) {
+	t.Parallel()
 	m := New(Config{})
 	target := newTarget(t, "cancelled-middle")
 	activate(t, target)
@@ -477,6 +505,7 @@ func TestCancelledInTheMiddle(t *testing.T) {
 
 // TestHostileSnapshots restores dumps that try to run programs here or to leave their database.
 func TestHostileSnapshots(t *testing.T) {
+	t.Parallel()
 	m := New(Config{})
 	target := newTarget(t, "hostile")
 	activate(t, target)
@@ -502,6 +531,7 @@ func TestHostileSnapshots(t *testing.T) {
 
 // TestTraitsSurvive looks at what is in no dump: owner, grants and settings of the database itself, and the grants in it.
 func TestTraitsSurvive(t *testing.T) {
+	t.Parallel()
 	m := New(Config{})
 	target := newTarget(t, "traits")
 	activate(t, target)
@@ -552,6 +582,7 @@ func TestTraitsSurvive(t *testing.T) {
 
 // TestForkInUse forks a database while a client is connected, and an idle one.
 func TestForkInUse(t *testing.T) {
+	t.Parallel()
 	m := New(Config{})
 	source := newTarget(t, "fork-in-use")
 	activate(t, source)
@@ -581,8 +612,35 @@ func TestForkInUse(t *testing.T) {
 	noSides(t, into)
 }
 
+// TestForkKeepsOwner forks an idle database of another role, once with its files and once for another owner.
+func TestForkKeepsOwner(t *testing.T) {
+	t.Parallel()
+	m := New(Config{})
+	execute(t, "postgres", `create role "fork owner"; create role "fork heir"`)
+	t.Cleanup(func() { executeAtEnd(t, `drop role "fork owner"; drop role "fork heir"`) })
+	source := newTarget(t, "fork-owner")
+	source.Component.Properties["owner"] = "fork owner"
+	activate(t, source)
+	for want, owner := range map[string]string{"fork owner": "", "fork heir": "fork heir"} {
+		into := named(source, databaseName(source)+"@"+want)
+		into.Component.Properties["owner"] = owner
+		if _, err := m.Fork(t.Context(), source, into); err != nil {
+			t.Fatal(err)
+		}
+		of := query[string](t, databaseName(into), `select pg_get_userbyid(datdba) || ', ' || (select tableowner from pg_tables where tablename = 'planet')
+			from pg_database where datname = current_database()`)
+		if of != want+", "+want {
+			t.Errorf("database and tables of the fork belong to %s, want %s", of, want)
+		}
+		if err := m.CollectGarbage(t.Context(), into); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestLeftovers activates beside side databases of an operation that was killed.
 func TestLeftovers(t *testing.T) {
+	t.Parallel()
 	m := New(Config{})
 	target := newTarget(t, "leftovers")
 	activate(t, target)
@@ -606,6 +664,7 @@ func TestLeftovers(t *testing.T) {
 
 // TestLargeDump streams a dump of several megabytes through both ways.
 func TestLargeDump(t *testing.T) {
+	t.Parallel()
 	m := New(Config{})
 	target := newTarget(t, "large")
 	activate(t, target)

@@ -42,7 +42,7 @@ func (d *database) build(ctx context.Context, like *traits, fill func() error) e
 		return errors.Join(err, d.cleanUp(ctx))
 	}
 	// The new database is in place; one that stays beside it is dropped by the next operation.
-	_ = d.drop(ctx, d.previous) //nolint:errcheck // see above
+	_ = d.drop(ctx, d.previous)
 	return nil
 }
 
@@ -186,7 +186,8 @@ func (d *database) copyOf(ctx context.Context, source *database) error {
 		if err != nil {
 			return err
 		}
-		if idle {
+		// Copied files keep their owner.
+		if idle && like != nil && (d.props.Owner == "" || d.props.Owner == like.owner) {
 			if err := d.copyFiles(ctx, source, like); !hasCode(err, objectInUse) {
 				return err
 			}
@@ -204,7 +205,7 @@ func (d *database) idle(ctx context.Context) (bool, error) {
 
 // copyFiles has the server copy the source's files.
 func (d *database) copyFiles(ctx context.Context, source *database, like *traits) error {
-	err := d.exec(ctx, "create database %s template %s", d.next, source.name)
+	err := d.exec(ctx, "create database %s owner %s template %s", d.next, like.owner, source.name)
 	if err == nil {
 		err = like.apply(ctx, d.admin, d.next)
 	}

@@ -34,6 +34,9 @@ func (d *database) tools(ctx context.Context) (tools, error) {
 		if major >= d.major && (best == "" || major < bestMajor) && executable(filepath.Join(folder, "psql")) {
 			best, bestMajor = folder, major
 		}
+		if bestMajor == d.major {
+			break // none fits better, and asking each takes time
+		}
 	}
 	if best == "" {
 		return tools{}, fmt.Errorf("pg_dump and psql of PostgreSQL %d or newer: %w (apt-get install postgresql-client-%d, or set the container's tools)",

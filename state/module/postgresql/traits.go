@@ -126,7 +126,7 @@ func (t *traits) apply(ctx context.Context, conn *pgx.Conn, name string) error {
 
 func (t *traits) statements(database string) []string {
 	var all []string
-	if t.limit > 0 {
+	if t.limit >= 0 { // -1: none
 		all = append(all, fmt.Sprintf("alter database %s connection limit %d", database, t.limit))
 	}
 	if t.comment != "" {
