@@ -11,8 +11,13 @@ import (
 	"orrery/state"
 )
 
-// copyBuffer is how much of a snapshot is staged at once, in bytes.
-const copyBuffer = 1 << 20
+const (
+	// copyBuffer is how much of a snapshot is staged at once, in bytes.
+	copyBuffer = 1 << 20
+	// syncEvery is how much is written before it is made durable, in bytes. Programs that sync their own files
+	// meanwhile wait for the disk that long, and not for the whole stage.
+	syncEvery = 16 << 20
+)
 
 // Stage brings the component's stage to a snapshot that the store has; see state.Keeper.
 func (k *Keeper) Stage(ctx context.Context, c state.Component, id state.SnapshotID) error {
@@ -166,13 +171,20 @@ func eachPart(ctx context.Context, ranges []state.Range, do func(at int64, part 
 
 // writeRanges copies ranges into the stage and returns a hash of each part.
 func writeRanges(ctx context.Context, stage state.Stage, reader state.Reader, ranges []state.Range) (sums []uint64, err error) {
+	unsynced := 0
 	err = eachPart(ctx, ranges, func(at int64, part []byte) error {
 		if err := readFull(reader, part, at); err != nil {
 			return err
 		}
 		sums = append(sums, maphash.Bytes(seed, part))
-		_, err := stage.WriteAt(part, at)
-		return err
+		if _, err := stage.WriteAt(part, at); err != nil {
+			return err
+		}
+		if unsynced += len(part); unsynced < syncEvery {
+			return nil
+		}
+		unsynced = 0
+		return stage.Sync()
 	})
 	return sums, err
 }

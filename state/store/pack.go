@@ -23,6 +23,9 @@ const (
 	importPrefix = "import-"
 	savePrefix   = "save-"
 	writeBuffer  = 256 << 10
+	// syncEvery is how much is written before it is made durable, in bytes. Programs that sync their own files
+	// meanwhile wait for the disk that long, and not for the whole pack.
+	syncEvery = 16 << 20
 )
 
 // pack is the index of a pack file, sorted by name.
@@ -52,6 +55,7 @@ type packWriter struct {
 	file    file
 	buffer  []byte
 	offset  int64
+	synced  int64 // the offset up to which the file is durable
 	entries []entry
 	names   map[digest]int
 }
@@ -98,7 +102,11 @@ func (w *packWriter) write(b []byte) error {
 func (w *packWriter) flush() error {
 	_, err := w.file.Write(w.buffer)
 	w.buffer = w.buffer[:0]
-	return err
+	if err != nil || w.offset-w.synced < syncEvery {
+		return err
+	}
+	w.synced = w.offset
+	return w.file.Sync()
 }
 
 // commit makes the objects part of the store. An empty writer adds nothing.
