@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -18,9 +19,7 @@ func (f *forwarding) answer(b *backend, res *http.Response) {
 	defer res.Body.Close()
 	h := f.w.Header()
 	removeHopByHop(res.Header)
-	for k, vv := range res.Header {
-		h[k] = vv
-	}
+	maps.Copy(h, res.Header)
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // keeps the server from guessing
 	}
@@ -95,7 +94,7 @@ func (f *forwarding) switchProtocols(b *backend, res *http.Response) error {
 		_ = res.Body.Close()
 		return fmt.Errorf("%w: the instance answered %q where %q was asked for", errUpgrade, res.Header.Get("Upgrade"), f.upgrade)
 	}
-	defer back.Close()
+	defer func() { _ = back.Close() }()
 	conn, buffered, err := http.NewResponseController(f.w).Hijack()
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUpgrade, err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"orrery/fabric"
@@ -14,6 +15,9 @@ import (
 
 // prefix covers both kinds of records, so that one watch applies them in the order in which they were written.
 const prefix = "session/"
+
+// startedPrefix + node is what a router writes when it starts; see oldest.
+const startedPrefix = prefix + "router/"
 
 // snapshot is what the router knows at one moment. It is replaced, never changed.
 type snapshot struct {
@@ -78,7 +82,7 @@ func (r *Router) follow(ctx context.Context) error {
 	const pause = 200 * time.Millisecond
 	for {
 		if err := r.watch(ctx); err != nil && ctx.Err() == nil {
-			r.config.Logger.Warn("watching the routes ended", "err", err)
+			r.config.Logger.WarnContext(ctx, "watching the routes ended", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -93,6 +97,10 @@ func (r *Router) follow(ctx context.Context) error {
 func (r *Router) watch(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	oldest, err := r.oldest(ctx)
+	if err != nil {
+		return err
+	}
 	changes, err := r.config.Table.Watch(ctx, prefix)
 	if err != nil {
 		return fmt.Errorf("cannot watch %s: %w", prefix, err)
@@ -111,14 +119,54 @@ func (r *Router) watch(ctx context.Context) error {
 			}
 			for _, e := range change.Entries {
 				if err := known.set(e); err != nil {
-					r.config.Logger.Error("a record of the table is unreadable", "key", e.Key, "err", err)
+					r.config.Logger.ErrorContext(ctx, "a record of the table is unreadable", "key", e.Key, "err", err)
 				}
 			}
-			r.apply(known.table(), change.Revision)
+			if change.Revision >= oldest {
+				r.apply(known.table(), change.Revision)
+			}
 		case <-retry.C:
 		}
 		r.listenPublic(ctx)
 	}
+}
+
+// oldest is the revision from which on the records may be acted upon. A watch shows what this node knows, and a node that just
+// started or joined may know only what was long ago: that a service is not held, where it is held by now and whoever holds it
+// has asked all routers that there were. So a router that starts writes a record of its own, and waits until it sees it. Without a
+// quorum nobody can be moving a service that this router reaches, and what this node knows has to do.
+func (r *Router) oldest(ctx context.Context) (uint64, error) {
+	if r.snap.Load().table != nil {
+		return 0, nil // what a node knows only grows
+	}
+	ask, cancel := context.WithTimeout(ctx, r.config.HoldLimit/2)
+	defer cancel()
+	asking := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		select {
+		case <-r.closed:
+			cancel()
+		case <-asking:
+		}
+	})
+	var revision uint64
+	var err error
+	for {
+		revision, err = r.config.Table.Put(ask, startedPrefix+string(r.config.Self), []byte(`{}`))
+		if err == nil || !wait(ask, 100*time.Millisecond) {
+			break
+		}
+	}
+	close(asking)
+	watching.Wait()
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	if err != nil {
+		r.config.Logger.WarnContext(ctx, "the newest routes cannot be learnt, taking those that this node knows", "err", err)
+	}
+	return revision, nil
 }
 
 // apply makes a table current. The order matters: first new requests see the new snapshot, then the drain

@@ -3,6 +3,7 @@ package router
 import (
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -108,9 +109,7 @@ func (f *forwarding) informational(code int, header textproto.MIMEHeader) error 
 		return nil
 	}
 	h := f.w.Header()
-	for k, vv := range header {
-		h[k] = vv
-	}
+	maps.Copy(h, header)
 	f.w.WriteHeader(code)
 	clear(h)
 	return nil

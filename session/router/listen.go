@@ -27,7 +27,7 @@ type listener struct {
 const grace = 2 * time.Second
 
 func (l *listener) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	ctx, cancel := context.WithTimeout(context.Background(), grace) //nolint:forbidigo // closing has a bound of its own, whoever asks for it
 	defer cancel()
 	if l.server.Shutdown(ctx) != nil {
 		_ = l.server.Close()
@@ -65,7 +65,7 @@ func (r *Router) open(ctx context.Context, key, address string, l *listener) (*l
 	if kept := r.ports.get(key); port == "0" && kept != "" {
 		socket, err = config.Listen(ctx, "tcp", kept)
 		if err != nil {
-			r.config.Logger.Warn("the kept port is taken, choosing another", "service", l.service, "address", kept, "err", err)
+			r.config.Logger.WarnContext(ctx, "the kept port is taken, choosing another", "service", l.service, "address", kept, "err", err)
 		}
 	}
 	if socket == nil {
@@ -143,11 +143,11 @@ func (r *Router) listenPublic(ctx context.Context) {
 		}
 		l, err := r.open(ctx, publicPorts+service, address, &listener{service: service, public: true})
 		if err != nil {
-			r.config.Logger.Error("a public address is not served", "service", service, "address", address, "err", err)
+			r.config.Logger.ErrorContext(ctx, "a public address is not served", "service", service, "address", address, "err", err)
 			continue
 		}
 		r.public[service] = l
-		r.config.Logger.Info("public address", "service", service, "address", l.address)
+		r.config.Logger.InfoContext(ctx, "public address", "service", service, "address", l.address)
 	}
 }
 

@@ -43,6 +43,20 @@ func upgrader(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// until waits for a condition.
+func until(t *testing.T, done func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatal("the test ended first")
+		}
+	}
+}
+
 func dialUpgraded(t *testing.T, address string) (*net.TCPConn, *bufio.Reader) {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -52,7 +66,7 @@ func dialUpgraded(t *testing.T, address string) (*net.TCPConn, *bufio.Reader) {
 	t.Cleanup(func() { _ = conn.Close() })
 	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\nearly\n")
 	r := bufio.NewReader(conn)
-	res, err := http.ReadResponse(r, nil)
+	res, err := http.ReadResponse(r, nil) //nolint:bodyclose // after a 101 the connection is the body
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -490,14 +504,10 @@ func TestClientGoneWhileHeld(t *testing.T) {
 			_ = res.Body.Close()
 		}
 	}()
-	for w.router.held.Load() == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	until(t, func() bool { return w.router.held.Load() > 0 })
 	cancel()
 	<-done
-	for w.router.held.Load() > 0 {
-		time.Sleep(time.Millisecond)
-	}
+	until(t, func() bool { return w.router.held.Load() == 0 })
 	w.route(session.Route{Service: "x", Instance: w.backend(func(http.ResponseWriter, *http.Request) { served.Add(1) })})
 	if _, _, _ = get(t, address, nil); served.Load() != 1 {
 		t.Errorf("%d requests served", served.Load())
@@ -515,9 +525,7 @@ func TestTooManyHeld(t *testing.T) {
 			_ = res.Body.Close()
 		}
 	}()
-	for w.router.held.Load() == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	until(t, func() bool { return w.router.held.Load() > 0 })
 	if status, _, _ := get(t, address, nil); status != http.StatusServiceUnavailable {
 		t.Errorf("status %d", status)
 	}

@@ -4,7 +4,8 @@
 //
 // Guarantees: a request that names an unknown session is refused. A switch-over fails no request: what arrives while
 // the service is held waits, up to HoldLimit. A request is either counted as in flight before a hold or waits, so that
-// once Await returned no request of this router can reach an instance that is no longer current. Only
+// once Await returned no request of this router can reach an instance that is no longer current; a router that starts waits until it
+// knows at least what was written before, so that this also holds for one that Await was not asked of. Only
 // connections that do not end by themselves (upgraded ones, streams of events) are cut by a switch-over.
 //
 // A Router owns its listeners and connections; Close gives them back.
@@ -117,7 +118,7 @@ func New(config Config) (*Router, error) {
 
 // Run opens the listeners that were open before a restart, follows the table until ctx ends, and closes the router.
 func (r *Router) Run(ctx context.Context) error {
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	for _, service := range r.ports.local() {
 		if _, err := r.Listen(ctx, service); err != nil {
 			return err

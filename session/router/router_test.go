@@ -75,6 +75,7 @@ func (w *world) route(r session.Route) {
 	w.put(session.RoutePrefix+r.Service, r)
 	w.await(r.Service)
 }
+
 func (w *world) session(s session.Session) {
 	w.t.Helper()
 	w.put(session.SessionPrefix+s.Name, s)
@@ -266,9 +267,8 @@ func TestSwitchUnderLoad(t *testing.T) {
 		closed[from].Store(true)
 		closed[to].Store(false)
 		w.route(session.Route{Service: "notes", Instance: instances[to]})
-		for enough := served.Load() + 2; served.Load() < enough && !t.Failed(); {
-			time.Sleep(50 * time.Microsecond)
-		}
+		enough := served.Load() + 2
+		until(t, func() bool { return served.Load() >= enough || t.Failed() })
 	}
 	close(stop)
 	clients.Wait()
@@ -294,5 +294,89 @@ func TestAwaitEndsWithContext(t *testing.T) {
 	defer cancel()
 	if err := w.router.Await(ctx, "notes", 1<<40); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
+	}
+}
+
+// behind is the table of a node that just came back: its watch begins with what was long ago.
+type behind struct {
+	fabric.Table
+	past chan fabric.Change
+}
+
+func (b *behind) Watch(ctx context.Context, prefix string) (<-chan fabric.Change, error) {
+	changes, err := b.Table.Watch(ctx, prefix)
+	if err != nil {
+		return nil, err
+	}
+	out := make(chan fabric.Change)
+	go func() {
+		defer close(out)
+		for _, from := range []<-chan fabric.Change{b.past, changes} {
+			for c := range from {
+				select {
+				case out <- c:
+				case <-ctx.Done():
+					return
+				}
+			}
+		}
+	}()
+	return out, nil
+}
+
+// TestStartedWhileHeld starts a router on a node that does not know yet that a service is held.
+func TestStartedWhileHeld(t *testing.T) {
+	table := memory.New()
+	old := newWorld(t, func(c *Config) { c.Table = table })
+	old.table = table
+	var late atomic.Int64
+	former := old.backend(func(http.ResponseWriter, *http.Request) { late.Add(1) })
+	old.route(session.Route{Service: "notes", Instance: former})
+	stale, err := table.Get(t.Context(), session.RoutePrefix+"notes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.route(session.Route{Service: "notes", Instance: former, Held: true})
+
+	lagging := &behind{Table: table, past: make(chan fabric.Change)}
+	young := newWorld(t, func(c *Config) { c.Self, c.Table = "bbbb", lagging })
+	answered := make(chan int, 1)
+	address := young.listen("notes")
+	go func() {
+		res, err := http.Get("http://" + address)
+		if err != nil {
+			t.Error(err)
+			answered <- 0
+			return
+		}
+		_ = res.Body.Close()
+		answered <- res.StatusCode
+	}()
+	for range 3 { // once the last is taken the first was dealt with
+		lagging.past <- fabric.Change{Entries: []fabric.Entry{stale}, Revision: stale.Revision}
+	}
+	until(t, func() bool { return young.router.held.Load() == 1 })
+	close(lagging.past)
+	young.table = table
+	old.route(session.Route{Service: "notes", Instance: old.backend(says("new"))})
+	if status := <-answered; status != http.StatusOK || late.Load() > 0 {
+		t.Errorf("status %d, %d requests reached the former instance", status, late.Load())
+	}
+}
+
+// noQuorum is a table that cannot be written.
+type noQuorum struct{ fabric.Table }
+
+func (noQuorum) Put(context.Context, string, []byte) (uint64, error) { return 0, fabric.ErrNoQuorum }
+
+// TestStartedWithoutQuorum: what the node knows is better than nothing.
+func TestStartedWithoutQuorum(t *testing.T) {
+	table := memory.New()
+	lone := newWorld(t, func(c *Config) { c.Table, c.HoldLimit = noQuorum{table}, 400*time.Millisecond })
+	lone.table = table
+	lone.put(session.RoutePrefix+"notes", session.Route{Service: "notes", Instance: lone.backend(says("here"))})
+	lone.await("notes")
+	if status, body, _ := get(t, lone.listen("notes"), nil); status != http.StatusOK || !strings.Contains(body, "here") {
+		t.Errorf("%d %s", status, body)
 	}
 }

@@ -139,7 +139,7 @@ func (r *Router) refuse(w http.ResponseWriter, in *http.Request, c route.Choice,
 	if again > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(again))
 	}
-	r.config.Logger.Debug("request refused", "service", c.Service, "session", c.Session, "err", err)
+	r.config.Logger.DebugContext(in.Context(), "request refused", "service", c.Service, "session", c.Session, "err", err)
 	http.Error(w, text, status)
 }
 
@@ -148,7 +148,7 @@ func (r *Router) fail(w http.ResponseWriter, in *http.Request, c route.Choice, e
 	if in.Context().Err() != nil {
 		panic(http.ErrAbortHandler) // the client is gone
 	}
-	r.config.Logger.Warn("request failed", "service", c.Service, "session", c.Session, "instance", c.Instance, "err", err)
+	r.config.Logger.WarnContext(in.Context(), "request failed", "service", c.Service, "session", c.Session, "instance", c.Instance, "err", err)
 	what := "its instance broke the connection"
 	var undialled *dialError
 	switch {
