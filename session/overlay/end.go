@@ -57,10 +57,7 @@ func (o *Overlay) end(ctx context.Context, name string) error {
 }
 
 func (o *Overlay) endNow(ctx context.Context, name string) error {
-	s, err := o.swap(ctx, name, func(s *session.Session) error {
-		s.Ending = true
-		return nil
-	})
+	s, revision, err := o.announceEnd(ctx, name)
 	if errors.Is(err, session.ErrNotFound) {
 		return nil
 	}
@@ -75,11 +72,28 @@ func (o *Overlay) endNow(ctx context.Context, name string) error {
 	if err := o.remove(ctx, s.Overrides); err != nil {
 		return err
 	}
-	if err := o.config.Table.Delete(ctx, session.SessionPrefix+name, 0); err != nil {
+	// Nobody changes the record of a session that ends. A conflict says that another node was faster, and that the
+	// name may be another session's by now.
+	err = o.config.Table.Delete(ctx, session.SessionPrefix+name, revision)
+	if err != nil && !errors.Is(err, fabric.ErrConflict) {
 		return fmt.Errorf("cannot remove the record: %w", err)
 	}
-	o.logger.Info("session ended", "session", name, "owner", s.Owner)
+	o.logger.InfoContext(ctx, "session ended", "session", name, "owner", s.Owner)
 	return nil
+}
+
+// announceEnd makes routers refuse the session's requests, and returns its record as it stays from then on.
+func (o *Overlay) announceEnd(ctx context.Context, name string) (session.Session, uint64, error) {
+	for {
+		s, revision, err := o.read(ctx, name)
+		if err != nil || s.Ending {
+			return s, revision, err
+		}
+		s.Ending = true
+		if err := o.write(ctx, s, revision); err != nil && !errors.Is(err, fabric.ErrConflict) {
+			return s, 0, err
+		}
+	}
 }
 
 // withdraw removes overrides that could not be made from a session that goes on.

@@ -184,7 +184,7 @@ func (o *Overlay) Create(ctx context.Context, q Request) (session.Session, error
 	}
 	// The request's context may be what failed; the removal must not fail with it.
 	if undone := o.end(context.WithoutCancel(ctx), q.Name); undone != nil {
-		o.logger.Warn("a session that could not be made is removed later", "session", q.Name, "err", undone)
+		o.logger.WarnContext(ctx, "a session that could not be made is removed later", "session", q.Name, "err", undone)
 	}
 	return session.Session{}, fmt.Errorf("cannot create session %s: %w", q.Name, err)
 }
@@ -226,7 +226,7 @@ func (o *Overlay) Join(ctx context.Context, q Request, caller Caller) (session.S
 		return made, nil
 	}
 	if undone := o.withdraw(context.WithoutCancel(ctx), q.Name, parts); undone != nil {
-		o.logger.Warn("what could not be added to a session is removed with it", "session", q.Name, "err", undone)
+		o.logger.WarnContext(ctx, "what could not be added to a session is removed with it", "session", q.Name, "err", undone)
 	}
 	return session.Session{}, fmt.Errorf("cannot join session %s: %w", q.Name, err)
 }

@@ -33,13 +33,13 @@ func (o *Overlay) Run(ctx context.Context) error {
 		}
 		work.Go(func() {
 			if err := o.end(ctx, name); err != nil && ctx.Err() == nil {
-				o.logger.Warn("a session cannot be ended yet", "session", name, "err", err)
+				o.logger.WarnContext(ctx, "a session cannot be ended yet", "session", name, "err", err)
 			}
 		})
 	}
 	for {
 		if err := o.tend(ctx, background); err != nil && ctx.Err() == nil {
-			o.logger.Warn("the sessions cannot be tended", "err", err)
+			o.logger.WarnContext(ctx, "the sessions cannot be tended", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -47,7 +47,7 @@ func (o *Overlay) Run(ctx context.Context) error {
 		case <-beat.C:
 		case <-sweep.C:
 			if err := o.Reap(ctx); err != nil && ctx.Err() == nil {
-				o.logger.Warn("the components of former sessions cannot be removed", "err", err)
+				o.logger.WarnContext(ctx, "the components of former sessions cannot be removed", "err", err)
 			}
 		}
 	}
@@ -67,14 +67,14 @@ func (o *Overlay) tend(ctx context.Context, end func(name string)) error {
 		switch {
 		case s.Host != o.config.Self:
 			if o.abandoned(s, now) {
-				o.logger.Warn("the session's host is silent", "session", s.Name, "host", s.Host)
+				o.logger.WarnContext(ctx, "the session's host is silent", "session", s.Name, "host", s.Host)
 				end(s.Name)
 			}
 		case s.Ending, !s.Ready && !o.isMaking(s.Name):
 			end(s.Name) // an ending or a making that was interrupted
 		default:
 			if why := o.over(s, now); why != "" {
-				o.logger.Info("session is over", "session", s.Name, "why", why)
+				o.logger.InfoContext(ctx, "session is over", "session", s.Name, "why", why)
 				end(s.Name)
 				continue
 			}
@@ -129,12 +129,12 @@ func (o *Overlay) recently(id string, now time.Time) bool {
 	alive := o.config.Tunnels.Alive(id)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if last, ok := o.lost[id]; alive || !ok {
+	last, ok := o.lost[id]
+	if alive || !ok {
 		o.lost[id] = now
 		return true
-	} else {
-		return now.Sub(last) < o.config.Grace
 	}
+	return now.Sub(last) < o.config.Grace
 }
 
 // abandoned says whether it falls to this node to end another host's session. Only this node's clock
@@ -197,7 +197,7 @@ func (o *Overlay) Reap(ctx context.Context) error {
 	var problems []error
 	for _, s := range statuses {
 		if ref := s.Component.Ref(); !needed[ref] {
-			o.logger.Info("removing a component of a former session", "component", ref.String(), "session", s.Component.Session)
+			o.logger.InfoContext(ctx, "removing a component of a former session", "component", ref.String(), "session", s.Component.Session)
 			problems = append(problems, discard(ctx, keeper, ref))
 		}
 	}
