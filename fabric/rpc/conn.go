@@ -18,12 +18,14 @@ type multiplex struct {
 	*yamux.Session
 	control *yamux.Stream
 
-	mu    sync.Mutex
-	conns map[uint32]*conn
+	mu     sync.Mutex
+	conns  map[uint32]*conn
+	newest uint32          // the highest id in conns so far
+	early  map[uint32]bool // ids of streams that are still to be accepted
 }
 
 func newMultiplex(s *yamux.Session, control *yamux.Stream) *multiplex {
-	return &multiplex{Session: s, control: control, conns: map[uint32]*conn{}}
+	return &multiplex{Session: s, control: control, conns: map[uint32]*conn{}, early: map[uint32]bool{}}
 }
 
 // listen takes the far side's ids in until the session ends.
@@ -33,13 +35,18 @@ func (m *multiplex) listen() {
 		if _, err := io.ReadFull(m.control, id[:]); err != nil {
 			return
 		}
-		m.mu.Lock()
-		c := m.conns[binary.BigEndian.Uint32(id[:])]
-		m.mu.Unlock()
-		if c != nil {
-			c.unread.Store(true)
-			_ = c.Stream.SetWriteDeadline(past)
-		}
+		m.abandon(binary.BigEndian.Uint32(id[:]))
+	}
+}
+
+// abandon notes that the far side reads a stream no more. It may say so before this side has taken the stream.
+func (m *multiplex) abandon(id uint32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c := m.conns[id]; c != nil {
+		c.abandoned()
+	} else if id > m.newest && len(m.early) < maxStreams {
+		m.early[id] = true
 	}
 }
 
@@ -48,7 +55,12 @@ func (m *multiplex) add(s *yamux.Stream) *conn {
 	c := &conn{Stream: s, session: m}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.conns[s.StreamID()] = c
+	id := s.StreamID()
+	m.conns[id], m.newest = c, max(m.newest, id)
+	if m.early[id] {
+		delete(m.early, id)
+		c.abandoned()
+	}
 	return c
 }
 
@@ -59,6 +71,12 @@ func (m *multiplex) remove(c *conn) {
 	if !c.ended.Load() {
 		_, _ = m.control.Write(binary.BigEndian.AppendUint32(nil, c.StreamID()))
 	}
+}
+
+// abandoned ends writes.
+func (c *conn) abandoned() {
+	c.unread.Store(true)
+	_ = c.SetWriteDeadline(past)
 }
 
 // past is a deadline that is over.

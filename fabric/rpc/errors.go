@@ -85,8 +85,7 @@ func (e Errors) encode(err error) error {
 	if err == nil {
 		return nil
 	}
-	var already *connect.Error
-	if errors.As(err, &already) {
+	if _, ok := errors.AsType[*connect.Error](err); ok {
 		return err
 	}
 	sent := connect.NewError(codeOf(err), err)

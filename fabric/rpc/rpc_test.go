@@ -41,6 +41,9 @@ const (
 	procCount = "/orrery.test.v1.Test/Count"
 	procPanic = "/orrery.test.v1.Test/Panic"
 	procHang  = "/orrery.test.v1.Test/Hang"
+	procNodes = "/orrery.test.v1.Test/Nodes"
+
+	procNodesCount = "/orrery.test.v1.Test/NodesCount"
 )
 
 // node is a running server.
@@ -51,20 +54,16 @@ type node struct {
 	stop      func()
 }
 
-func serve(t *testing.T, a *authority.Authority, listen string, more func(*rpc.Mux)) *node {
+func serve(t *testing.T, a *authority.Authority, more func(*rpc.Mux)) *node {
 	t.Helper()
 	mux := rpc.NewMux(known(), nil)
 	register(mux)
 	if more != nil {
 		more(mux)
 	}
-	// A folder of its own with a short name: a socket's path has at most 107 bytes.
-	dir, err := os.MkdirTemp("", "rpc")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := shortDir(t)
 	socket := filepath.Join(dir, "node.sock")
-	s, err := rpc.Listen(t.Context(), rpc.Config{Authority: a, Listen: listen, Unix: socket}, mux)
+	s, err := rpc.Listen(t.Context(), rpc.Config{Authority: a, Listen: "127.0.0.1:0", Unix: socket}, mux)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,6 +129,14 @@ func register(mux *rpc.Mux) {
 		_, err = io.Copy(c, c)
 		return err
 	})
+	mux.HandleStream("nodes", fabric.RoleNode, func(_ context.Context, _ fabric.Identity, _ json.RawMessage, accept func() (net.Conn, error)) error {
+		_, err := accept()
+		return err
+	})
+	rpc.Unary(mux, procNodes, fabric.RoleNode, func(context.Context, *text) (*text, error) { return &text{"secret"}, nil })
+	rpc.ServerStream(mux, procNodesCount, fabric.RoleNode, func(_ context.Context, _ *text, send func(*text) error) error {
+		return send(&text{"secret"})
+	})
 	mux.HandleStream("refuse", fabric.RoleDeveloper, func(_ context.Context, _ fabric.Identity, h json.RawMessage, _ func() (net.Conn, error)) error {
 		return fmt.Errorf("cannot serve %s: %w", h, errOdd)
 	})
@@ -154,7 +161,7 @@ func client(t *testing.T, a *authority.Authority, nodes ...*node) *rpc.Client {
 
 func TestCall(t *testing.T) {
 	cluster := authoritytest.NewCluster(t, "alpha")
-	alpha := serve(t, cluster.First, "127.0.0.1:0", nil)
+	alpha := serve(t, cluster.First, nil)
 	beta := cluster.Admit(t, "beta", fabric.RoleNode)
 	id := cluster.First.Identity().ID
 	c := client(t, beta, alpha)
@@ -220,7 +227,7 @@ func count(t *testing.T, p *rpc.Peer) {
 
 func TestRoles(t *testing.T) {
 	cluster := authoritytest.NewCluster(t, "alpha")
-	alpha := serve(t, cluster.First, "127.0.0.1:0", nil)
+	alpha := serve(t, cluster.First, nil)
 	viewer := client(t, cluster.Admit(t, "vic", fabric.RoleViewer)).Address(alpha.server.Addr())
 	developer := client(t, cluster.Admit(t, "dev", fabric.RoleDeveloper)).Address(alpha.server.Addr())
 	if _, err := rpc.Call[text, text](t.Context(), viewer, procEcho, &text{}); err != nil {
@@ -235,11 +242,36 @@ func TestRoles(t *testing.T) {
 	if _, err := rpc.Call[text, text](t.Context(), developer, procWho, &text{}); err != nil {
 		t.Error(err)
 	}
+	operator := client(t, cluster.Admit(t, "op", fabric.RoleOperator)).Address(alpha.server.Addr())
+	local := rpc.Unix(alpha.socket, known())
+	t.Cleanup(local.Close)
+	for _, p := range []*rpc.Peer{viewer, developer, operator, local} {
+		if answer, err := rpc.Call[text, text](t.Context(), p, procNodes, &text{}); !errors.Is(err, fabric.ErrForbidden) {
+			t.Errorf("%s has the nodes' procedure: %v, %v", p, answer, err)
+		}
+		for answer, err := range rpc.CallStream[text, text](t.Context(), p, procNodesCount, &text{}) {
+			if !errors.Is(err, fabric.ErrForbidden) {
+				t.Errorf("%s has the nodes' answers: %v, %v", p, answer, err)
+			}
+		}
+		if _, err := p.Stream(t.Context(), "nodes", nil); !errors.Is(err, fabric.ErrForbidden) {
+			t.Errorf("%s has the nodes' stream: %v", p, err)
+		}
+	}
+	bravo := client(t, cluster.Admit(t, "bravo", fabric.RoleNode)).Address(alpha.server.Addr())
+	if _, err := rpc.Call[text, text](t.Context(), bravo, procNodes, &text{}); err != nil {
+		t.Error(err)
+	}
+	if c, err := bravo.Stream(t.Context(), "nodes", nil); err != nil {
+		t.Error(err)
+	} else {
+		_ = c.Close()
+	}
 }
 
 func TestOtherCluster(t *testing.T) {
 	ours, theirs := authoritytest.NewCluster(t, "alpha"), authoritytest.NewCluster(t, "alpha")
-	alpha := serve(t, ours.First, "127.0.0.1:0", nil)
+	alpha := serve(t, ours.First, nil)
 	p := client(t, theirs.First).Address(alpha.server.Addr())
 	if _, err := rpc.Call[text, text](t.Context(), p, procEcho, &text{}); !errors.Is(err, fabric.ErrOtherCluster) {
 		t.Errorf("the client does not notice: %v", err)
@@ -267,7 +299,7 @@ func TestOtherCluster(t *testing.T) {
 
 func TestOtherNode(t *testing.T) {
 	cluster := authoritytest.NewCluster(t, "alpha")
-	alpha := serve(t, cluster.First, "127.0.0.1:0", nil)
+	alpha := serve(t, cluster.First, nil)
 	beta := cluster.Admit(t, "beta", fabric.RoleNode)
 	c := rpc.NewClient(rpc.ClientConfig{Authority: beta, Errors: known(), Lookup: func(context.Context, fabric.NodeID) (string, error) {
 		return alpha.server.Addr(), nil
@@ -284,11 +316,11 @@ func TestOtherNode(t *testing.T) {
 func TestJoin(t *testing.T) {
 	cluster, other := authoritytest.NewCluster(t, "alpha"), authoritytest.NewCluster(t, "omega")
 	beacon := fabric.Beacon{Cluster: cluster.First.Identity().Cluster, Name: "alpha"}
-	alpha := serve(t, cluster.First, "127.0.0.1:0", func(m *rpc.Mux) {
+	alpha := serve(t, cluster.First, func(m *rpc.Mux) {
 		rpc.HandleJoin(m, cluster.Registrar, func() []fabric.Beacon { return []fabric.Beacon{beacon} })
 	})
 	asked := false
-	omega := serve(t, other.First, "127.0.0.1:0", func(m *rpc.Mux) {
+	omega := serve(t, other.First, func(m *rpc.Mux) {
 		rpc.HandleJoin(m, other.Registrar, func() []fabric.Beacon { asked = true; return nil })
 	})
 	token, err := cluster.Registrar.Issue(t.Context(), fabric.RoleNode, 0)
@@ -325,7 +357,7 @@ func TestJoin(t *testing.T) {
 func TestRestart(t *testing.T) {
 	cluster := authoritytest.NewCluster(t, "alpha")
 	address := ""
-	alpha := serve(t, cluster.First, "127.0.0.1:0", nil)
+	alpha := serve(t, cluster.First, nil)
 	address = alpha.server.Addr()
 	c := rpc.NewClient(rpc.ClientConfig{Authority: cluster.First, Errors: known(), Lookup: func(context.Context, fabric.NodeID) (string, error) { return address, nil }})
 	defer c.Close()
@@ -346,7 +378,7 @@ func TestRestart(t *testing.T) {
 	if err := use(); err == nil {
 		t.Error("a stopped node answers")
 	}
-	address = serve(t, cluster.First, "127.0.0.1:0", nil).server.Addr()
+	address = serve(t, cluster.First, nil).server.Addr()
 	if err := use(); err != nil {
 		t.Errorf("after the restart: %v", err)
 	}
@@ -358,7 +390,7 @@ func TestRestart(t *testing.T) {
 
 func TestSocketInUse(t *testing.T) {
 	cluster := authoritytest.NewCluster(t, "alpha")
-	alpha := serve(t, cluster.First, "127.0.0.1:0", nil)
+	alpha := serve(t, cluster.First, nil)
 	if _, err := rpc.Listen(t.Context(), rpc.Config{Authority: cluster.First, Listen: "127.0.0.1:0", Unix: alpha.socket}, rpc.NewMux(nil, nil)); err == nil {
 		t.Error("two nodes listen on one socket")
 	}

@@ -56,8 +56,9 @@ func (s *Server) serveSession(ctx context.Context, who caller, c net.Conn) {
 			_ = c.Close()
 			continue
 		}
+		accepted := m.add(stream)
 		work.Go(func() {
-			s.serveStream(ctx, who, m.add(stream))
+			s.serveStream(ctx, who, accepted)
 			<-places
 		})
 	}

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/yamux"
+
 	"orrery/fabric"
 	"orrery/fabric/authority"
 	"orrery/fabric/authority/authoritytest"
@@ -44,7 +46,7 @@ func carelessTLS(t *testing.T, a *authority.Authority, protocol string) *tls.Con
 
 func TestStream(t *testing.T) {
 	cluster := authoritytest.NewCluster(t, "alpha")
-	alpha := serve(t, cluster.First, "127.0.0.1:0", nil)
+	alpha := serve(t, cluster.First, nil)
 	socket := rpc.Unix(alpha.socket, known())
 	t.Cleanup(socket.Close)
 	c := client(t, cluster.Admit(t, "dev", fabric.RoleDeveloper))
@@ -84,7 +86,7 @@ func TestStream(t *testing.T) {
 // TestStreamsUnderLoad has many streams on one session at once, among calls.
 func TestStreamsUnderLoad(t *testing.T) {
 	cluster := authoritytest.NewCluster(t, "alpha")
-	alpha := serve(t, cluster.First, "127.0.0.1:0", nil)
+	alpha := serve(t, cluster.First, nil)
 	p := client(t, cluster.First, alpha).Node(cluster.First.Identity().ID)
 	var work sync.WaitGroup
 	for i := range 64 {
@@ -101,6 +103,7 @@ func TestStreamsUnderLoad(t *testing.T) {
 }
 
 func exchange(t *testing.T, p *rpc.Peer, sent []byte) {
+	t.Helper()
 	s, err := p.Stream(t.Context(), "echo", nil)
 	if err != nil {
 		t.Error(err)
@@ -120,7 +123,7 @@ func exchange(t *testing.T, p *rpc.Peer, sent []byte) {
 func TestCloseEndsWaiting(t *testing.T) {
 	cluster := authoritytest.NewCluster(t, "alpha")
 	ended, wrote := make(chan error, 1), make(chan struct{}, 1)
-	alpha := serve(t, cluster.First, "127.0.0.1:0", func(m *rpc.Mux) {
+	alpha := serve(t, cluster.First, func(m *rpc.Mux) {
 		m.HandleStream("pour", fabric.RoleNode, func(_ context.Context, _ fabric.Identity, _ json.RawMessage, accept func() (net.Conn, error)) error {
 			c, err := accept()
 			for err == nil {
@@ -200,7 +203,7 @@ func TestMuteFarSide(t *testing.T) {
 // TestGarbage throws bytes at every protocol of the server; afterwards it answers.
 func TestGarbage(t *testing.T) {
 	cluster := authoritytest.NewCluster(t, "alpha")
-	alpha := serve(t, cluster.First, "127.0.0.1:0", nil)
+	alpha := serve(t, cluster.First, nil)
 	garbage := append(binary.BigEndian.AppendUint32(nil, 1<<31), bytes.Repeat([]byte{0xff, 0, 'o', '\n'}, 1000)...)
 	for _, dial := range []func() (net.Conn, error){
 		func() (net.Conn, error) { return net.Dial("tcp", alpha.server.Addr()) },
@@ -232,5 +235,37 @@ func TestGarbage(t *testing.T) {
 	}
 	if _, err := rpc.Call[text, text](t.Context(), client(t, cluster.First).Address(alpha.server.Addr()), procEcho, &text{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestStreamsOfStrangers opens streams with a certificate of another cluster, with none, and of a client that does not
+// look at the server's.
+func TestStreamsOfStrangers(t *testing.T) {
+	ours, theirs := authoritytest.NewCluster(t, "alpha"), authoritytest.NewCluster(t, "alpha")
+	alpha := serve(t, ours.First, nil)
+	for shown, want := range map[*authority.Authority]error{theirs.First: fabric.ErrOtherCluster, nil: fabric.ErrForbidden} {
+		c, err := tls.Dial("tcp", alpha.server.Addr(), carelessTLS(t, shown, "orrery-stream/1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		session, err := yamux.Client(c, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := session.Open(); err != nil { // for control
+			t.Fatal(err)
+		}
+		stream, err := session.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		opening := `{"kind":"echo"}`
+		if _, err := stream.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(opening))), opening...)); err != nil {
+			t.Fatal(err)
+		}
+		if verdict, err := io.ReadAll(stream); err != nil || !strings.Contains(string(verdict), want.Error()) {
+			t.Errorf("%q, %v, want %v", verdict, err, want)
+		}
+		_ = session.Close()
 	}
 }
