@@ -78,7 +78,9 @@ func addresses(loopback bool) []netip.Prefix {
 			continue
 		}
 		for _, a := range all {
-			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
+			// The loopback interface may have other addresses too, whose broadcasts the routes may send elsewhere.
+			p, err := netip.ParsePrefix(a.String())
+			if err == nil && p.Addr().Is4() && (!loopback || p.Addr().IsLoopback()) {
 				found = append(found, p)
 			}
 		}
