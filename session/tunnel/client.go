@@ -103,10 +103,10 @@ func (c *Client) Run(ctx context.Context, connect func(context.Context) (net.Con
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.As(err, &permanent), err != nil && first && !errors.Is(err, errLost):
+		case errors.As(err, &permanent), first && !errors.Is(err, errLost):
 			return fmt.Errorf("cannot open the tunnel: %w", err)
 		}
-		c.config.Logger.Warn("the tunnel is interrupted, connecting again", "err", err)
+		c.config.Logger.WarnContext(ctx, "the tunnel is interrupted, connecting again", "err", err)
 		pause := time.NewTimer(c.config.Pause)
 		select {
 		case <-pause.C:
@@ -119,7 +119,7 @@ func (c *Client) Run(ctx context.Context, connect func(context.Context) (net.Con
 
 var errLost = errors.New("connection lost")
 
-// once connects and serves until the connection ends.
+// once connects and serves until the connection ends, and says why it did: its error is never nil.
 func (c *Client) once(ctx context.Context, connect func(context.Context) (net.Conn, error)) error {
 	conn, err := connect(ctx)
 	if err != nil {
@@ -154,7 +154,7 @@ func (c *Client) dial(ctx context.Context, s *stream) {
 	}
 	replied := WriteReply(s, err)
 	if err != nil {
-		c.config.Logger.Warn("cannot connect to the local program", "address", h.Address, "err", err)
+		c.config.Logger.WarnContext(ctx, "cannot connect to the local program", "address", h.Address, "err", err)
 		return
 	}
 	defer local.Close()
@@ -182,7 +182,7 @@ func (c *Client) listen(ctx context.Context, service string, l net.Listener) {
 		local, err := l.Accept()
 		if err != nil {
 			if !errors.Is(err, net.ErrClosed) {
-				c.config.Logger.Error("cannot accept local connections", "service", service, "err", err)
+				c.config.Logger.ErrorContext(ctx, "cannot accept local connections", "service", service, "err", err)
 			}
 			return
 		}
@@ -190,7 +190,7 @@ func (c *Client) listen(ctx context.Context, service string, l net.Listener) {
 			defer local.Close()
 			remote, err := c.call(ctx, service)
 			if err != nil {
-				c.config.Logger.Warn("cannot call a service through the tunnel", "service", service, "err", err)
+				c.config.Logger.WarnContext(ctx, "cannot call a service through the tunnel", "service", service, "err", err)
 				return
 			}
 			joinUntil(ctx, remote, local)

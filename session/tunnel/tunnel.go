@@ -50,7 +50,7 @@ type stream struct {
 func (s *stream) Close() error {
 	var err error
 	s.once.Do(func() {
-		err = errors.Join(s.Stream.SetDeadline(time.Unix(1, 0)), s.Stream.Close())
+		err = errors.Join(s.SetDeadline(time.Unix(1, 0)), s.Stream.Close())
 	})
 	return err
 }
@@ -110,7 +110,7 @@ func accept(ctx context.Context, mux *yamux.Session, serve func(context.Context,
 		}
 		serving.Go(func() {
 			defer func() { <-slots }()
-			defer s.Close()
+			defer func() { _ = s.Close() }()
 			_ = s.SetDeadline(time.Now().Add(handshake))
 			serve(ctx, s)
 		})
@@ -156,14 +156,14 @@ func (t *Tunnels) Accept(ctx context.Context, conn net.Conn, id, name string) er
 	if older != nil {
 		_ = older.Close()
 	}
-	t.logger.Info("tunnel opened", "tunnel", id, "session", name)
+	t.logger.InfoContext(ctx, "tunnel opened", "tunnel", id, "session", name)
 	err = accept(ctx, mux, func(ctx context.Context, s *stream) { t.call(ctx, s, name) })
 	t.mu.Lock()
 	if t.all[id] == mux {
 		delete(t.all, id)
 	}
 	t.mu.Unlock()
-	t.logger.Info("tunnel closed", "tunnel", id, "session", name, "err", err)
+	t.logger.InfoContext(ctx, "tunnel closed", "tunnel", id, "session", name, "err", err)
 	return ctx.Err()
 }
 
@@ -176,7 +176,7 @@ func (t *Tunnels) call(ctx context.Context, s *stream, name string) {
 		return
 	}
 	if err := t.router.ServeConn(ctx, s, h.Service, name); err != nil && ctx.Err() == nil {
-		t.logger.Debug("a call through a tunnel ended", "service", h.Service, "session", name, "err", err)
+		t.logger.DebugContext(ctx, "a call through a tunnel ended", "service", h.Service, "session", name, "err", err)
 	}
 }
 
