@@ -68,7 +68,7 @@ func serve(t *testing.T, s Source) (*Handler, *httptest.Server) {
 	return h, server
 }
 
-func do(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {
+func do(ctx context.Context, t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	if err := chromedp.Do(ctx, steps...); err != nil {
 		t.Fatal(err)
@@ -76,14 +76,14 @@ func do(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Voi
 }
 
 // until waits for an expression to be true.
-func until(t *testing.T, ctx context.Context, expression string) {
+func until(ctx context.Context, t *testing.T, expression string) {
 	t.Helper()
 	if _, err := chromedp.Run(ctx, chromedp.Poll[bool](expression, chromedp.WithPollingInterval(20*time.Millisecond))); err != nil {
 		t.Fatalf("waiting for %s: %v", expression, err)
 	}
 }
 
-func eval[T any](t *testing.T, ctx context.Context, expression string) T {
+func eval[T any](ctx context.Context, t *testing.T, expression string) T {
 	t.Helper()
 	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression))
 	if err != nil {
@@ -93,7 +93,7 @@ func eval[T any](t *testing.T, ctx context.Context, expression string) T {
 }
 
 // shot keeps a picture of the page where ORRERY_SHOTS says, for people to look at.
-func shot(t *testing.T, ctx context.Context, name string) {
+func shot(ctx context.Context, t *testing.T, name string) {
 	t.Helper()
 	folder := os.Getenv("ORRERY_SHOTS")
 	if folder == "" {
@@ -131,44 +131,44 @@ func TestBrowser(t *testing.T) {
 	h, server := serve(t, source)
 	link := h.NewLink(server.URL)
 
-	do(t, ctx, chromedp.EmulateViewport(1400, 900), chromedp.Navigate(link))
-	until(t, ctx, live)
-	if got := eval[string](t, ctx, `document.querySelector("h1").textContent`); got != "observatory 3 nodes, 3 services, 1 session" {
+	do(ctx, t, chromedp.EmulateViewport(1400, 900), chromedp.Navigate(link))
+	until(ctx, t, live)
+	if got := eval[string](ctx, t, `document.querySelector("h1").textContent`); got != "observatory 3 nodes, 3 services, 1 session" {
 		t.Errorf("heading %q", got)
 	}
-	if wrong := eval[string](t, ctx, misplaced); wrong != "" {
+	if wrong := eval[string](ctx, t, misplaced); wrong != "" {
 		t.Error(wrong)
 	}
-	shot(t, ctx, "still")
+	shot(ctx, t, "still")
 
 	// What changes arrives without loading the page again.
-	eval[chromedp.Void](t, ctx, `window.sameDocument = true`)
+	eval[chromedp.Void](ctx, t, `window.sameDocument = true`)
 	source.set(moving)
-	until(t, ctx, `document.querySelector("#deployment .step") && document.querySelector("svg.wide .lane.moves") !== null`)
-	shot(t, ctx, "moving")
+	until(ctx, t, `document.querySelector("#deployment .step") && document.querySelector("svg.wide .lane.moves") !== null`)
+	shot(ctx, t, "moving")
 	source.set(moved)
-	until(t, ctx, `document.querySelector('svg.wide .moon[data-service="notes"][data-node="three"]:not(.session, .arriving)') !== null`)
-	if wrong := eval[string](t, ctx, misplaced); wrong != "" {
+	until(ctx, t, `document.querySelector('svg.wide .moon[data-service="notes"][data-node="three"]:not(.session, .arriving)') !== null`)
+	if wrong := eval[string](ctx, t, misplaced); wrong != "" {
 		t.Error(wrong)
 	}
-	if !eval[bool](t, ctx, `window.sameDocument === true`) {
+	if !eval[bool](ctx, t, `window.sameDocument === true`) {
 		t.Error("the page was loaded again")
 	}
 
 	// A narrow screen has a map of its own.
-	do(t, ctx, chromedp.EmulateViewport(420, 900))
-	if wrong := eval[string](t, ctx, misplaced); wrong != "" {
+	do(ctx, t, chromedp.EmulateViewport(420, 900))
+	if wrong := eval[string](ctx, t, misplaced); wrong != "" {
 		t.Error(wrong)
 	}
-	if wide := eval[int](t, ctx, `document.documentElement.scrollWidth`); wide > 420 {
+	if wide := eval[int](ctx, t, `document.documentElement.scrollWidth`); wide > 420 {
 		t.Errorf("the page is %d pixels wide", wide)
 	}
-	shot(t, ctx, "narrow")
+	shot(ctx, t, "narrow")
 
 	// A link works once.
-	do(t, ctx, chromedp.Navigate(link))
+	do(ctx, t, chromedp.Navigate(link))
 	want := "this link was used before or is too old; for a new link, run: orrery dashboard"
-	if got := eval[string](t, ctx, `document.body.textContent.trim()`); got != want {
+	if got := eval[string](ctx, t, `document.body.textContent.trim()`); got != want {
 		t.Errorf("second use of the link says %q", got)
 	}
 }
@@ -177,28 +177,28 @@ func TestBrowserConnectsAgain(t *testing.T) {
 	ctx := browser(t)
 	source := show(observatory())
 	h, server := serve(t, source)
-	do(t, ctx, chromedp.EmulateViewport(1400, 900), chromedp.Navigate(h.NewLink(server.URL)))
-	until(t, ctx, live)
+	do(ctx, t, chromedp.EmulateViewport(1400, 900), chromedp.Navigate(h.NewLink(server.URL)))
+	until(ctx, t, live)
 	server.CloseClientConnections()
-	until(t, ctx, `document.querySelector(".live.off") !== null`)
+	until(ctx, t, `document.querySelector(".live.off") !== null`)
 	source.set(func(v *View) {
 		v.Events = append([]Event{{Time: at("14:05:00"), Kind: "member", Text: "two left"}}, v.Events...)
 	})
-	until(t, ctx, live+` && document.querySelector("#events").textContent.includes("two left")`)
+	until(ctx, t, live+` && document.querySelector("#events").textContent.includes("two left")`)
 }
 
 func TestBrowserCrowd(t *testing.T) {
 	ctx := browser(t)
 	h, server := serve(t, show(crowd(6, 1000)))
-	do(t, ctx, chromedp.EmulateViewport(1400, 900), chromedp.Navigate(h.NewLink(server.URL)))
-	until(t, ctx, live)
-	if wrong := eval[string](t, ctx, misplaced); wrong != "" {
+	do(ctx, t, chromedp.EmulateViewport(1400, 900), chromedp.Navigate(h.NewLink(server.URL)))
+	until(ctx, t, live)
+	if wrong := eval[string](ctx, t, misplaced); wrong != "" {
 		t.Error(wrong)
 	}
-	if n := eval[int](t, ctx, `document.querySelectorAll("svg.wide .moon").length`); n != 1000 {
+	if n := eval[int](ctx, t, `document.querySelectorAll("svg.wide .moon").length`); n != 1000 {
 		t.Errorf("%d moons", n)
 	}
-	shot(t, ctx, "crowd")
+	shot(ctx, t, "crowd")
 }
 
 // pale returns the texts whose contrast with what is behind them is under 4.5 (WCAG AA).
@@ -226,14 +226,14 @@ func TestBrowserContrast(t *testing.T) {
 	v.Services[0].Phase, v.Services[0].Detail = "failed", "exit status 1"
 	h, server := serve(t, show(v))
 	for _, scheme := range []string{"light", "dark"} {
-		do(t, ctx, chromedp.EmulateViewport(1400, 900), prefers(scheme), chromedp.Navigate(h.NewLink(server.URL)))
-		until(t, ctx, live)
-		if found := eval[string](t, ctx, pale); found != "" {
+		do(ctx, t, chromedp.EmulateViewport(1400, 900), prefers(scheme), chromedp.Navigate(h.NewLink(server.URL)))
+		until(ctx, t, live)
+		if found := eval[string](ctx, t, pale); found != "" {
 			t.Errorf("%s: %s", scheme, found)
 		}
-		shot(t, ctx, scheme)
-		do(t, ctx, chromedp.EmulateViewport(420, 900))
-		shot(t, ctx, scheme+"-narrow")
+		shot(ctx, t, scheme)
+		do(ctx, t, chromedp.EmulateViewport(420, 900))
+		shot(ctx, t, scheme+"-narrow")
 	}
 }
 

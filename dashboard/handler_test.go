@@ -55,7 +55,7 @@ func (v visitor) open(path string) *http.Response {
 // get returns the status and content of a path.
 func (v visitor) get(path string) (int, string) {
 	v.t.Helper()
-	answer := v.open(path)
+	answer := v.open(path) //nolint:bodyclose // open closes it at the test's end
 	content, err := io.ReadAll(answer.Body)
 	if err != nil {
 		v.t.Fatal(err)
@@ -77,7 +77,7 @@ func TestLogin(t *testing.T) {
 
 	link := h.NewLink(server.URL + "/")
 	guest := visit(t, server.URL)
-	answer := guest.open(link)
+	answer := guest.open(link) //nolint:bodyclose // open closes it at the test's end
 	if answer.StatusCode != http.StatusOK || answer.Request.URL.Path != "/" {
 		t.Fatalf("the link leads to %s: %s", answer.Request.URL, answer.Status)
 	}
@@ -102,7 +102,7 @@ func TestCookie(t *testing.T) {
 	h, server := serve(t, show(observatory()))
 	v := visit(t, server.URL)
 	v.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	cookies := v.open(h.NewLink(server.URL)).Cookies()
+	cookies := v.open(h.NewLink(server.URL)).Cookies() //nolint:bodyclose // open closes it at the test's end
 	if len(cookies) != 1 || !cookies[0].HttpOnly || cookies[0].SameSite != http.SameSiteStrictMode {
 		t.Fatalf("cookies %v", cookies)
 	}
@@ -216,7 +216,7 @@ func TestStream(t *testing.T) {
 	h, server := serve(t, source)
 	v := visit(t, server.URL)
 	v.get(h.NewLink(server.URL))
-	answer := v.open("/events")
+	answer := v.open("/events") //nolint:bodyclose // open closes it at the test's end
 	lines := bufio.NewScanner(answer.Body)
 	lines.Buffer(nil, 1<<20)
 	received(t, lines, 1+len(below))
@@ -246,7 +246,7 @@ func TestRestless(t *testing.T) {
 	h, server := serve(t, source)
 	v := visit(t, server.URL)
 	v.get(h.NewLink(server.URL))
-	lines := bufio.NewScanner(v.open("/events").Body)
+	lines := bufio.NewScanner(v.open("/events").Body) //nolint:bodyclose // open closes it at the test's end
 	lines.Buffer(nil, 1<<20)
 	received(t, lines, 1+len(below))
 	stop, stopped := make(chan struct{}), make(chan struct{})
@@ -277,7 +277,7 @@ func TestTooManyStreams(t *testing.T) {
 		if i == maxStreams {
 			want = http.StatusServiceUnavailable
 		}
-		if answer := v.open("/events"); answer.StatusCode != want {
+		if answer := v.open("/events"); answer.StatusCode != want { //nolint:bodyclose // open closes it at the test's end
 			t.Fatalf("stream %d: %s", i, answer.Status)
 		}
 	}

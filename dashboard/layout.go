@@ -99,7 +99,7 @@ func layOut(v View, columns int) atlas {
 // residents are the nodes, also those that only services know of, and what is on each.
 func residents(v View) ([]Node, [][]slot) {
 	nodes := slices.Clone(v.Nodes)
-	slots := make([][]slot, len(nodes))
+	slots := slices.Repeat([][]slot{nil}, len(nodes))
 	index := map[string]int{}
 	for i, n := range nodes {
 		index[n.Name] = i

@@ -179,8 +179,7 @@ func freeAddress() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return l.Addr().String(), l.Close()
 }
 
 // nginxConfig is a reverse proxy that keeps connections alive on both sides.

@@ -95,7 +95,7 @@ func TestRestoreAfterDisaster(t *testing.T) {
 				if _, ok := outcome.Pauses["notes"]; !ok {
 					t.Error("no pause measured")
 				}
-				w.check(system)
+				w.check()
 				for _, n := range w.nodes {
 					if c := n.components[notesDB]; c != nil && c.phase == state.PhaseActive && !slices.Equal(c.keys, want) {
 						t.Errorf("restored %v, want %v", c.keys, want)
@@ -121,7 +121,7 @@ func TestRestoreNothing(t *testing.T) {
 				t.Errorf("%v: %v, want ErrNotFound", c, err)
 			}
 		}
-		w.check(system)
+		w.check()
 	})
 }
 
@@ -144,7 +144,7 @@ func TestRestoreCrash(t *testing.T) {
 				if err := w.engine("two", nil).Recover(t.Context(), system, nil); err != nil {
 					t.Fatalf("recover: %v", err)
 				}
-				w.check(system)
+				w.check()
 				got := w.nodes["id-one"].components[notesDB].keys
 				if !slices.Equal(got, before) && !slices.Equal(got, backup) {
 					t.Errorf("state is %v, neither %v nor %v", got, before, backup)
@@ -155,7 +155,7 @@ func TestRestoreCrash(t *testing.T) {
 				if _, err := w.engine("three", nil).Restore(t.Context(), system, "", nil, nil); err != nil {
 					t.Fatalf("again: %v", err)
 				}
-				w.check(system)
+				w.check()
 				if got := w.nodes["id-one"].components[notesDB].keys; !slices.Equal(got, backup) {
 					t.Errorf("restored %v, want %v", got, backup)
 				}
@@ -179,7 +179,7 @@ func TestCheck(t *testing.T) {
 		}
 		bad := service("a", 1)
 		bad.Components[0].Module = "bd"
-		bad.Components[1].Properties = state.Properties{"versoin": 1, "command": "x", "database": "${component.a-db.path}"}
+		bad.Components[1].Properties = state.Properties{"colour": 1, "command": "x", "database": "${component.a-db.path}"}
 		wrong := service("b", 1)
 		wrong.Components[1].Properties["database"] = "${component.b-db.pth} $${component.b-db.x}"
 		wrong.Public = &deploy.Public{Node: "one", Address: "127.0.0.1:80"}
@@ -197,7 +197,7 @@ func TestCheck(t *testing.T) {
 			`nodes[3]: node "four" does not exist (the cluster has one, three, two)`,
 			`services.a.components[0].module: node "one" has no module "bd" (orrery component modules lists those it has)`,
 			`services.a.components[1].properties.command: is not a list of strings`,
-			`services.a.components[1].properties.versoin: module process has no property "versoin" (it has command, version, database, fails)`,
+			`services.a.components[1].properties.colour: module process has no property "colour" (it has command, version, database, fails)`,
 			`services.b.components[1].properties.database: ${component.b-db.pth} refers to something that module db does not export (it exports path)`,
 			`services.b.public.address: address 127.0.0.1:80 is in use on node "one" (stop what listens there, or choose another port; port 0 chooses a free one)`,
 			`services.shared.components[0].name: manifest other has a component of that name in its service shared (rename it)`,
@@ -208,7 +208,7 @@ func TestCheck(t *testing.T) {
 		if diff := cmp.Diff(want, lines); diff != "" {
 			t.Error(diff)
 		}
-		if all := w.where(system); len(all) > 0 {
+		if all := w.where(); len(all) > 0 {
 			t.Errorf("something was changed: %v", all)
 		}
 	})
@@ -261,7 +261,7 @@ func TestResume(t *testing.T) {
 					t.Fatalf("resume %s: %v", name, err)
 				}
 			}
-			w.check(system)
+			w.check()
 			if !w.write("notes") || !w.write("sky") {
 				t.Error("no writes after the restart")
 			}
@@ -276,7 +276,7 @@ func TestResume(t *testing.T) {
 func TestSourceAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := stories()["move"].begin(t)
-		before := w.where(system)
+		before := w.where()
 		w.setState("one", fabric.MemberDead)
 		_, err := w.engine("two", nil).Apply(t.Context(), both2(), nil)
 		if err == nil || !strings.Contains(err.Error(), "node one, where its state is, is out of reach (start it first)") {
@@ -286,8 +286,8 @@ func TestSourceAway(t *testing.T) {
 			t.Errorf("restore without a backup: %v", err)
 		}
 		w.setState("one", fabric.MemberAlive)
-		w.check(system)
-		if diff := cmp.Diff(before, w.where(system)); diff != "" {
+		w.check()
+		if diff := cmp.Diff(before, w.where()); diff != "" {
 			t.Error(diff)
 		}
 	})
@@ -304,7 +304,7 @@ func TestComponentChangesService(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "the component belongs to service notes now") {
 			t.Errorf("got %v", err)
 		}
-		w.check(system)
+		w.check()
 	})
 }
 
@@ -331,7 +331,7 @@ func TestTend(t *testing.T) {
 			time.Sleep(5 * time.Minute)
 			cancel()
 			tending.Wait()
-			w.check(system)
+			w.check()
 			if !w.write("notes") {
 				t.Error("no writes")
 			}

@@ -11,7 +11,7 @@ import (
 // Tend looks after interrupted operations until ctx ends: it recovers manifests whose journal nobody renews, and
 // clears nodes that are back. Every node may run it; one of them does the work. It returns nil.
 func (e *Engine) Tend(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		names, err := e.Manifests(ctx)
 		if err != nil && ctx.Err() == nil {
 			e.Logger.WarnContext(ctx, "cannot look for interrupted operations", "err", err)
@@ -22,10 +22,9 @@ func (e *Engine) Tend(ctx context.Context) error {
 				e.Logger.WarnContext(ctx, "interrupted operation is not at its end yet", "manifest", name, "err", err)
 			}
 		}
-		if wait(ctx, 2*e.Lease) != nil {
-			return nil
-		}
+		_ = wait(ctx, 2*e.Lease) // its error is that ctx ended
 	}
+	return nil
 }
 
 // pending says whether a journal holds something that can be done now.

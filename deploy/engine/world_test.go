@@ -60,6 +60,7 @@ type route struct {
 }
 
 func newWorld(t *testing.T) *world {
+	t.Helper()
 	w := &world{T: t, table: memory.New(), nodes: map[fabric.NodeID]*node{}, routes: map[string]*route{}, acked: map[string][]string{}, busy: map[string]bool{}}
 	for _, name := range []string{"one", "two", "three"} {
 		id := fabric.NodeID("id-" + name)
@@ -102,12 +103,12 @@ func (w *world) writeLocked(service string) bool {
 }
 
 // check is what must hold whenever nothing is under way.
-func (w *world) check(manifest string) {
+func (w *world) check() {
 	w.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	e := New(Config{Table: w.table, Machines: machines{w, nil}})
-	all, err := e.placements(w.Context(), manifest)
+	all, err := e.placements(w.Context(), system)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -147,16 +148,16 @@ func (w *world) check(manifest string) {
 			w.Errorf("requests of %s, which runs nowhere, go to %+v", name, w.routes[name])
 		}
 	}
-	j, _, err := e.readJournal(w.Context(), manifest)
+	j, _, err := e.readJournal(w.Context(), system)
 	if err != nil || j.Phase != phaseClosed {
 		w.Errorf("journal is open: %+v, %v", j, err)
 	}
 }
 
 // where is each service's node.
-func (w *world) where(manifest string) map[string]string {
+func (w *world) where() map[string]string {
 	e := New(Config{Table: w.table, Machines: machines{w, nil}})
-	all, err := e.placements(w.Context(), manifest)
+	all, err := e.placements(w.Context(), system)
 	if err != nil {
 		w.Fatal(err)
 	}

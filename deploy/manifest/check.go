@@ -50,7 +50,7 @@ func (c *checker) check() deploy.Manifest {
 func (c *checker) names(what string, path ...string) []string {
 	var out []string
 	for i := range c.length(path...) {
-		at := append(path[:len(path):len(path)], strconv.Itoa(i))
+		at := append(slices.Clip(path), strconv.Itoa(i))
 		name, ok := c.lookup(at...)
 		if !ok {
 			continue
@@ -115,7 +115,7 @@ func componentNames(s deploy.Service) []string {
 // component reads the i-th component of s, which holds the earlier ones.
 func (c *checker) component(s deploy.Service, i int) state.Component {
 	path := []string{"services", s.Name, "components", strconv.Itoa(i)}
-	at := func(parts ...string) []string { return append(path[:len(path):len(path)], parts...) }
+	at := func(parts ...string) []string { return append(slices.Clip(path), parts...) }
 	o := state.Component{Name: c.text(at("name")...), Module: c.text(at("module")...), Container: c.text(at("container")...)}
 	if o.Container == "" {
 		o.Container = o.Module
@@ -232,7 +232,7 @@ func (c *checker) cycles(m deploy.Manifest) {
 		}
 		mark[name] = open
 		for _, next := range on[name] {
-			visit(next, append(trail[:len(trail):len(trail)], name))
+			visit(next, append(slices.Clip(trail), name))
 		}
 		mark[name] = closed
 	}

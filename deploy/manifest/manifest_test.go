@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -83,9 +84,7 @@ var programs = map[string]string{"notes/schema.sql": "create table n(x)", "bin/n
 
 func TestSameInAllLanguages(t *testing.T) {
 	files := map[string]string{"m.cue": goodCUE, "m.yaml": goodYAML}
-	for name, content := range programs {
-		files[name] = content
-	}
+	maps.Copy(files, programs)
 	dir := write(t, files)
 	fromCUE, err := Load(filepath.Join(dir, "m.cue"))
 	if err != nil {
@@ -159,12 +158,8 @@ func TestNoRegistry(t *testing.T) {
 func message(t *testing.T, name, content string, extra map[string]string) string {
 	t.Helper()
 	files := map[string]string{name: content}
-	for file, text := range programs {
-		files[file] = text
-	}
-	for file, text := range extra {
-		files[file] = text
-	}
+	maps.Copy(files, programs)
+	maps.Copy(files, extra)
 	dir := write(t, files)
 	_, err := Load(filepath.Join(dir, name))
 	if err == nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -44,8 +45,10 @@ func parse(ctx *cue.Context, path string, source []byte) (*document, deploy.Prob
 	case ".json":
 		file, err = extractJSON(path, source)
 	default:
-		return nil, deploy.Problems{{File: path, Line: 1, Column: 1, Message: "unknown kind of file " + strconv.Quote(filepath.Ext(path)),
-			Advice: "name it .cue, .yaml, .yml or .json"}}
+		return nil, deploy.Problems{{
+			File: path, Line: 1, Column: 1, Message: "unknown kind of file " + strconv.Quote(filepath.Ext(path)),
+			Advice: "name it .cue, .yaml, .yml or .json",
+		}}
 	}
 	if err != nil {
 		return nil, d.syntax(err, source)
@@ -125,13 +128,11 @@ var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
 // syntax turns the errors of a reader into problems.
 func (d *document) syntax(err error, source []byte) deploy.Problems {
-	var fromCUE cueerrors.Error
-	if errors.As(err, &fromCUE) {
+	if _, ok := errors.AsType[cueerrors.Error](err); ok {
 		d.evaluation(err)
 		return d.problems
 	}
-	var inJSON *stdjson.SyntaxError
-	if errors.As(err, &inJSON) {
+	if inJSON, ok := errors.AsType[*stdjson.SyntaxError](err); ok {
 		before := string(source[:max(0, min(int(inJSON.Offset)-1, len(source)))])
 		column := len(before) - strings.LastIndexByte(before, '\n')
 		return append(d.problems, deploy.Problem{File: d.path, Line: 1 + strings.Count(before, "\n"), Column: column, Message: "syntax: " + err.Error()})
@@ -174,7 +175,7 @@ func (d *document) evaluation(err error) {
 
 func cueMessage(e cueerrors.Error) string {
 	format, args := e.Msg()
-	m := cueerrors.NewMessage(format, args)
+	m := cueerrors.NewMessagef(format, args...)
 	text := m.Error()
 	if cause := errors.Unwrap(e); cause != nil && text != "" {
 		return text + ": " + cause.Error()
@@ -210,7 +211,7 @@ func (d *document) index(decls []ast.Decl, path []string, unique bool) {
 			if err != nil {
 				continue
 			}
-			at := append(path[:len(path):len(path)], name)
+			at := append(slices.Clip(path), name)
 			if first, ok := seen[name]; ok && unique {
 				d.problems = append(d.problems, deploy.Problem{
 					File: d.path, Line: decl.Label.Pos().Line(), Column: decl.Label.Pos().Column(), Path: pathOf(at),
@@ -235,7 +236,7 @@ func (d *document) indexValue(e ast.Expr, path []string, unique bool) {
 		d.index(e.Elts, path, unique)
 	case *ast.ListLit:
 		for i, element := range e.Elts {
-			at := append(path[:len(path):len(path)], strconv.Itoa(i))
+			at := append(slices.Clip(path), strconv.Itoa(i))
 			if _, ok := d.positions[pathOf(at)]; !ok {
 				d.positions[pathOf(at)] = element.Pos()
 			}

@@ -114,7 +114,7 @@ services:
   web:
     components:
       - name: web
-        module: proces
+        module: weaver
         files: {program: bin/web}
         properties: {a: {b: [x, y]}}
     endpoint: web
@@ -123,7 +123,7 @@ distribution: {web: one}
 	path := filepath.Join(dir, "m.yaml")
 	m, err := Load(path)
 	local, ok := IsProblems(err)
-	if !ok || len(m.Services) != 1 || m.Services[0].Components[0].Module != "proces" {
+	if !ok || len(m.Services) != 1 || m.Services[0].Components[0].Module != "weaver" {
 		t.Fatalf("got %+v, %v", m, err)
 	}
 	all := Locate(path, append(local, deploy.Problems{

@@ -48,13 +48,14 @@ func (c *checker) eachString(v cue.Value, path []string, visit func(text string,
 	case cue.ListKind:
 		i := 0
 		for items, _ := v.List(); items.Next(); i++ {
-			c.eachString(items.Value(), append(path[:len(path):len(path)], strconv.Itoa(i)), visit)
+			c.eachString(items.Value(), append(slices.Clip(path), strconv.Itoa(i)), visit)
 		}
 	case cue.StructKind:
 		items, err := v.Fields()
 		for err == nil && items.Next() {
-			c.eachString(items.Value(), append(path[:len(path):len(path)], items.Selector().Unquoted()), visit)
+			c.eachString(items.Value(), append(slices.Clip(path), items.Selector().Unquoted()), visit)
 		}
+	default: // holds no text
 	}
 }
 

@@ -3,6 +3,7 @@ package manifest
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -31,14 +32,14 @@ func (d *document) walk(schema, v cue.Value, path []string) {
 		d.silent[pathOf(path)] = true
 		return
 	}
-	switch {
-	case want == cue.StructKind:
+	switch want {
+	case cue.StructKind:
 		d.walkStruct(schema, v, path)
-	case want == cue.ListKind:
+	case cue.ListKind:
 		element := schema.LookupPath(cue.MakePath(cue.AnyIndex))
 		i := 0
 		for items, _ := v.List(); items.Next(); i++ {
-			d.walk(element, items.Value(), append(path[:len(path):len(path)], strconv.Itoa(i)))
+			d.walk(element, items.Value(), append(slices.Clip(path), strconv.Itoa(i)))
 		}
 	default:
 		if !v.IsConcrete() {
@@ -64,7 +65,7 @@ func (d *document) walkStruct(schema, v cue.Value, path []string) {
 	for items.Next() {
 		name := items.Selector().Unquoted()
 		present[name] = true
-		at := append(path[:len(path):len(path)], name)
+		at := append(slices.Clip(path), name)
 		sub, ok := fields[name]
 		switch {
 		case ok:
@@ -80,7 +81,7 @@ func (d *document) walkStruct(schema, v cue.Value, path []string) {
 	for _, name := range required {
 		if !present[name] {
 			d.add(path, fmt.Sprintf("field %q is missing", name), "")
-			d.silent[pathOf(append(path[:len(path):len(path)], name))] = true
+			d.silent[pathOf(append(slices.Clip(path), name))] = true
 		}
 	}
 }
@@ -142,8 +143,9 @@ func kindName(k cue.Kind) string {
 		return "true or false"
 	case cue.NullKind:
 		return "null"
+	default:
+		return "not known"
 	}
-	return "not known"
 }
 
 // add notes a problem at a path of the manifest.

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -124,9 +125,7 @@ func call(t *testing.T, header http.Header, method, to, content string) (int, st
 		t.Error(err)
 		return 0, ""
 	}
-	for name, values := range header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, header)
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return 0, err.Error()
@@ -254,9 +253,13 @@ func TestNotes(t *testing.T) {
 		method, path string
 		want         int
 	}{
-		{http.MethodGet, "/notes?limit=x", 400}, {http.MethodGet, "/notes?after=-1", 400}, {http.MethodGet, "/notes/x", 404},
-		{http.MethodGet, fmt.Sprintf("/notes/%d", third.ID), 200}, {http.MethodDelete, fmt.Sprintf("/notes/%d", third.ID), 204},
-		{http.MethodDelete, fmt.Sprintf("/notes/%d", third.ID), 404}, {http.MethodGet, fmt.Sprintf("/notes/%d", third.ID), 404},
+		{http.MethodGet, "/notes?limit=x", 400},
+		{http.MethodGet, "/notes?after=-1", 400},
+		{http.MethodGet, "/notes/x", 404},
+		{http.MethodGet, fmt.Sprintf("/notes/%d", third.ID), 200},
+		{http.MethodDelete, fmt.Sprintf("/notes/%d", third.ID), 204},
+		{http.MethodDelete, fmt.Sprintf("/notes/%d", third.ID), 404},
+		{http.MethodGet, fmt.Sprintf("/notes/%d", third.ID), 404},
 	} {
 		if status, text := call(t, nil, c.method, p.url+c.path, ""); status != c.want {
 			t.Errorf("%s %s: %d %s", c.method, c.path, status, text)

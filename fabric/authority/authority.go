@@ -161,8 +161,7 @@ func verify(ca *x509.Certificate, pool *x509.CertPool, chain []*x509.Certificate
 	}
 	leaf := chain[0]
 	_, err := leaf.Verify(x509.VerifyOptions{Roots: pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
-	var unknown x509.UnknownAuthorityError
-	if errors.As(err, &unknown) {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return fabric.Identity{}, fmt.Errorf("certificate of %s %w: it is not signed by the CA of cluster %s",
 			describe(leaf), fabric.ErrOtherCluster, ClusterID(ca))
 	}

@@ -89,11 +89,11 @@ func (v *view) alive() (n int) {
 	return n
 }
 
-func trio(t *testing.T, cluster string) [3]*view {
+func trio(t *testing.T) [3]*view {
 	t.Helper()
 	var all [3]*view
 	for i := range all {
-		all[i] = start(t, config(cluster, i+1, key))
+		all[i] = start(t, config("c1", i+1, key))
 	}
 	b := all[0].beacon()
 	b.Via = "multicast"
@@ -106,7 +106,7 @@ func trio(t *testing.T, cluster string) [3]*view {
 }
 
 func TestThreeMembers(t *testing.T) {
-	all := trio(t, "c1")
+	all := trio(t)
 	got := all[2].Members()
 	if got[0].Via != "multicast" || got[1].Via != "gossip" || got[2].Via != "self" {
 		t.Errorf("via %s, %s, %s", got[0].Via, got[1].Via, got[2].Via)
@@ -127,7 +127,7 @@ func TestThreeMembers(t *testing.T) {
 }
 
 func TestDeadAndBack(t *testing.T) {
-	all := trio(t, "c1")
+	all := trio(t)
 	victim := all[2].Self().ID
 	if err := all[2].Close(); err != nil {
 		t.Fatal(err)
@@ -148,7 +148,7 @@ func TestDeadAndBack(t *testing.T) {
 
 // TestRestartElsewhere comes back before anybody noticed that it was gone.
 func TestRestartElsewhere(t *testing.T) {
-	all := trio(t, "c1")
+	all := trio(t)
 	if err := all[2].Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestRestartElsewhere(t *testing.T) {
 // TestHeals cuts a member off by giving it another key: both sides of the cut see the other dead, and
 // nobody is told of anybody afterwards.
 func TestHeals(t *testing.T) {
-	all := trio(t, "c1")
+	all := trio(t)
 	fresh := []byte("fresh key, fresh key, fresh key!")
 	swap := func(v *view, from, to []byte) {
 		for _, err := range []error{v.AddKey(to), v.UseKey(to), v.RemoveKey(from)} {
@@ -180,7 +180,7 @@ func TestHeals(t *testing.T) {
 }
 
 func TestLeave(t *testing.T) {
-	all := trio(t, "c1")
+	all := trio(t)
 	gone := all[2].Self().ID
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -204,16 +204,18 @@ func TestLeave(t *testing.T) {
 }
 
 func TestStrangersAreRefused(t *testing.T) {
-	all := trio(t, "c1")
+	all := trio(t)
 	otherKey := start(t, config("c1", 8, []byte("another key, another key, anothe")))
 	otherCluster := start(t, config("c2", 9, key))
 	b := all[0].beacon()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
 	for range 20 {
 		otherKey.Found(b)
 		b.Cluster = "c2" // a forged beacon
 		otherCluster.Found(b)
 		b.Cluster = "c1"
-		time.Sleep(20 * time.Millisecond)
+		<-again.C
 	}
 	if otherKey.alive() != 1 || otherCluster.alive() != 1 || all[0].alive() != 3 || len(all[0].Members()) != 3 {
 		t.Errorf("members: %v, %v, %v", otherKey.Members(), otherCluster.Members(), all[0].Members())
@@ -221,7 +223,7 @@ func TestStrangersAreRefused(t *testing.T) {
 }
 
 func TestEvents(t *testing.T) {
-	all := trio(t, "c1")
+	all := trio(t)
 	const n = 20
 	for i := range n {
 		if err := all[i%3].Broadcast("ping", fmt.Appendf(nil, "%d", i)); err != nil {
@@ -255,7 +257,7 @@ func TestEvents(t *testing.T) {
 }
 
 func TestRotation(t *testing.T) {
-	all := trio(t, "c1")
+	all := trio(t)
 	fresh := []byte("fresh key, fresh key, fresh key!")
 	steps := []func(v *view) error{
 		func(v *view) error { return v.AddKey(fresh) },

@@ -110,7 +110,7 @@ func (d *Dialer) ServeStream(ctx context.Context, conn net.Conn, instance sessio
 		}
 		return errors.Join(err, replied)
 	}
-	defer back.Close()
+	defer func() { _ = back.Close() }()
 	stop := context.AfterFunc(ctx, func() {
 		_ = conn.Close()
 		_ = back.Close()

@@ -144,8 +144,10 @@ func TestThroughFabricAndTunnel(t *testing.T) {
 	s := &streams{t: t, nodes: map[fabric.NodeID]*dialer.Dialer{}}
 	s.nodes["b"] = dialer.New(dialer.Config{Self: "b", Tunnels: tunnels, Known: func(session.Instance) bool { return true }})
 	a := dialer.New(dialer.Config{Self: "a", Streams: s})
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
 	for !tunnels.Alive("t1") {
-		time.Sleep(time.Millisecond)
+		<-tick.C
 	}
 	conn, err := a.Dial(ctx, session.Instance{Node: "b", Tunnel: "t1", Address: address})
 	if err != nil {

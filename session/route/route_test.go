@@ -139,8 +139,12 @@ func TestMark(t *testing.T) {
 // marked request names; and that marking makes a request unambiguous.
 func FuzzBaggage(f *testing.F) {
 	for _, seed := range [][2]string{
-		{"orrery-session=blue", ""}, {"a=1,orrery-session=blue;p=%20", "b=2"}, {"orrery-session=%62lue", "orrery-session=green"},
-		{",,;=,", "=%"}, {"orrery-session", "orrery-session="}, {"orrery-session==blue", "\t"},
+		{"orrery-session=blue", ""},
+		{"a=1,orrery-session=blue;p=%20", "b=2"},
+		{"orrery-session=%62lue", "orrery-session=green"},
+		{",,;=,", "=%"},
+		{"orrery-session", "orrery-session="},
+		{"orrery-session==blue", "\t"},
 	} {
 		f.Add(seed[0], seed[1])
 	}

@@ -122,7 +122,7 @@ func (t *Traffic) Remove(ctx context.Context, service string) error {
 // confirm waits for the routers, and does without those that do not answer.
 func (t *Traffic) confirm(ctx context.Context, service string, revision uint64) error {
 	if err := t.await(ctx, t.config.SwitchLimit, service, revision); err != nil {
-		t.config.Logger.Warn("not every router confirmed a route", "service", service, "err", err)
+		t.config.Logger.WarnContext(ctx, "not every router confirmed a route", "service", service, "err", err)
 	}
 	return ctx.Err()
 }

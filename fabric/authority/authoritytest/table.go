@@ -180,42 +180,42 @@ type Cluster struct {
 }
 
 // NewCluster creates a cluster whose first node has the name.
-func NewCluster(t testing.TB, name string) *Cluster {
-	t.Helper()
-	a, err := authority.Create(t.TempDir(), name)
+func NewCluster(tb testing.TB, name string) *Cluster {
+	tb.Helper()
+	a, err := authority.Create(tb.TempDir(), name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	table := &Table{}
 	r, err := authority.NewRegistrar(a, table)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return &Cluster{a, table, r}
 }
 
 // Admit makes one more holder, by a token.
-func (c *Cluster) Admit(t testing.TB, name string, role fabric.Role) *authority.Authority {
-	t.Helper()
-	token, err := c.Registrar.Issue(t.Context(), role, 0)
+func (c *Cluster) Admit(tb testing.TB, name string, role fabric.Role) *authority.Authority {
+	tb.Helper()
+	token, err := c.Registrar.Issue(tb.Context(), role, 0)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	candidate, err := authority.NewCandidate(t.TempDir(), name, token)
+	candidate, err := authority.NewCandidate(tb.TempDir(), name, token)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	q, err := candidate.Request()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	answer, err := c.Registrar.Admit(t.Context(), q)
+	answer, err := c.Registrar.Admit(tb.Context(), q)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	a, err := candidate.Accept(answer)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return a
 }
