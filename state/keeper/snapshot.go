@@ -154,10 +154,26 @@ func (k *Keeper) choose(ctx context.Context, rec record, id state.SnapshotID) (s
 	if err != nil {
 		return "", err
 	}
-	if s.Module != rec.Component.Module {
-		return "", fmt.Errorf("snapshot %s is of a %s, not of a %s", id, s.Module, rec.Component.Module)
+	if err := k.fits(ctx, s, rec.Component); err != nil {
+		return "", err
 	}
 	return id, k.config.Store.Verify(ctx, id)
+}
+
+// fits says whether a snapshot is one of a component's kind. Where two modules wrote the same bytes, the store describes
+// them by the first of the two; so what is in the component's own history fits, whatever the description says.
+func (k *Keeper) fits(ctx context.Context, s state.Snapshot, c state.Component) error {
+	if s.Module == c.Module {
+		return nil
+	}
+	generations, err := k.config.Store.Generations(ctx, c.Ref())
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(generations, func(g state.Generation) bool { return g.Snapshot == s.ID }) {
+		return nil
+	}
+	return fmt.Errorf("snapshot %s is of a %s, not of a %s", s.ID, s.Module, c.Module)
 }
 
 // replace restores a verified snapshot over the present state, which becomes a generation if it can be read.

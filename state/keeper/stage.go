@@ -67,8 +67,8 @@ func (k *Keeper) stage(ctx context.Context, c state.Component, id state.Snapshot
 	if err != nil {
 		return err
 	}
-	if s.Module != c.Module {
-		return fmt.Errorf("snapshot %s is of a %s, not of a %s", id, s.Module, c.Module)
+	if err := k.fits(ctx, s, c); err != nil {
+		return err
 	}
 	stager, ok := module.(state.Stager)
 	if !ok {

@@ -372,12 +372,16 @@ func (s *Store) adopt(ctx context.Context, r state.Ref, reason string, id state.
 	if err := c.whole(m); err != nil {
 		return g, err
 	}
+	if err := s.files.SyncDir(s.packs()); err != nil { // an import that failed at it may have left them visible
+		return g, err
+	}
 	h, err := s.history(r)
 	if err != nil {
 		return g, err
 	}
 	if h.newest() == id {
-		return h.Generations[len(h.Generations)-1], nil
+		g = h.Generations[len(h.Generations)-1]
+		return g, s.settle(g)
 	}
 	g = state.Generation{
 		Container: r.Container, Component: r.Component, Snapshot: id, Reason: reason, Size: m.Size, Stored: m.Stored,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -102,13 +103,16 @@ func (f *failingFile) Sync() error {
 }
 
 func TestEachFailingOperationLeavesTheStateBefore(t *testing.T) {
-	first, second := text(2<<20, 1), text(2<<20, 1)
-	copy(second[1<<20:], text(600_000, 5))
+	first, second := text(500_000, 1), text(500_000, 1)
+	random := rand.NewChaCha8([32]byte{5})
+	_, _ = random.Read(second[100_000:400_000]) // never fails; so much that it takes more than one write
+	before := t.TempDir()
+	must(open(t, before).Save(t.Context(), ref, "m", "manual", image(first)))(t)
 	for n := 0; ; n++ {
-		dir := t.TempDir()
+		dir := filepath.Join(t.TempDir(), "store")
+		copyFolder(t, dir, before)
 		f := &failing{left: -1, unsynced: map[string]bool{}}
 		s := must(Open(dir, Options{files: f}))(t)
-		must(s.Save(t.Context(), ref, "m", "manual", image(first)))(t)
 		f.left = n
 		_, err := s.Save(t.Context(), ref, "m", "manual", image(second))
 		if err == nil {
@@ -139,15 +143,18 @@ func TestEachFailingOperationLeavesTheStateBefore(t *testing.T) {
 }
 
 func TestEachFailingOperationOfPrune(t *testing.T) {
+	before := t.TempDir()
+	s := open(t, before)
+	var last []byte
+	for i := range 4 {
+		last = text(600_000+i*1000, uint64(i/2))
+		must(s.Save(t.Context(), ref, "m", "manual", stream(last)))(t)
+	}
 	for n := 0; ; n++ {
-		dir := t.TempDir()
+		dir := filepath.Join(t.TempDir(), "store")
+		copyFolder(t, dir, before)
 		f := &failing{left: -1, unsynced: map[string]bool{}}
 		s := must(Open(dir, Options{files: f}))(t)
-		var last []byte
-		for i := range 4 {
-			last = text(1<<20+i*1000, uint64(i/2))
-			must(s.Save(t.Context(), ref, "m", "manual", stream(last)))(t)
-		}
 		f.left = n
 		_, err := s.Prune(t.Context(), ref, 1, false)
 		f.left = -1
@@ -166,6 +173,93 @@ func TestEachFailingOperationOfPrune(t *testing.T) {
 		check(t, again, last)
 		if err == nil {
 			return
+		}
+	}
+}
+
+func copyFolder(t *testing.T, to, from string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// unsynced are files of which no folder can be made durable while broken is set.
+type unsynced struct {
+	hasty
+	broken *bool
+}
+
+func (u unsynced) SyncDir(string) error {
+	if *u.broken {
+		return syscall.EIO
+	}
+	return nil
+}
+
+// Who repeats what failed at the very last step is not told that it is done before it is.
+func TestRepeatedSaveIsDurable(t *testing.T) {
+	broken := false
+	s := must(Open(t.TempDir(), Options{files: unsynced{broken: &broken}}))(t)
+	first, second := text(2000, 1), text(2000, 2)
+	must(s.Save(t.Context(), ref, "m", "manual", stream(first)))(t)
+	broken = true
+	for range 3 {
+		if g, err := s.Save(t.Context(), ref, "m", "manual", stream(second)); !errors.Is(err, syscall.EIO) {
+			t.Fatalf("%+v, %v", g, err)
+		}
+		if g, err := s.Adopt(t.Context(), ref, "move", id(first)); !errors.Is(err, syscall.EIO) {
+			t.Fatalf("%+v, %v", g, err)
+		}
+	}
+	broken = false
+	must(s.Save(t.Context(), ref, "m", "manual", stream(second)))(t)
+	check(t, s, second)
+}
+
+// A pack that is damaged or gone takes the snapshots with it that need it, and no later one.
+func TestSavesAfterALostPack(t *testing.T) {
+	for name, source := range map[string]func([]byte) state.Source{"stream": stream, "image": image} {
+		for what, lose := range map[string]func(string) error{
+			"removed": os.Remove,
+			"damaged": func(name string) error { return os.Truncate(name, 1000) },
+		} {
+			t.Run(name+" "+what, func(t *testing.T) {
+				s := open(t, t.TempDir())
+				first := text(1<<20+5, 1)
+				must(s.Save(t.Context(), ref, "m", "manual", source(first)))(t)
+				packs := must(filepath.Glob(filepath.Join(s.packs(), "*")))(t)
+				second := changed(first, 1)
+				must(s.Save(t.Context(), ref, "m", "manual", source(second)))(t)
+				if err := lose(packs[0]); err != nil {
+					t.Fatal(err)
+				}
+				s.known = nil // as in another process
+				s.sound = nil
+				if err := s.Verify(t.Context(), id(second)); !errors.Is(err, state.ErrCorrupt) {
+					t.Fatalf("what the lost pack held is not missing: %v", err)
+				}
+				g := must(s.Save(t.Context(), ref, "m", "manual", source(second)))(t)
+				check(t, s, second)
+				if all := must(s.Generations(t.Context(), ref))(t); g.Number != 2 || len(all) != 2 {
+					t.Fatalf("generation %d of %d", g.Number, len(all))
+				}
+				third := changed(first, 2)
+				must(s.Save(t.Context(), ref, "m", "manual", source(third)))(t)
+				check(t, s, third)
+				_, err := s.Prune(t.Context(), ref, 2, false)
+				if what == "damaged" {
+					if err == nil || !strings.Contains(err.Error(), packs[0]) || !strings.Contains(err.Error(), "move it out") {
+						t.Fatalf("prune: %v", err)
+					}
+					t.Log(err)
+					must(true, os.Remove(packs[0]))(t)
+					_, err = s.Prune(t.Context(), ref, 2, false)
+				}
+				must(true, err)(t)
+				check(t, s, second)
+				check(t, s, third)
+			})
 		}
 	}
 }
@@ -194,7 +288,7 @@ func TestConcurrentUse(t *testing.T) {
 			s := must(Open(dir, Options{}))(t) // as another process would
 			for k := range 4 {
 				r := state.Ref{Container: "c", Component: fmt.Sprint("n", i%2)}
-				b := text(700_000+k*1000+i, uint64(i))
+				b := text(100_000+k*1000+i, uint64(i))
 				g := must(s.Save(t.Context(), r, "m", "manual", stream(b)))(t)
 				reader, err := s.Open(t.Context(), g.Snapshot)
 				if errors.Is(err, state.ErrNotFound) {

@@ -46,7 +46,7 @@ func (s *Store) lockHistory(ctx context.Context, r state.Ref) (lock, error) {
 			return lock{}, err
 		}
 		if err := s.files.SyncDir(s.components()); err != nil {
-			return lock{}, err
+			return lock{}, errors.Join(err, os.Remove(dir)) // so that the next one tries again
 		}
 	}
 	return acquire(ctx, filepath.Join(dir, r.Component+historyLock), true)
@@ -88,6 +88,11 @@ func (s *Store) append(h history, g state.Generation) (state.Generation, error) 
 	h.Next++
 	h.Generations = append(slices.Clip(h.Generations), g)
 	return g, s.writeHistory(state.Ref{Container: g.Container, Component: g.Component}, h)
+}
+
+// settle makes a generation durable that can be seen already: who added it may have failed at that.
+func (s *Store) settle(g state.Generation) error {
+	return s.files.SyncDir(filepath.Join(s.components(), g.Container))
 }
 
 func (s *Store) writeHistory(r state.Ref, h history) error {

@@ -159,7 +159,7 @@ func (s *Store) readPack(name string, size int64) (*pack, error) {
 	}
 	p := &pack{name: name, size: size}
 	if p.entries, err = decodeIndex(f.ReadAt, size); err != nil {
-		p.broken = fmt.Errorf("pack %s: %w", name, err)
+		p.broken = fmt.Errorf("pack %s: %w", filepath.Join(s.packs(), name), err)
 	}
 	return p, f.Close()
 }
@@ -247,6 +247,7 @@ func (s *Store) indexes() ([]*pack, error) {
 		all = append(all, p)
 	}
 	s.mu.Lock()
+	s.forget(now)
 	s.known = now
 	s.mu.Unlock()
 	return all, nil

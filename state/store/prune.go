@@ -92,11 +92,16 @@ type sweep struct {
 	dryRun bool
 }
 
+// advice is what to do about a pack whose index is damaged. Nothing does it by itself: the file may be whole
+// again when the disk or a copy is.
+const advice = "nothing was removed; bring the file back from a copy of the store, or else move it out of the folder packs: " +
+	"the snapshots that need it are lost then (verify says which), and the next save of each component stores its state anew"
+
 // mark finds what is needed, as if the dropped generations were not there.
 func (w *sweep) mark(ctx context.Context, dropped []state.Generation) error {
 	for _, p := range w.packs {
 		if p.broken != nil {
-			return fmt.Errorf("what is needed cannot be told: %w", p.broken)
+			return fmt.Errorf("what is needed cannot be told: %w; %s", p.broken, advice)
 		}
 	}
 	type key struct {

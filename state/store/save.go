@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"orrery/state"
 )
@@ -54,7 +55,7 @@ func (s *Store) save(ctx context.Context, r state.Ref, module, reason string, fr
 		return g, err
 	}
 	if w.m.ID.id() == h.newest() {
-		return h.Generations[len(h.Generations)-1], nil
+		return w.again(h)
 	}
 	g = state.Generation{
 		Container: r.Container, Component: r.Component, Snapshot: w.m.ID.id(), Reason: reason, Size: w.m.Size,
@@ -63,6 +64,16 @@ func (s *Store) save(ctx context.Context, r state.Ref, module, reason string, fr
 		return g, err
 	}
 	return s.append(h, g)
+}
+
+// again returns the newest generation, which has the state that was saved. The save before may have failed when it
+// made its files' names durable, so that is made sure of.
+func (w *saver) again(h history) (state.Generation, error) {
+	g := h.Generations[len(h.Generations)-1]
+	if _, err := w.commit(); err != nil {
+		return g, err
+	}
+	return g, w.store.settle(g)
 }
 
 // take reads the source and stores its segments.
@@ -88,6 +99,9 @@ func (w *saver) adoptParent(id state.SnapshotID) {
 		return
 	}
 	m, err := w.manifest(id)
+	if err == nil {
+		err = w.store.intact(w.catalog, m)
+	}
 	if err != nil {
 		w.store.log.Warn("snapshot is stored without its parent", "parent", id, "error", err)
 		return
@@ -95,11 +109,11 @@ func (w *saver) adoptParent(id state.SnapshotID) {
 	w.parent, w.m.Parent = m, id
 }
 
-// commit stores the manifest and makes everything durable, unless the same snapshot is there already.
+// commit stores the manifest unless it is there already, and makes everything durable.
 func (w *saver) commit() (stored int64, err error) {
 	name := manifestName(w.m.ID)
 	if w.find(name) != nil {
-		return 0, nil
+		return w.mend(name)
 	}
 	w.m.Created = w.store.now().UTC()
 	w.m.Stored = w.content
@@ -117,10 +131,27 @@ func (w *saver) commit() (stored int64, err error) {
 	return w.fresh.commit()
 }
 
-// segment stores a segment unless it is there, and returns its name. The bases are segments of
+// mend makes sure of a snapshot that is there already. Objects of it that were lost are stored anew.
+func (w *saver) mend(name digest) (stored int64, err error) {
+	m, err := w.manifestNamed(name)
+	if err != nil {
+		return 0, err
+	}
+	err = w.store.intact(w.catalog, m)
+	if err == nil {
+		return 0, w.store.files.SyncDir(w.store.packs())
+	}
+	if !slices.Equal(m.Segments, w.m.Segments) {
+		return 0, fmt.Errorf("the same state was saved before, cut otherwise, and is damaged (prune its generations first): %w", err)
+	}
+	w.store.log.Warn("objects of a snapshot had been lost and are stored anew", "snapshot", string(m.ID.id()), "error", err)
+	return w.fresh.commit()
+}
+
+// put stores a segment unless it is there and all that it is made from. The bases are segments of
 // the parent that it probably resembles.
 func (w *saver) put(data []byte, name digest, position int64, bases []digest) error {
-	if w.has(name) != nil {
+	if w.fresh.find(name) != nil || w.find(name) != nil && w.store.readable(w.catalog, name) {
 		return nil
 	}
 	e := entry{name: name, position: position, size: int64(len(data))}

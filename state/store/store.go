@@ -53,6 +53,7 @@ type Store struct {
 
 	mu    sync.Mutex
 	known map[string]*pack
+	sound map[digest]bool // see readable
 }
 
 var _ state.Store = (*Store)(nil)

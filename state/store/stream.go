@@ -160,7 +160,7 @@ func (s *streamer) likely(length int64) []digest {
 		last++
 	}
 	s.next = last
-	if !ok && first > 0 && s.next == last { // a boundary has gone: it may begin in the segment before
+	if !ok && first > 0 { // a boundary has gone: it may begin in the segment before
 		first--
 	}
 	return p.Segments[first:last:last]
