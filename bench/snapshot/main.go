@@ -111,7 +111,7 @@ func (b *bench) next(i int) error {
 
 func (b *bench) save(what string, tracked bool, plain time.Duration) error {
 	var g state.Generation
-	used, err := b.measure(func() error {
+	used, err := b.measure(func() (err error) {
 		from := state.Source{Write: b.stream}
 		if b.kind == "image" {
 			i, err := open(b.name, tracked)
