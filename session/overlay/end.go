@@ -69,7 +69,11 @@ func (o *Overlay) endNow(ctx context.Context, name string) error {
 			o.config.Tunnels.Drop(override.Instance.Tunnel)
 		}
 	}
-	if err := o.remove(ctx, s.Overrides); err != nil {
+	ours := func() error { return o.unchanged(ctx, name, revision) }
+	if err := o.remove(ctx, s.Overrides, ours); err != nil {
+		if errors.Is(ours(), errOver) {
+			return nil
+		}
 		return err
 	}
 	// Nobody changes the record of a session that ends. A conflict says that another node was faster, and that the
@@ -96,12 +100,35 @@ func (o *Overlay) announceEnd(ctx context.Context, name string) (session.Session
 	}
 }
 
+// errOver says that another node brought an ending to its end.
+var errOver = errors.New("session is over")
+
+// unchanged is errOver once the record of a session that ends is gone or another's: components of the same names
+// may then be those of a new session.
+func (o *Overlay) unchanged(ctx context.Context, name string, revision uint64) error {
+	_, now, err := o.read(ctx, name)
+	if errors.Is(err, session.ErrNotFound) || err == nil && now != revision {
+		return errOver
+	}
+	return err
+}
+
 // withdraw removes overrides that could not be made from a session that goes on.
-func (o *Overlay) withdraw(ctx context.Context, name string, parts []part) error {
-	if err := o.remove(ctx, overrides(parts)); err != nil {
+func (o *Overlay) withdraw(ctx context.Context, of session.Session, parts []part) error {
+	ours := func() error {
+		s, _, err := o.read(ctx, of.Name)
+		if err == nil && !s.Created.Equal(of.Created) {
+			err = errOver
+		}
 		return err
 	}
-	_, err := o.update(ctx, name, func(s *session.Session) error {
+	if err := o.remove(ctx, overrides(parts), ours); err != nil {
+		return err
+	}
+	_, err := o.update(ctx, of.Name, func(s *session.Session) error {
+		if !s.Created.Equal(of.Created) {
+			return errOver
+		}
 		s.Overrides = slices.DeleteFunc(s.Overrides, func(x session.Override) bool {
 			return slices.ContainsFunc(parts, func(p part) bool { return p.override.Service == x.Service })
 		})
@@ -110,8 +137,9 @@ func (o *Overlay) withdraw(ctx context.Context, name string, parts []part) error
 	return err
 }
 
-// remove deactivates and collects the components of overrides, last ones first. It goes on after an error.
-func (o *Overlay) remove(ctx context.Context, all []session.Override) error {
+// remove deactivates and collects the components of overrides, last ones first, as long as ours has no error. It goes on
+// after an error of its own.
+func (o *Overlay) remove(ctx context.Context, all []session.Override, ours func() error) error {
 	var problems []error
 	for _, override := range slices.Backward(all) {
 		if len(override.Components) == 0 {
@@ -126,6 +154,9 @@ func (o *Overlay) remove(ctx context.Context, all []session.Override) error {
 			continue
 		}
 		for _, ref := range slices.Backward(override.Components) {
+			if err := ours(); err != nil {
+				return errors.Join(append(problems, err)...)
+			}
 			problems = append(problems, discard(ctx, keeper, ref))
 		}
 	}

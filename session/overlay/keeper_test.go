@@ -22,6 +22,7 @@ type machine struct {
 	mu         sync.Mutex
 	components map[state.Ref]*held
 	fail       map[string]error  // by operation and component: "fork notes-db@blue"
+	halfway    map[string]error  // as fail, but the operation has done its work by then
 	reached    map[string]func() // called before an operation
 	down       bool              // every operation fails
 	journal    []string          // operations in order
@@ -34,7 +35,7 @@ type held struct {
 }
 
 func newMachine() *machine {
-	return &machine{components: map[state.Ref]*held{}, fail: map[string]error{}, reached: map[string]func(){}}
+	return &machine{components: map[state.Ref]*held{}, fail: map[string]error{}, halfway: map[string]error{}, reached: map[string]func(){}}
 }
 
 // do runs an operation under the lock unless it is to fail.
@@ -57,6 +58,9 @@ func (m *machine) do(ctx context.Context, operation string, r state.Ref, run fun
 		return m.fail[key]
 	}
 	m.journal = append(m.journal, key)
+	if err := m.halfway[key]; err != nil {
+		return errors.Join(err, run())
+	}
 	return run()
 }
 

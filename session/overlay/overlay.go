@@ -179,15 +179,20 @@ func (o *Overlay) Create(ctx context.Context, q Request) (session.Session, error
 	if err == nil {
 		return made, nil
 	}
-	if now, _, gone := o.read(context.WithoutCancel(ctx), q.Name); gone == nil && !now.Created.Equal(s.Created) {
+	// The request's context may be what failed; the removal must not fail with it.
+	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
+	defer cancel()
+	if now, _, gone := o.read(soon, q.Name); gone == nil && !now.Created.Equal(s.Created) {
 		return session.Session{}, fmt.Errorf("cannot create session %s: %w", q.Name, err)
 	}
-	// The request's context may be what failed; the removal must not fail with it.
-	if undone := o.end(context.WithoutCancel(ctx), q.Name); undone != nil {
+	if undone := o.end(soon, q.Name); undone != nil {
 		o.logger.WarnContext(ctx, "a session that could not be made is removed later", "session", q.Name, "err", undone)
 	}
 	return session.Session{}, fmt.Errorf("cannot create session %s: %w", q.Name, err)
 }
+
+// undoLimit bounds how long a caller waits for the removal of what could not be made; what is not removed by then is removed later.
+const undoLimit = time.Minute
 
 func madeUp() string {
 	var random [4]byte
@@ -225,7 +230,9 @@ func (o *Overlay) Join(ctx context.Context, q Request, caller Caller) (session.S
 	if err == nil {
 		return made, nil
 	}
-	if undone := o.withdraw(context.WithoutCancel(ctx), q.Name, parts); undone != nil {
+	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
+	defer cancel()
+	if undone := o.withdraw(soon, joined, parts); undone != nil {
 		o.logger.WarnContext(ctx, "what could not be added to a session is removed with it", "session", q.Name, "err", undone)
 	}
 	return session.Session{}, fmt.Errorf("cannot join session %s: %w", q.Name, err)

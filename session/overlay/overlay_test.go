@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -111,15 +112,21 @@ func TestBadRequests(t *testing.T) {
 // TestFailsAnywhere lets each step of the making fail in turn; nothing may remain.
 func TestFailsAnywhere(t *testing.T) {
 	for _, step := range []string{"fork notes-db@blue", "activate notes@blue", "status notes@blue"} {
-		s := newSystem(t)
-		b := s.machines["b"]
-		b.fail[step] = errors.New("disk full")
-		o := s.overlay("a")
-		if _, err := o.Create(t.Context(), request()); err == nil || !strings.Contains(err.Error(), "disk full") {
-			t.Errorf("%s: %v", step, err)
-		}
-		if all, _ := o.List(t.Context()); b.names() != production || len(all) > 0 {
-			t.Errorf("%s: left over %s, %v", step, b.names(), all)
+		for _, halfway := range []bool{false, true} {
+			s := newSystem(t)
+			b := s.machines["b"]
+			if halfway {
+				b.halfway[step] = errors.New("disk full")
+			} else {
+				b.fail[step] = errors.New("disk full")
+			}
+			o := s.overlay("a")
+			if _, err := o.Create(t.Context(), request()); err == nil || !strings.Contains(err.Error(), "disk full") {
+				t.Errorf("%s: %v", step, err)
+			}
+			if all, _ := o.List(t.Context()); b.names() != production || len(all) > 0 {
+				t.Errorf("%s: left over %s, %v", step, b.names(), all)
+			}
 		}
 	}
 }
@@ -338,6 +345,39 @@ func TestDeletedWhileMaking(t *testing.T) {
 	}
 	if b.names() != production {
 		t.Errorf("left over %s", b.names())
+	}
+}
+
+// TestEndedTwice: while one node ends a session another one does, and its name is given to a new one.
+func TestEndedTwice(t *testing.T) {
+	s := newSystem(t)
+	slow, fast := s.overlay("a"), s.overlay("b")
+	if _, err := slow.Create(t.Context(), request()); err != nil {
+		t.Fatal(err)
+	}
+	b := s.machines["b"]
+	var again session.Session
+	var reached atomic.Bool
+	b.reached["collect notes@blue"] = func() {
+		if reached.Swap(true) {
+			return
+		}
+		err := fast.Delete(t.Context(), "blue", ann)
+		if err == nil {
+			again, err = fast.Create(t.Context(), request())
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if err := slow.Delete(t.Context(), "blue", ann); err != nil {
+		t.Error(err)
+	}
+	if now, err := slow.Get(t.Context(), "blue"); err != nil || !now.Ready || now.Ending || !now.Created.Equal(again.Created) {
+		t.Errorf("the new session is %+v, %v", now, err)
+	}
+	if b.names() != forked {
+		t.Errorf("there are %s", b.names())
 	}
 }
 
