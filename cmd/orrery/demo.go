@@ -17,7 +17,8 @@ func (c *cli) demoCommand() *cobra.Command {
 		Short: "Run a real system on three nodes of this machine, move its data, let a developer into it",
 		Long: `Start three nodes as processes on loopback, deploy the observatory on them, move its notes under load,
 back up, break and restore them, and run a developer's session. Every claim is checked. Afterwards everything goes on
-running until Ctrl-C, unless --exit is given.`,
+running until Ctrl-C, unless --exit is given. Its files are in var/demo, or in --dir, and are made anew each time.
+Run it in the source's folder after make build.`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			self, err := os.Executable()

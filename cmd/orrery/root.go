@@ -57,7 +57,9 @@ func newRoot(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 		Use:   "orrery",
 		Short: "Run a small team's services on machines that find each other, and handle their state",
 		Long: `Orrery runs a small team's services on machines that find each other, and treats the
-state of those services as something to name, snapshot, move, share and fork.`,
+state of those services as something to name, snapshot, move, share and fork.
+
+Begin with orrery demo, or make this machine a node: orrery node init, then orrery node run.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
