@@ -56,3 +56,16 @@ func TestBroadcastOf(t *testing.T) {
 		}
 	}
 }
+
+// TestLoopbackOnly: whatever addresses the machine has, also on its loopback interface, only 127.0.0.0/8 is used.
+func TestLoopbackOnly(t *testing.T) {
+	found := addresses(true)
+	if len(found) == 0 {
+		t.Fatal("no loopback address")
+	}
+	for _, p := range found {
+		if b := broadcastOf(p); !p.Addr().IsLoopback() || b.IsValid() && !b.IsLoopback() {
+			t.Errorf("%s is used, with broadcast %s", p, b)
+		}
+	}
+}
