@@ -44,7 +44,7 @@ func (c *cli) nodeInit() *cobra.Command {
 			if c.output == "json" {
 				return c.json(identity)
 			}
-			c.line("created cluster %s with node %s (%s) in %s", identity.Cluster, identity.Name, identity.ID, c.dir)
+			c.line("created cluster %s (%s) with node %s (%s) in %s", cluster, identity.Cluster, identity.Name, identity.ID, c.dir)
 			c.line("next: orrery node run --dir %s", c.dir)
 			return nil
 		},

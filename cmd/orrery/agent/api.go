@@ -39,7 +39,6 @@ const (
 	procGet         = "/orrery.state.v1.Store/Get"
 	procVerify      = "/orrery.state.v1.Store/Verify"
 	procPrune       = "/orrery.state.v1.Store/Prune"
-	procUsage       = "/orrery.state.v1.Store/Usage"
 	procObjects     = "/orrery.state.v1.Store/Objects"
 	procPull        = "/orrery.state.v1.Store/Pull"
 	procReport      = "/orrery.state.v1.Keeper/Report"
