@@ -34,6 +34,7 @@ const (
 	leaveName     = "\x00leave" // not a name that Broadcast takes
 	rememberedIDs = 4096
 	waitingEvents = 256
+	maxQueued     = 1024 // events to be sent; older ones give way
 )
 
 // Broadcast spreads an event. Who is reachable gets it within seconds, at most once, and probably; it is not stored. The sender
@@ -104,6 +105,9 @@ func (e *events) leave() <-chan struct{} {
 func (e *events) enqueue(content []byte) <-chan struct{} {
 	b := &broadcast{content: content, done: make(chan struct{})}
 	e.queue.QueueBroadcast(b)
+	if e.queue.NumQueued() > maxQueued { // a node that is alone sends nothing
+		e.queue.Prune(maxQueued)
+	}
 	return b.done
 }
 

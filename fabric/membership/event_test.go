@@ -41,3 +41,21 @@ func TestMemoryOfEvents(t *testing.T) {
 		t.Error("the newest event is forgotten")
 	}
 }
+
+// TestEventsOfALoneNode: what nobody is there to hear does not pile up.
+func TestEventsOfALoneNode(t *testing.T) {
+	e := newEvents("a", 3)
+	first, err := e.send("first", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 * maxQueued {
+		if _, err := e.send("more", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := e.queue.NumQueued(); n > maxQueued {
+		t.Errorf("%d events are queued", n)
+	}
+	<-first // given up
+}
