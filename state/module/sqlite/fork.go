@@ -15,7 +15,9 @@ import (
 // with the size, which a fork by reflink does not; of larger ones only the schema is read.
 const quickCheckFork = 16 << 20
 
-// Fork copies a database as of one commit, sharing storage where the file system can.
+// Fork copies a database as of one commit, sharing storage where the file system can. The fork survives a crash of the
+// program but not one of the machine, after which it may be gone or damaged: waiting for the disk would take as long
+// as copying the database, and a session's fork can be made again. What it is made from is not touched.
 func (m *Module) Fork(ctx context.Context, from, into state.Target) (method string, err error) {
 	source, db := path(from), path(into)
 	if err := errors.Join(settle(source), settle(db)); err != nil {
@@ -39,7 +41,6 @@ func (m *Module) Fork(ctx context.Context, from, into state.Target) (method stri
 	if err != nil {
 		return "", errors.Join(fmt.Errorf("cannot fork %s: %w", source, err), remove(side))
 	}
-	// A fork is not made durable at once: after a crash of the machine its session is gone.
 	return method, m.replace(ctx, side, db)
 }
 

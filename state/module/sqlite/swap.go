@@ -8,6 +8,9 @@ import (
 	"os"
 	"path/filepath"
 
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
 	"orrery/state"
 )
 
@@ -78,6 +81,9 @@ func (m *Module) setAside(ctx context.Context, db string) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	if noRoom(err) {
+		return fmt.Errorf("%w (free some room on the disk)", err)
+	}
 	m.log.WarnContext(ctx, "replacing a database that cannot be read; its files are kept", "path", db, "kept", db+suffixAside, "error", err)
 	if err := remove(db + suffixAside); err != nil {
 		return err
@@ -89,6 +95,12 @@ func (m *Module) setAside(ctx context.Context, db string) error {
 		}
 	}
 	return nil
+}
+
+// noRoom says whether a database cannot be read only because SQLite's shared memory file finds no room on the disk.
+func noRoom(err error) bool {
+	var failed *sqlite.Error
+	return errors.As(err, &failed) && (failed.Code() == sqlite3.SQLITE_IOERR_SHMSIZE || failed.Code() == sqlite3.SQLITE_FULL)
 }
 
 // unused says whether somebody has the database open, who would go on with a file that is no longer there.
