@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -106,6 +107,28 @@ func TestLifeOfAComponent(t *testing.T) {
 	if err := m.Deactivate(ctx, notesRef); !errors.Is(err, state.ErrNotFound) {
 		t.Fatalf("deactivation of nothing: %v", err)
 	}
+	check(t, m.Close(ctx))
+}
+
+// The store describes bytes by the module that wrote them first; the other one's component can be restored all the same.
+func TestRestoreOfBytesThatAnotherModuleWroteToo(t *testing.T) {
+	ctx, folder, first, second := t.Context(), t.TempDir(), newStore(t), newStore(t)
+	m := open(t, folder, first)
+	must(m.Activate(ctx, notes))(t)
+	g := must(m.Snapshot(ctx, notesRef, "manual"))(t)
+	r := must(first.Open(ctx, g.Snapshot))(t)
+	defer func() { _ = r.Close() }()
+	copyTo := func(w io.Writer) error { _, err := io.Copy(w, r); return err }
+	must(second.Save(ctx, state.Ref{Container: "other", Component: "x"}, "other", "manual", state.Source{Write: copyTo}))(t)
+	check(t, m.Close(ctx))
+	m = open(t, folder, second)
+	must(m.Activate(ctx, notes))(t)
+	if err := m.Restore(ctx, notesRef, g.Snapshot); err == nil {
+		t.Fatal("restored another module's snapshot")
+	}
+	must(m.Snapshot(ctx, notesRef, "manual"))(t)
+	m.exec(t, notesRef, "CREATE TABLE note(text)")
+	check(t, m.Restore(ctx, notesRef, g.Snapshot))
 	check(t, m.Close(ctx))
 }
 
