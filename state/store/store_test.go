@@ -250,9 +250,10 @@ type shortImage struct{ *memoryImage }
 func (shortImage) Size() int64 { return 5 << 20 }
 
 func TestChainsOfRandomEdits(t *testing.T) {
-	parent := t.TempDir()
+	parent, round := t.TempDir(), 0
 	rapid.Check(t, func(t *rapid.T) {
-		dir := must(os.MkdirTemp(parent, "store"))(t)
+		round++
+		dir := filepath.Join(parent, strconv.Itoa(round))
 		defer func() { _ = os.RemoveAll(dir) }()
 		s := open(t, dir)
 		b := text(rapid.IntRange(0, 3<<19).Draw(t, "size"), rapid.Uint64().Draw(t, "seed"))
