@@ -74,7 +74,7 @@ func (o *options) parse(sizes string) (err error) {
 // run measures each size on a cluster of its own.
 func run(ctx context.Context, o options, out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "database MB\tmove\twriter's pause ms\trequests held ms\tmoved MB\tbefore and after the pause s\tload\t")
+	fmt.Fprintln(table, "database MB\tmove\twriter's pause ms\trequests held ms\tlongest sync ms\tmoved MB\tbefore and after the pause s\tload\t")
 	for _, size := range o.sizes {
 		moves, err := measure(ctx, o, size, out)
 		if err != nil {
@@ -94,14 +94,15 @@ func run(ctx context.Context, o options, out io.Writer) error {
 type moved struct {
 	writer time.Duration // the longest time from a write's beginning to its acknowledgement
 	held   time.Duration // as the engine has it
+	sync   time.Duration // the longest sync of a small file beside the databases
 	bytes  int64
 	rest   time.Duration // of the apply, outside held
 	load   float64
 }
 
 func (m moved) print(w io.Writer, size int, name string) {
-	fmt.Fprintf(w, "%d\t%s\t%d\t%d\t%.2f\t%.2f\t%.1f\t\n", size, name,
-		m.writer.Milliseconds(), m.held.Milliseconds(), float64(m.bytes)/1e6, m.rest.Seconds(), m.load)
+	fmt.Fprintf(w, "%d\t%s\t%d\t%d\t%d\t%.2f\t%.2f\t%.1f\t\n", size, name,
+		m.writer.Milliseconds(), m.held.Milliseconds(), m.sync.Milliseconds(), float64(m.bytes)/1e6, m.rest.Seconds(), m.load)
 }
 
 // median is of each figure by itself.
@@ -109,6 +110,7 @@ func median(all []moved) moved {
 	return moved{
 		writer: middle(all, func(m moved) time.Duration { return m.writer }),
 		held:   middle(all, func(m moved) time.Duration { return m.held }),
+		sync:   middle(all, func(m moved) time.Duration { return m.sync }),
 		bytes:  middle(all, func(m moved) int64 { return m.bytes }),
 		rest:   middle(all, func(m moved) time.Duration { return m.rest }),
 		load:   middle(all, func(m moved) float64 { return m.load }),
@@ -154,17 +156,19 @@ func measure(ctx context.Context, o options, size int, out io.Writer) (moves []m
 
 // moveUnderLoad moves the service while somebody writes to it.
 func (s *service) moveUnderLoad(ctx context.Context, o options, to string, number int, acknowledged map[string]bool) (moved, error) {
+	d := probeDisk(ctx, s.dir)
 	w := startWriter(ctx, s.address, fmt.Sprintf("move %d", number), o.pause)
 	outcome, took, err := s.move(ctx, to, o.steps)
 	w.stop()
-	if err = errors.Join(err, w.failed); err != nil {
+	d.stop()
+	if err = errors.Join(err, w.failed, d.failed); err != nil {
 		return moved{}, err
 	}
 	for _, key := range w.acknowledged {
 		acknowledged[key] = true
 	}
 	held := outcome.Pauses[serviceName]
-	return moved{writer: w.longest, held: held, bytes: outcome.Moved, rest: took - held, load: load()}, nil
+	return moved{writer: w.longest, held: held, sync: d.longest, bytes: outcome.Moved, rest: took - held, load: load()}, nil
 }
 
 // load is the machine's load average over a minute.
