@@ -162,6 +162,21 @@ func (k *Keeper) Close(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
+// Release ends what the keeper does by itself and leaves the components as they are. It is the end of a keeper
+// that supervises nothing, on a machine without a node.
+func (k *Keeper) Release() error {
+	k.closing.Do(func() { close(k.done) })
+	k.mu.Lock()
+	refs := slices.Collect(maps.Keys(k.tracked))
+	k.mu.Unlock()
+	var failed []error
+	for _, r := range refs {
+		failed = append(failed, k.untrack(r))
+	}
+	k.expiring.Wait()
+	return errors.Join(failed...)
+}
+
 func (k *Keeper) suspend(ctx context.Context, r state.Ref) error {
 	unlock, err := k.locks.lock(ctx, r)
 	if err != nil {

@@ -128,7 +128,7 @@ func openLocal(dir string) (Machine, error) {
 		Store:   l.store,
 		Modules: func(context.Context) ([]state.Description, error) { return l.describe(), nil },
 		Provide: func(_ context.Context, path string) (string, error) { return l.artifacts.add(path) },
-		close:   func() error { return l.keeper.Close(context.Background()) },
+		close:   l.keeper.Release,
 	}, nil
 }
 
