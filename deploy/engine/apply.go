@@ -45,6 +45,13 @@ func (e *Engine) Remove(ctx context.Context, name string, progress func(deploy.E
 		if err != nil {
 			return err
 		}
+		before, err := e.retired(ctx, name)
+		if err != nil {
+			return err
+		}
+		if len(all) == 0 && len(before) == 0 {
+			return fmt.Errorf("nothing of manifest %s was ever deployed: %w", name, deploy.ErrNotFound)
+		}
 		o.outcome.Plan = p
 		return o.carryOut(ctx, p, all, nil)
 	})
