@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/user"
 	"regexp"
+	"runtime"
 	"sort"
 	"strings"
 	"syscall"
@@ -141,7 +142,11 @@ func runLocal(ctx context.Context, command, environment []string, o DevelopOptio
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), environment...)
 	cmd.Stdout, cmd.Stderr = o.Stderr, o.Stderr // standard output is for the answer of this command
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// Whatever ends this command line ends the process, also kill -9. The signal is sent when the thread ends that
+	// started the process, so that one has to stay.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
 	err := cmd.Run()
