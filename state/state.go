@@ -364,6 +364,7 @@ type Status struct {
 	Component  Component         `json:"component"`
 	Phase      Phase             `json:"phase"`
 	Detail     string            `json:"detail,omitempty"` // why it failed
+	Forked     string            `json:"forked,omitempty"` // how it was made, if it is a fork: reflink or copy
 	Exports    map[string]string `json:"exports,omitempty"`
 	Size       int64             `json:"size"`       // bytes; -1 if the module cannot tell
 	Changed    time.Time         `json:"changed"`    // when the phase began
@@ -393,7 +394,7 @@ type Lifecycle interface {
 	// CollectGarbage deletes the state of an inactive component whose newest snapshot verifies and
 	// holds its last state (one is taken if need be); ErrActive otherwise. Session components need no snapshot.
 	CollectGarbage(ctx context.Context, r Ref) error
-	// Fork makes into a writable copy of an active component and activates it.
+	// Fork makes into a writable copy of an active component and activates it; Status.Forked says how.
 	Fork(ctx context.Context, from Ref, into Component) (Status, error)
 }
 

@@ -135,6 +135,9 @@ func (c *cli) printComponent(s state.Status) error {
 		{"generation", fmt.Sprint(s.Generation)},
 		{"since", ago(s.Changed)},
 	}
+	if s.Forked != "" {
+		rows = append(rows, []string{"forked by", s.Forked})
+	}
 	if s.Detail != "" {
 		rows = append(rows, []string{"detail", s.Detail})
 	}

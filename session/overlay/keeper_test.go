@@ -112,7 +112,7 @@ func (m *machine) Fork(ctx context.Context, from state.Ref, into state.Component
 		}
 		return nil
 	})
-	return state.Status{Component: into, Detail: "reflink", Size: 100}, err
+	return state.Status{Component: into, Forked: "reflink", Size: 100}, err
 }
 
 func (m *machine) Status(ctx context.Context, r state.Ref) (state.Status, error) {

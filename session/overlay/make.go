@@ -258,8 +258,8 @@ func (o *Overlay) makeComponent(ctx context.Context, keeper state.Keeper, s step
 	}
 	p.override.Bytes += max(status.Size, 0)
 	// Several components may have been forked differently; the dearer way is the one to show.
-	if p.override.Method == "" || status.Detail == "copy" {
-		p.override.Method = status.Detail
+	if p.override.Method == "" || status.Forked == "copy" {
+		p.override.Method = status.Forked
 	}
 	return nil
 }

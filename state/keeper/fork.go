@@ -9,8 +9,7 @@ import (
 	"orrery/state"
 )
 
-// Fork makes into a writable copy of an active component; see state.Keeper. The status's Detail
-// says how it was made: "reflink" or "copy".
+// Fork makes into a writable copy of an active component; see state.Keeper.
 func (k *Keeper) Fork(ctx context.Context, from state.Ref, into state.Component) (state.Status, error) {
 	into, err := k.normal(into)
 	if err != nil {
@@ -27,13 +26,7 @@ func (k *Keeper) Fork(ctx context.Context, from state.Ref, into state.Component)
 	if err := k.fork(ctx, from, into); err != nil {
 		return state.Status{}, fmt.Errorf("cannot fork %s into %s: %w", from, into.Ref(), err)
 	}
-	s, err := k.status(ctx, into.Ref(), true)
-	if err != nil || s.Phase != state.PhaseActive {
-		return s, err
-	}
-	rec, err := k.load(into.Ref())
-	s.Detail = rec.Forked
-	return s, err
+	return k.status(ctx, into.Ref(), true)
 }
 
 func (k *Keeper) fork(ctx context.Context, from state.Ref, into state.Component) error {

@@ -205,7 +205,7 @@ func TestForkOfASession(t *testing.T) {
 	blue := state.Component{Name: "notes@blue", Module: sqlite.Name, Session: "blue"}
 	for range 2 {
 		s := must(m.Fork(ctx, notesRef, blue))(t)
-		if s.Phase != state.PhaseActive || s.Detail != "copy" && s.Detail != "reflink" {
+		if s.Phase != state.PhaseActive || s.Forked != "copy" && s.Forked != "reflink" {
 			t.Fatalf("fork: %+v", s)
 		}
 	}

@@ -244,7 +244,7 @@ func (k *Keeper) status(ctx context.Context, r state.Ref, locked bool) (state.St
 	if err != nil {
 		return state.Status{}, err
 	}
-	s := state.Status{Component: rec.Component, Phase: rec.Phase, Changed: rec.Changed, Size: -1, Detail: rec.Failure}
+	s := state.Status{Component: rec.Component, Phase: rec.Phase, Changed: rec.Changed, Size: -1, Detail: rec.Failure, Forked: rec.Forked}
 	generations, err := k.config.Store.Generations(ctx, r)
 	if err != nil {
 		return s, err
