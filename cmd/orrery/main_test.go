@@ -1,16 +1,28 @@
 package main
 
 import (
+	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 	_ "modernc.org/sqlite"
+
+	"orrery/internal/testenv"
+	"orrery/state"
 )
 
 // The scripts in testdata run the command line as a process of its own: orrery is the real main.
@@ -28,10 +40,14 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits,
-			"await": await,
-			"field": field,
-			"sql":   query,
+			"exits":      exits,
+			"await":      await,
+			"field":      field,
+			"sql":        query,
+			"psql":       queryPostgreSQL,
+			"subst":      subst,
+			"listen":     listen,
+			"postgresql": func(ts *testscript.TestScript, neg bool, args []string) { postgresql(t, ts, args) },
 		},
 	})
 }
@@ -97,7 +113,7 @@ func query(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	db, err := sql.Open("sqlite", args[0])
 	ts.Check(err)
-	defer db.Close()
+	defer db.Close() //nolint:errcheck // nothing is left to write
 	if len(args) == 2 {
 		_, err := db.Exec(args[1])
 		ts.Check(err)
@@ -108,4 +124,73 @@ func query(ts *testscript.TestScript, neg bool, args []string) {
 	if got != args[2] {
 		ts.Fatalf("%s is %s, not %s", args[1], got, args[2])
 	}
+}
+
+// postgresql FILE starts a server and writes a containers.json in which it is the container shop.
+func postgresql(t *testing.T, ts *testscript.TestScript, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: postgresql FILE")
+	}
+	server := testenv.PostgreSQL(t)
+	password := ts.MkAbs("password")
+	ts.Check(os.WriteFile(password, []byte(server.Password), 0o600))
+	content, err := json.Marshal([]state.Container{{Name: "shop", Module: "postgresql-database", Properties: state.Properties{
+		"host": server.Host, "port": server.Port, "user": server.User, "passwordFile": password, "tools": server.Bin,
+	}}})
+	ts.Check(err)
+	file := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(filepath.Dir(file), 0o700))
+	ts.Check(os.WriteFile(file, content, 0o600))
+	to := url.URL{Scheme: "postgres", User: url.UserPassword(server.User, server.Password), Host: fmt.Sprintf("%s:%d", server.Host, server.Port)}
+	ts.Setenv("POSTGRESQL", to.String())
+}
+
+// psql DATABASE STATEMENT [VALUE] is like sql, on the server.
+func queryPostgreSQL(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: [!] psql DATABASE STATEMENT [VALUE]")
+	}
+	if err := askPostgreSQL(ts.Getenv("POSTGRESQL")+"/"+args[0], args[1:]); (err != nil) != neg {
+		ts.Fatalf("psql %v: %v", args, err)
+	}
+}
+
+func askPostgreSQL(url string, args []string) error {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // nothing is left to write
+	if len(args) == 1 {
+		_, err := conn.Exec(ctx, args[0])
+		return err
+	}
+	var got any
+	if err := conn.QueryRow(ctx, args[0]).Scan(&got); err != nil || fmt.Sprint(got) != args[1] {
+		return fmt.Errorf("%s is %v, not %s: %w", args[0], got, args[1], err)
+	}
+	return nil
+}
+
+// subst FILE OLD NEW replaces text in a file.
+func subst(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: subst FILE OLD NEW")
+	}
+	text := strings.ReplaceAll(ts.ReadFile(args[0]), args[1], args[2])
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
+// listen NAME occupies a port of loopback until the script ends, and sets a variable to it.
+func listen(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: listen NAME")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { _ = l.Close() })
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	ts.Check(err)
+	ts.Setenv(args[0], port)
 }
