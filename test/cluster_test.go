@@ -165,18 +165,18 @@ type process struct {
 	lines []string // that it printed on standard error, likewise
 }
 
-func launch(t testing.TB, cmd *exec.Cmd) *process {
-	t.Helper()
+func launch(tb testing.TB, cmd *exec.Cmd) *process {
+	tb.Helper()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	p := &process{Cmd: cmd, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
 		p.err = cmd.Wait()
 	}()
-	t.Cleanup(p.kill)
+	tb.Cleanup(p.kill)
 	return p
 }
 
@@ -217,8 +217,8 @@ func (n *node) launch() {
 	if err != nil {
 		n.Fatal(err)
 	}
-	defer log.Close()                                                //nolint:errcheck // the process has its own
-	cmd := exec.Command(n.bin.orrery, "--dir", n.dir, "node", "run") //nolint:noctx // killed by the test
+	defer log.Close()
+	cmd := exec.Command(n.bin.orrery, "--dir", n.dir, "node", "run")
 	cmd.Stdout, cmd.Stderr = log, log
 	n.process = launch(n, cmd)
 }
@@ -303,13 +303,13 @@ func (c *cluster) must(dir string, args ...string) string {
 	return out
 }
 
-// refused is run for a command that has to fail with this exit code and say all of this.
-func (c *cluster) refused(code int, says []string, dir string, args ...string) {
+// refused is run for a command that has to fail (exit code 1) and say all of this.
+func (c *cluster) refused(says []string, dir string, args ...string) {
 	c.Helper()
 	out, err := c.run(dir, args...)
 	f, ok := errors.AsType[failure](err)
-	if !ok || f.code != code {
-		c.Fatalf("orrery %s: %v, want exit code %d; it printed %s", strings.Join(args, " "), err, code, out)
+	if !ok || f.code != 1 {
+		c.Fatalf("orrery %s: %v, want exit code 1; it printed %s", strings.Join(args, " "), err, out)
 	}
 	for _, s := range says {
 		if !strings.Contains(f.text, s) {
@@ -347,8 +347,8 @@ func (c *cluster) service(via, name string) (deployed, error) {
 	return deployed{}, errors.Join(err, fmt.Errorf("service %s is not deployed", name))
 }
 
-// observatory deploys the example through a node and gives the cluster its visitor.
-func (c *cluster) observatory(via string, edit ...string) {
+// observatory deploys the example through node one and gives the cluster its visitor.
+func (c *cluster) observatory(edit ...string) {
 	c.Helper()
 	folder := filepath.Join(c.dir, "observatory")
 	for _, pattern := range []string{"*.cue", "*/*.sql"} {
@@ -368,14 +368,14 @@ func (c *cluster) observatory(via string, edit ...string) {
 	for i := 0; i+1 < len(edit); i += 2 {
 		c.edit(edit[i], edit[i+1])
 	}
-	outcome, err := ask[deploy.Outcome](c, c.nodes[via].dir, "deploy", "apply", c.manifest)
+	outcome, err := ask[deploy.Outcome](c, c.nodes["one"].dir, "deploy", "apply", c.manifest)
 	if err != nil {
 		c.Fatal(err)
 	}
 	if len(outcome.Plan.Steps) != 3 {
 		c.Fatalf("the plan is %+v, not 3 steps", outcome.Plan.Steps)
 	}
-	sky, err := c.service(via, "sky")
+	sky, err := c.service("one", "sky")
 	if err != nil || sky.Public == "" {
 		c.Fatalf("sky has no public address: %+v, %v", sky, err)
 	}
@@ -413,8 +413,8 @@ func (c *cluster) edit(pattern, by string) {
 func (c *cluster) place(on string) { c.edit(`(notes:\s*)"\w+"`, `${1}"`+on+`"`) }
 
 // eventually looks until check finds nothing wrong, and fails the test with the last reason.
-func eventually(t testing.TB, limit time.Duration, check func() error) {
-	t.Helper()
+func eventually(tb testing.TB, limit time.Duration, check func() error) {
+	tb.Helper()
 	end := time.NewTimer(limit)
 	defer end.Stop()
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -427,7 +427,7 @@ func eventually(t testing.TB, limit time.Duration, check func() error) {
 		select {
 		case <-tick.C:
 		case <-end.C:
-			t.Fatalf("not within %s: %v", limit, err)
+			tb.Fatalf("not within %s: %v", limit, err)
 		}
 	}
 }

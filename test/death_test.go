@@ -9,7 +9,7 @@ import (
 // A target that dies during a move costs nothing but the move.
 func TestTargetDiesDuringMove(t *testing.T) {
 	c := newCluster(t, "one", "two", "three")
-	c.observatory("one")
+	c.observatory()
 	stop := c.sky.busy(t, "target dies")
 	for _, line := range killings(14, 0) {
 		c.place("three")
@@ -40,7 +40,7 @@ func TestTargetDiesDuringMove(t *testing.T) {
 // A source that dies during a move takes its state along only until it is back.
 func TestSourceDiesDuringMove(t *testing.T) {
 	c := newCluster(t, "one", "two", "three")
-	c.observatory("one")
+	c.observatory()
 	stop := c.sky.busy(t, "source dies")
 	from, to := "three", "two"
 	for _, line := range killings(14, 1) {
@@ -65,7 +65,7 @@ func TestSourceDiesDuringMove(t *testing.T) {
 // The command line is not needed for an apply to end well, one way or the other.
 func TestCommandLineDiesDuringMove(t *testing.T) {
 	c := newCluster(t, "one", "two", "three")
-	c.observatory("one")
+	c.observatory()
 	stop := c.sky.busy(t, "command line dies")
 	from, to := "three", "two"
 	for _, line := range killings(16, 2) {
@@ -87,7 +87,7 @@ func TestCommandLineDiesDuringMove(t *testing.T) {
 // After a loss of power of all machines at once everything is as it was.
 func TestAllDieAtOnce(t *testing.T) {
 	c := newCluster(t, "one", "two", "three")
-	c.observatory("one")
+	c.observatory()
 	stop := c.sky.busy(t, "power")
 	eventually(t, 20*time.Second, func() error {
 		if n := c.sky.known(); n < 50 {

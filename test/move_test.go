@@ -128,7 +128,7 @@ func killings(lines, role int) []int {
 
 func TestCoordinatorDiesDuringMove(t *testing.T) {
 	c := newCluster(t, "one", "two", "three")
-	c.observatory("one")
+	c.observatory()
 	from, to := "two", "three"
 	c.place(to)
 	p, _ := c.apply("one", -1)

@@ -50,14 +50,14 @@ func newNetwork(t *testing.T, names ...string) *network {
 
 func (n *network) ip(args ...string) {
 	n.Helper()
-	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil { //nolint:noctx // also in cleanups
+	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
 		n.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
 	}
 }
 
 // on is a command on a host.
 func (n *network) on(name, program string, args ...string) *exec.Cmd {
-	return exec.Command("ip", append([]string{"netns", "exec", n.hosts[name], program}, args...)...) //nolint:noctx // killed by the test
+	return exec.Command("ip", append([]string{"netns", "exec", n.hosts[name], program}, args...)...)
 }
 
 // cluster forms a cluster with the settings of real machines: all interfaces, well-known ports, found by multicast.
@@ -94,7 +94,7 @@ func (n *network) cluster(names ...string) *cluster {
 func TestMachinesOnANetwork(t *testing.T) {
 	n := newNetwork(t, "one", "two", "three")
 	c := n.cluster("one", "two", "three")
-	c.observatory("one", `127\.0\.0\.1:0`, ":8080")
+	c.observatory(`127\.0\.0\.1:0`, ":8080")
 	if want := "http://10.213.7.1:8080"; c.sky.base != want {
 		t.Errorf("sky is at %s, not %s", c.sky.base, want)
 	}

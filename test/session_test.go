@@ -46,7 +46,7 @@ func (c *cluster) develop(laptop, name string) *process {
 	if err != nil {
 		c.Fatal(err)
 	}
-	defer log.Close() //nolint:errcheck // the process has its own
+	defer log.Close()
 	cmd := c.command(context.Background(), laptop, "session", "develop", "sky", "--session", name,
 		"--run", filepath.Join(filepath.Dir(c.manifest), "bin", "sky-blue"), "--fork", "notes")
 	cmd.Stdout, cmd.Stderr = log, log
@@ -68,7 +68,7 @@ func (c *cluster) develop(laptop, name string) *process {
 func TestLaptopDies(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, "one", "two", "three")
-	c.observatory("one")
+	c.observatory()
 	for i := range 20 {
 		if err := c.sky.write(fmt.Sprintf("before %d", i)); err != nil {
 			t.Fatal(err)
@@ -125,28 +125,28 @@ func TestLaptopDies(t *testing.T) {
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, "one")
-	c.observatory("one", `nodes: \[.*\]`, `nodes: ["one"]`, `(notes:\s*)"two"`, `${1}"one"`)
+	c.observatory(`nodes: \[.*\]`, `nodes: ["one"]`, `(notes:\s*)"two"`, `${1}"one"`)
 	developer, viewer, operator := c.login("developer"), c.login("viewer"), c.login("operator")
 	sky := filepath.Join(filepath.Dir(c.manifest), "bin", "sky-blue")
 	for _, dir := range []string{developer, viewer} {
 		c.must(dir, "deploy", "status")
-		c.refused(1, []string{"forbidden", "operator"}, dir, "deploy", "remove", "observatory")
-		c.refused(1, []string{"forbidden"}, dir, "deploy", "backup", "observatory")
-		c.refused(1, []string{"forbidden"}, dir, "deploy", "apply", c.manifest)
-		c.refused(1, []string{"forbidden"}, dir, "node", "token")
-		c.refused(1, []string{"forbidden"}, dir, "node", "leave")
-		c.refused(1, []string{"forbidden"}, dir, "component", "list", "--on", "one")
+		c.refused([]string{"forbidden", "operator"}, dir, "deploy", "remove", "observatory")
+		c.refused([]string{"forbidden"}, dir, "deploy", "backup", "observatory")
+		c.refused([]string{"forbidden"}, dir, "deploy", "apply", c.manifest)
+		c.refused([]string{"forbidden"}, dir, "node", "token")
+		c.refused([]string{"forbidden"}, dir, "node", "leave")
+		c.refused([]string{"forbidden"}, dir, "component", "list", "--on", "one")
 	}
-	c.refused(1, []string{"forbidden"}, viewer, "session", "create", "--session", "red", "--fork", "notes")
-	c.refused(1, []string{"forbidden"}, viewer, "session", "develop", "sky", "--session", "red", "--run", sky)
+	c.refused([]string{"forbidden"}, viewer, "session", "create", "--session", "red", "--fork", "notes")
+	c.refused([]string{"forbidden"}, viewer, "session", "develop", "sky", "--session", "red", "--run", sky)
 	c.must(developer, "session", "create", "--session", "green", "--fork", "notes")
-	c.refused(1, []string{"forbidden"}, viewer, "session", "delete", "green")
+	c.refused([]string{"forbidden"}, viewer, "session", "delete", "green")
 	c.must(operator, "deploy", "apply", c.manifest)
 	c.must(operator, "session", "delete", "green")
 	if err := c.sky.write("still here"); err != nil {
 		t.Error(err)
 	}
-	c.refused(1, []string{"node one cannot leave", "catalog", "notes", "sky", "deploy remove"}, c.nodes["one"].dir, "node", "leave")
+	c.refused([]string{"node one cannot leave", "catalog", "notes", "sky", "deploy remove"}, c.nodes["one"].dir, "node", "leave")
 	info, err := os.Stat(filepath.Join(c.nodes["one"].dir, "node.sock"))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("node.sock: %v %v", info.Mode(), err)
@@ -193,18 +193,18 @@ func TestTokens(t *testing.T) {
 
 	short := strings.TrimSpace(c.must(one, "node", "token", "--ttl", "1s"))
 	<-time.After(1100 * time.Millisecond) // the one thing to wait for is time itself
-	c.refused(1, []string{"expired", "issue a new one"}, filepath.Join(c.dir, "late"), join("late", short)...)
+	c.refused([]string{"expired", "issue a new one"}, filepath.Join(c.dir, "late"), join("late", short)...)
 
 	token := strings.TrimSpace(c.must(one, "node", "token"))
 	mistyped := []byte(token)
 	mistyped[len(mistyped)/2] ^= 1
-	c.refused(1, []string{"token"}, filepath.Join(c.dir, "typo"), join("typo", string(mistyped))...)
-	c.refused(1, []string{"token"}, filepath.Join(c.dir, "typo"), join("typo", token[:len(token)-3])...)
-	c.refused(1, []string{"cluster"}, filepath.Join(c.dir, "astray"), append(join("astray", token), "--address", address)...)
+	c.refused([]string{"token"}, filepath.Join(c.dir, "typo"), join("typo", string(mistyped))...)
+	c.refused([]string{"token"}, filepath.Join(c.dir, "typo"), join("typo", token[:len(token)-3])...)
+	c.refused([]string{"cluster"}, filepath.Join(c.dir, "astray"), append(join("astray", token), "--address", address)...)
 	c.must(filepath.Join(c.dir, "first"), join("first", token)...)
-	c.refused(1, []string{"used"}, filepath.Join(c.dir, "second"), join("second", token)...)
+	c.refused([]string{"used"}, filepath.Join(c.dir, "second"), join("second", token)...)
 	fresh := strings.TrimSpace(c.must(one, "node", "token"))
-	c.refused(1, []string{"name"}, filepath.Join(c.dir, "third"), join("one", fresh)...)
-	c.refused(1, []string{"orrery login"}, filepath.Join(c.dir, "fourth"), join("fourth", strings.TrimSpace(c.must(one, "node", "token", "--role", "viewer")))...)
-	c.refused(1, []string{"role"}, one, "node", "token", "--role", "king")
+	c.refused([]string{"name"}, filepath.Join(c.dir, "third"), join("one", fresh)...)
+	c.refused([]string{"orrery login"}, filepath.Join(c.dir, "fourth"), join("fourth", strings.TrimSpace(c.must(one, "node", "token", "--role", "viewer")))...)
+	c.refused([]string{"role"}, one, "node", "token", "--role", "king")
 }

@@ -38,7 +38,7 @@ func (v *visitor) marked(name string) *visitor {
 }
 
 func (v *visitor) do(method, path string, body io.Reader) (int, []byte, error) {
-	r, err := http.NewRequest(method, v.base+path, body) //nolint:noctx // the client has a timeout
+	r, err := http.NewRequest(method, v.base+path, body)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -135,7 +135,8 @@ func (v *visitor) known() int {
 }
 
 // busy has a visitor write until the returned function is called.
-func (v *visitor) busy(t testing.TB, prefix string) (stop func()) {
+func (v *visitor) busy(tb testing.TB, prefix string) (stop func()) {
+	tb.Helper()
 	quit := make(chan struct{})
 	var writing sync.WaitGroup
 	writing.Go(func() {
@@ -151,6 +152,6 @@ func (v *visitor) busy(t testing.TB, prefix string) (stop func()) {
 		}
 	})
 	stop = sync.OnceFunc(func() { close(quit); writing.Wait() })
-	t.Cleanup(stop)
+	tb.Cleanup(stop)
 	return stop
 }

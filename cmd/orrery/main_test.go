@@ -113,7 +113,7 @@ func query(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	db, err := sql.Open("sqlite", args[0])
 	ts.Check(err)
-	defer db.Close() //nolint:errcheck // nothing is left to write
+	defer db.Close()
 	if len(args) == 2 {
 		_, err := db.Exec(args[1])
 		ts.Check(err)
@@ -128,6 +128,7 @@ func query(ts *testscript.TestScript, neg bool, args []string) {
 
 // postgresql FILE starts a server and writes a containers.json in which it is the container shop.
 func postgresql(t *testing.T, ts *testscript.TestScript, args []string) {
+	t.Helper()
 	if len(args) != 1 {
 		ts.Fatalf("usage: postgresql FILE")
 	}
@@ -161,7 +162,7 @@ func askPostgreSQL(url string, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx) //nolint:errcheck // nothing is left to write
+	defer conn.Close(ctx)
 	if len(args) == 1 {
 		_, err := conn.Exec(ctx, args[0])
 		return err

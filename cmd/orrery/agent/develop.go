@@ -151,7 +151,7 @@ func runLocal(ctx context.Context, command, environment []string, o DevelopOptio
 	cmd.WaitDelay = 10 * time.Second
 	err := cmd.Run()
 	if ctx.Err() != nil {
-		return nil //nolint:nilerr // it was told to end
+		return nil // it was told to end
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", errProcessEnded, command[0], err)
