@@ -149,7 +149,7 @@ func FuzzRead(f *testing.F) {
 		switch name {
 		case "m.cue", "m.yaml", "m.json":
 		default:
-			t.Skip()
+			return
 		}
 		m, err := read(filepath.Join(t.TempDir(), name), source)
 		if err != nil {

@@ -16,7 +16,7 @@ func FuzzReadFrame(f *testing.F) {
 		}
 		var b bytes.Buffer
 		if err := writeFrame(&b, q); err != nil {
-			t.Skip("grows by escaping")
+			return // grows by escaping
 		}
 		var back opening
 		if err := readFrame(&b, &back); err != nil || back.Kind != q.Kind {
