@@ -1,6 +1,6 @@
 // Command testreport reads the output of `go test -json` and prints what a
 // person wants of it: a line a package, the output of what failed, and at the end what was
-// skipped and why. It exits with 1 if anything failed.
+// skipped and why. It exits with 1 if anything failed, or was skipped with ORRERY_TEST_NO_SKIP=1.
 package main
 
 import (
@@ -13,7 +13,7 @@ import (
 )
 
 func main() {
-	failed, err := report(os.Stdin, os.Stdout)
+	failed, err := report(os.Stdin, os.Stdout, os.Getenv("ORRERY_TEST_NO_SKIP") == "1")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testreport:", err)
 		os.Exit(1)
@@ -33,8 +33,8 @@ type event struct {
 	Elapsed    float64
 }
 
-// report copies what matters from r to w and says whether anything failed.
-func report(r io.Reader, w io.Writer) (failed bool, err error) {
+// report copies what matters from r to w and says whether anything failed; with noSkip a skip is a failure.
+func report(r io.Reader, w io.Writer, noSkip bool) (failed bool, err error) {
 	output := map[string][]string{} // of a running test, by package and test
 	var skips []string
 	passed, failures := 0, 0
@@ -76,7 +76,7 @@ func report(r io.Reader, w io.Writer) (failed bool, err error) {
 		fmt.Fprintln(w, "skipped:", s)
 	}
 	fmt.Fprintf(w, "%d passed, %d failed, %d skipped\n", passed, failures, len(skips))
-	return failed, lines.Err()
+	return failed || noSkip && len(skips) > 0, lines.Err()
 }
 
 // reason is the text of a test's own output: why it was skipped.

@@ -15,13 +15,23 @@ func TestReport(t *testing.T) {
 {"Action":"fail","Package":"p","Elapsed":1}
 `
 	var out strings.Builder
-	failed, err := report(strings.NewReader(in), &out)
+	failed, err := report(strings.NewReader(in), &out, false)
 	if err != nil || !failed {
 		t.Fatalf("report = %v, %v; want failed", failed, err)
 	}
 	for _, want := range []string{"boom", "skipped: p TestA: a_test.go:3: nginx is missing", "1 passed, 1 failed, 1 skipped"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("output lacks %q:\n%s", want, out.String())
+		}
+	}
+}
+
+func TestSkipsMayFail(t *testing.T) {
+	const in = `{"Action":"skip","Package":"p","Test":"TestA"}`
+	for _, noSkip := range []bool{false, true} {
+		failed, err := report(strings.NewReader(in), &strings.Builder{}, noSkip)
+		if err != nil || failed != noSkip {
+			t.Errorf("with noSkip %v: report = %v, %v", noSkip, failed, err)
 		}
 	}
 }
