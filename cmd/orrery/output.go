@@ -84,7 +84,7 @@ func orDash(s string) string {
 	return s
 }
 
-// discardJSON is where progress goes when JSON was asked for.
+// progressWriter is where progress goes: nowhere when JSON was asked for.
 func (c *cli) progressWriter() io.Writer {
 	if c.output == "json" {
 		return io.Discard

@@ -96,3 +96,10 @@ func (n *Node) createSession(ctx context.Context, q *overlay.Request) (session.S
 	}
 	return s, err
 }
+
+// decodeHeader reads the header of a stream.
+func decodeHeader[T any](header json.RawMessage) (T, error) {
+	var h T
+	err := json.Unmarshal(header, &h)
+	return h, err
+}

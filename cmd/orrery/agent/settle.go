@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -182,11 +181,4 @@ func lockDir(dir string) (unlock func(), err error) {
 		return nil, errors.Join(fmt.Errorf("the node in %s runs already", dir), file.Close())
 	}
 	return func() { _ = file.Close() }, nil
-}
-
-// decodeHeader reads the header of a stream.
-func decodeHeader[T any](header json.RawMessage) (T, error) {
-	var h T
-	err := json.Unmarshal(header, &h)
-	return h, err
 }
