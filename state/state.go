@@ -38,6 +38,12 @@ var (
 	ErrBadProperty = errors.New("bad property")
 	// ErrNoSnapshot says that a component has no snapshot to restore.
 	ErrNoSnapshot = errors.New("no snapshot")
+	// ErrVeto says that a component refused to be locked.
+	ErrVeto = errors.New("refused by the component")
+	// ErrUnreachable says that the service which hosts a component does not answer.
+	ErrUnreachable = errors.New("not reachable")
+	// ErrKey says that a store or snapshot is encrypted and no key that was given opens it.
+	ErrKey = errors.New("no fitting key")
 )
 
 // Properties configure a component or a container: JSON values by name. A
@@ -98,6 +104,11 @@ func (r Ref) String() string { return r.Container + "/" + r.Component }
 // Ref is the component's name on its machine.
 func (c Component) Ref() Ref { return Ref{c.Container, c.Name} }
 
+var validTag = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.:-]{0,63}$`)
+
+// ValidTag says whether a tag can be given to a generation: letters, digits and "_.:-", at most 64.
+func ValidTag(tag string) bool { return validTag.MatchString(tag) }
+
 var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?(@[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$`)
 
 // ValidName says whether name can name a component or container: lower-case letters, digits, '-', '_' and
@@ -147,13 +158,6 @@ type Module interface {
 	Activate(ctx context.Context, t Target) error
 	// Deactivate takes it out of service. It never deletes state.
 	Deactivate(ctx context.Context, t Target) error
-}
-
-// Exporter is a module whose components publish values that others refer to.
-type Exporter interface {
-	// Exports returns values by name. A value that only an active component has
-	// (a port) is missing while it is inactive.
-	Exports(t Target) (map[string]string, error)
 }
 
 // Stateful is a module whose components have state.
@@ -231,25 +235,6 @@ type Stager interface {
 	NewStage(ctx context.Context, t Target) (Stage, error)
 }
 
-// Forker is a module that makes writable copies of components.
-type Forker interface {
-	// Fork creates into's state as a consistent copy of from's, while from is in use, and reports how:
-	// "reflink" (shares storage) or "copy".
-	Fork(ctx context.Context, from, into Target) (method string, err error)
-}
-
-// Doctor is a module that can say whether a component is well.
-type Doctor interface {
-	// Health returns nil, or why the component does not serve.
-	Health(ctx context.Context, t Target) error
-}
-
-// Sizer is a module that knows how large a component's state is.
-type Sizer interface {
-	// Size is in bytes of logical state, cheap to find, and approximate.
-	Size(ctx context.Context, t Target) (int64, error)
-}
-
 // SnapshotID is the BLAKE3-256 hash, in lower-case hex, of a snapshot's bytes.
 type SnapshotID string
 
@@ -274,6 +259,46 @@ type Generation struct {
 	Reason    string     `json:"reason"` // manual, backup, move, pre-restore, ...
 	Size      int64      `json:"size"`   // bytes of logical state
 	Stored    int64      `json:"stored"` // bytes that this generation added to the store
+	// Server is the version of what hosted the component (see Versioner), empty if that is not known.
+	Server string `json:"server,omitempty"`
+	// Took is how long the snapshot took.
+	Took time.Duration `json:"took,omitempty"`
+	// Group is shared by the generations that were taken together, at one point in time; empty if it was taken alone.
+	Group string `json:"group,omitempty"`
+	Label
+}
+
+// Label is what people and checks add to a generation after it was taken.
+type Label struct {
+	Tags   []string `json:"tags,omitempty"` // sorted, without doubles; see ValidTag
+	Note   string   `json:"note,omitempty"`
+	Pinned bool     `json:"pinned,omitempty"` // no retention drops it
+	// Verified is when the snapshot was last read whole and found to be its id; Tested when it was last restored
+	// into a scratch component and that had the same state. Zero: never.
+	Verified time.Time `json:"verified,omitzero"`
+	Tested   time.Time `json:"tested,omitzero"`
+}
+
+// Relabel is a change of a label; nil and empty fields leave it as it is.
+type Relabel struct {
+	AddTags    []string   `json:"addTags,omitempty"`
+	RemoveTags []string   `json:"removeTags,omitempty"`
+	Note       *string    `json:"note,omitempty"`
+	Pinned     *bool      `json:"pinned,omitempty"`
+	Verified   *time.Time `json:"verified,omitempty"`
+	Tested     *time.Time `json:"tested,omitempty"`
+}
+
+// Retention says which generations of a component are kept: those that any rule keeps, those that are pinned,
+// and always the newest. The zero value keeps all.
+type Retention struct {
+	Last    int           `json:"last,omitempty"`   // the newest so many
+	Hourly  int           `json:"hourly,omitempty"` // the newest of each of the last so many hours that have one
+	Daily   int           `json:"daily,omitempty"`
+	Weekly  int           `json:"weekly,omitempty"` // ISO weeks
+	Monthly int           `json:"monthly,omitempty"`
+	Within  time.Duration `json:"within,omitempty"` // younger than that, counted from the newest
+	Tags    []string      `json:"tags,omitempty"`   // those with any of these tags
 }
 
 // Source is what a store takes a snapshot from: either a stream or an image.
@@ -285,6 +310,10 @@ type Source struct {
 	Image Image
 	// Since is the snapshot that Image.Changed refers to.
 	Since SnapshotID
+	// Server, Group and Tags are kept with the generation.
+	Server string
+	Group  string
+	Tags   []string
 }
 
 // Store keeps snapshots and the histories of components. Safe for concurrent
@@ -318,6 +347,15 @@ type Reader interface {
 	// Differs returns the ranges in which the snapshot may differ from another
 	// one in the same store, sorted and disjoint; the whole if that is not known.
 	Differs(ctx context.Context, from SnapshotID) ([]Range, error)
+}
+
+// Curator edits a store's generations.
+type Curator interface {
+	// Relabel changes the label of a generation and returns it; ErrNotFound.
+	Relabel(ctx context.Context, r Ref, number uint64, change Relabel) (Generation, error)
+	// Forget drops generations by number, pinned ones too, and then every object that nothing needs, as Prune does.
+	// The newest generation of a component is dropped only if all is.
+	Forget(ctx context.Context, r Ref, numbers []uint64, dryRun bool) (Pruned, error)
 }
 
 // Exchange moves snapshots between stores: only what the receiver lacks.

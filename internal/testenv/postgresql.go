@@ -46,16 +46,6 @@ func PostgreSQL(tb testing.TB) *Postgres {
 	return shared.server
 }
 
-// The server is a child of a shell that waits for the end of its standard input, which is a pipe from
-// the test binary: however that ends, the shell stops the server and removes its data.
-const postgresScript = `
-"$1/postgres" -D "$2/data" >"$2/log" 2>&1 </dev/null &
-cat >/dev/null
-kill -INT $!
-wait
-rm -rf "$2"
-`
-
 const postgresConfig = `
 listen_addresses = '127.0.0.1'
 port = %d
@@ -105,7 +95,12 @@ func startPostgres(bin string, port int) (*Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, p.serve(ctx, dir, credential)
+	p.alive, err = daemon(ctx, Daemon{
+		Folder: dir, Path: filepath.Join(bin, "postgres"), Args: []string{"-D", filepath.Join(dir, "data")},
+		Credential: credential, Stop: syscall.SIGINT,
+		Ready: func(log []byte) bool { return bytes.Contains(log, []byte("ready to accept connections")) },
+	})
+	return p, err
 }
 
 // fastFolder is where temporary files cost the least: in memory, where there is such a place.
@@ -136,33 +131,4 @@ func notRoot(dir string) (*syscall.Credential, error) {
 		return nil, err
 	}
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, os.Chown(dir, int(uid), int(gid))
-}
-
-// serve starts the server and returns once it accepts connections. The shell is never waited for: it outlives
-// the test binary by the moment that stopping takes.
-func (p *Postgres) serve(ctx context.Context, dir string, credential *syscall.Credential) error {
-	server := exec.Command("/bin/sh", "-c", postgresScript, "sh", p.Bin, dir) //nolint:noctx // outlives every test
-	server.SysProcAttr = &syscall.SysProcAttr{Credential: credential, Setsid: true}
-	server.Dir = dir
-	alive, err := server.StdinPipe()
-	if err != nil {
-		return err
-	}
-	p.alive = alive
-	if err := server.Start(); err != nil {
-		return err
-	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		log, err := os.ReadFile(filepath.Join(dir, "log"))
-		if err == nil && bytes.Contains(log, []byte("ready to accept connections")) {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("postgres did not start: %w: %s", ctx.Err(), log)
-		case <-tick.C:
-		}
-	}
 }

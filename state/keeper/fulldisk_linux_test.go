@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -49,7 +50,7 @@ func TestFullDisk(t *testing.T) {
 		t.Log(err)
 	}
 	check(t, os.Remove(filler))
-	if g := must(m.Snapshot(ctx, notesRef, "manual"))(t); g != second {
+	if g := must(m.Snapshot(ctx, notesRef, "manual"))(t); !reflect.DeepEqual(g, second) {
 		t.Fatalf("after the full disk: %+v", g)
 	}
 	check(t, m.Restore(ctx, notesRef, first.Snapshot))

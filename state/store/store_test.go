@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"sync"
 	"testing"
@@ -161,7 +162,7 @@ func TestSameStateAddsNothing(t *testing.T) {
 	first := must(s.Save(t.Context(), ref, "m", "backup", stream(b)))(t)
 	before := must(s.Usage(t.Context()))(t)
 	second := must(s.Save(t.Context(), ref, "m", "manual", image(b)))(t)
-	if first != second || before != must(s.Usage(t.Context()))(t) {
+	if !reflect.DeepEqual(first, second) || before != must(s.Usage(t.Context()))(t) {
 		t.Fatalf("%+v, then %+v", first, second)
 	}
 	other := state.Ref{Container: "c", Component: "other"}

@@ -223,7 +223,7 @@ func (h forkerHarness) fork(t *testing.T) {
 	h.Change(t, source, 1)
 	into := h.NewTarget(t, "fork-copy@blue")
 	method, err := h.f.Fork(t.Context(), source, into)
-	if err != nil || method != "copy" && method != "reflink" {
+	if err != nil || method == "" {
 		t.Fatalf("method %q, %v", method, err)
 	}
 	h.activate(t, into)

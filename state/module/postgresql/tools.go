@@ -3,7 +3,6 @@ package postgresql
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,8 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
+	"orrery/internal/command"
 	"orrery/state"
 )
 
@@ -105,24 +104,9 @@ func checkRestricts(ctx context.Context, pgDump string) error {
 
 // run carries out a tool on a database of the server. A role, if given, is what it acts as.
 func (d *database) run(ctx context.Context, name, role string, in io.Reader, out io.Writer, program string, args ...string) error {
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = d.toolEnvironment(name, role)
-	cmd.Dir = "/"
-	cmd.Stdin, cmd.Stdout = in, out
-	var complaints tail
-	cmd.Stderr = &complaints
-	cmd.WaitDelay = time.Second
-	err := cmd.Run()
-	if err == nil {
-		return nil
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if ended := new(exec.ExitError); errors.As(err, &ended) && len(complaints.kept) > 0 {
-		return fmt.Errorf("%s: %s", filepath.Base(program), bytes.TrimSpace(complaints.kept))
-	}
-	return fmt.Errorf("%s: %w", filepath.Base(program), err)
+	return command.Program{
+		Path: program, Args: args, Env: d.toolEnvironment(name, role), In: in, Out: out, Secrets: []string{d.secret},
+	}.Run(ctx)
 }
 
 // toolEnvironment says by variables, which other users of the machine cannot see, what a tool connects to. What
@@ -133,7 +117,7 @@ func (d *database) toolEnvironment(name, role string) []string {
 		options += " -c role=" + strings.NewReplacer(`\`, `\\`, " ", `\ `, "\t", "\\\t", "\n", "\\\n").Replace(role)
 	}
 	env := []string{
-		"PATH=/usr/bin:/bin", "HOME=/nonexistent", "LC_ALL=C", "PGTZ=UTC", "PGCLIENTENCODING=UTF8", "PGPASSFILE=/dev/null",
+		"PGTZ=UTC", "PGCLIENTENCODING=UTF8", "PGPASSFILE=/dev/null",
 		"PGHOST=" + d.server.Host, "PGPORT=" + strconv.Itoa(d.server.Port), "PGUSER=" + d.server.User,
 		"PGDATABASE=" + name, "PGSSLMODE=" + d.server.SSLMode, "PGAPPNAME=orrery", "PGOPTIONS=" + options,
 		"PGCONNECT_TIMEOUT=" + strconv.Itoa(int(connectTimeout.Seconds())),
@@ -142,17 +126,4 @@ func (d *database) toolEnvironment(name, role string) []string {
 		env = append(env, "PGPASSWORD="+d.secret)
 	}
 	return env
-}
-
-// tail keeps the end of what is written to it.
-type tail struct{ kept []byte }
-
-const tailSize = 2 << 10
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.kept = append(t.kept, p...)
-	if excess := len(t.kept) - tailSize; excess > 0 {
-		t.kept = append(t.kept[:0], t.kept[excess:]...)
-	}
-	return len(p), nil
 }
