@@ -92,6 +92,8 @@ func (f *failingFile) Write(b []byte) (int, error) {
 	return f.file.Write(b)
 }
 
+func (f *failingFile) Pace() error { return f.files.step() }
+
 func (f *failingFile) Sync() error {
 	if err := f.files.step(); err != nil {
 		return err

@@ -1,10 +1,16 @@
 package store
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
+
+	"orrery/state"
 )
 
 // file is an open file of the store.
@@ -12,30 +18,117 @@ type file interface {
 	io.Writer
 	io.ReaderAt
 	io.Closer
+	// Pace makes most of what was written to a new file durable, so that Sync has less to do.
+	Pace() error
+	// Sync makes a new file durable. Nothing is written to it afterwards.
 	Sync() error
 }
 
-// files is what the store does to its folder, apart from locking.
+// files is where a store lies: a folder, a bucket, or one of them encrypted.
 type files interface {
-	Create(name string) (file, error) // a new file, for writing
+	reading
+	writing
+	locking
+}
+
+// reading is what the store asks about its files. What does not exist is an fs.ErrNotExist.
+type reading interface {
 	Open(name string) (file, error)
 	ReadFile(name string) ([]byte, error)
+	// ReadDir lists a folder, sorted by name.
+	ReadDir(name string) ([]fs.FileInfo, error)
+	Stat(name string) (fs.FileInfo, error)
+}
+
+// writing is what the store does to its files.
+type writing interface {
+	MkdirAll(name string) error
+	Create(name string) (file, error) // a new file, for writing
 	Rename(from, to string) error
 	Remove(name string) error
 	SyncDir(name string) error
 }
 
+// locking keeps processes apart.
+type locking interface {
+	// TryLock returns state.ErrInUse at once where somebody else has the lock.
+	TryLock(ctx context.Context, name string, exclusive bool) (lock, error)
+}
+
+// lock is a lock that is held. It ends with the process that holds it, however that ends.
+type lock struct{ unlock func() }
+
+func (l lock) release() {
+	if l.unlock != nil {
+		l.unlock()
+	}
+}
+
+// acquire waits for a lock on the file, which it creates.
+func (s *Store) acquire(ctx context.Context, name string, exclusive bool) (lock, error) {
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		l, err := s.files.TryLock(ctx, name, exclusive)
+		if !errors.Is(err, state.ErrInUse) {
+			return l, err
+		}
+		select {
+		case <-ctx.Done():
+			return lock{}, fmt.Errorf("%w: %w", err, ctx.Err())
+		case <-time.After(wait):
+		}
+	}
+}
+
+// osFiles are the files of a folder.
 type osFiles struct{}
 
 var _ files = osFiles{}
 
+// osFile is a file of a folder.
+type osFile struct{ *os.File }
+
+func (f osFile) Pace() error { return f.Sync() }
+
 func (osFiles) Create(name string) (file, error) {
-	return os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
 }
-func (osFiles) Open(name string) (file, error)       { return os.Open(name) }
-func (osFiles) ReadFile(name string) ([]byte, error) { return os.ReadFile(name) }
-func (osFiles) Rename(from, to string) error         { return os.Rename(from, to) }
-func (osFiles) Remove(name string) error             { return os.Remove(name) }
+
+func (osFiles) Open(name string) (file, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+func (osFiles) ReadFile(name string) ([]byte, error)  { return os.ReadFile(name) }
+func (osFiles) Stat(name string) (fs.FileInfo, error) { return os.Stat(name) }
+func (osFiles) MkdirAll(name string) error            { return os.MkdirAll(name, 0o700) }
+func (osFiles) Rename(from, to string) error          { return os.Rename(from, to) }
+func (osFiles) Remove(name string) error              { return os.Remove(name) }
+
+func (osFiles) ReadDir(name string) ([]fs.FileInfo, error) {
+	entries, err := os.ReadDir(name)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]fs.FileInfo, 0, len(entries))
+	for _, e := range entries {
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, info)
+	}
+	return all, nil
+}
 
 func (osFiles) SyncDir(name string) error {
 	d, err := os.Open(name)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -41,15 +40,15 @@ func (s *Store) historyFile(r state.Ref) string {
 // lockHistory keeps others from adding or dropping generations of a component.
 func (s *Store) lockHistory(ctx context.Context, r state.Ref) (lock, error) {
 	dir := filepath.Join(s.components(), r.Container)
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+	if _, err := s.files.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		if err := s.files.MkdirAll(dir); err != nil {
 			return lock{}, err
 		}
 		if err := s.files.SyncDir(s.components()); err != nil {
-			return lock{}, errors.Join(err, os.Remove(dir)) // so that the next one tries again
+			return lock{}, errors.Join(err, s.files.Remove(dir)) // so that the next one tries again
 		}
 	}
-	return acquire(ctx, filepath.Join(dir, r.Component+historyLock), true)
+	return s.acquire(ctx, filepath.Join(dir, r.Component+historyLock), true)
 }
 
 func (s *Store) history(r state.Ref) (history, error) {
@@ -129,12 +128,12 @@ func (s *Store) refs(r state.Ref) ([]state.Ref, error) {
 		return []state.Ref{r}, checkRef(r)
 	}
 	var all []state.Ref
-	containers, err := os.ReadDir(s.components())
+	containers, err := s.files.ReadDir(s.components())
 	if err != nil {
 		return nil, err
 	}
 	for _, container := range containers {
-		files, err := os.ReadDir(filepath.Join(s.components(), container.Name()))
+		files, err := s.files.ReadDir(filepath.Join(s.components(), container.Name()))
 		if err != nil {
 			return nil, err
 		}

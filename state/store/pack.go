@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -106,7 +105,7 @@ func (w *packWriter) flush() error {
 		return err
 	}
 	w.synced = w.offset
-	return w.file.Sync()
+	return w.file.Pace()
 }
 
 // commit makes the objects part of the store. An empty writer adds nothing.
@@ -212,7 +211,7 @@ func decodeEntries(index []byte, end int64) ([]entry, error) {
 
 // indexes returns the indexes of all packs that exist now.
 func (s *Store) indexes() ([]*pack, error) {
-	listed, err := os.ReadDir(s.packs())
+	listed, err := s.files.ReadDir(s.packs())
 	if err != nil {
 		return nil, err
 	}
@@ -231,10 +230,7 @@ func (s *Store) indexes() ([]*pack, error) {
 		}
 		p := known[l.Name()]
 		if p == nil || p.broken != nil {
-			info, err := l.Info()
-			if err == nil {
-				p, err = s.readPack(l.Name(), info.Size())
-			}
+			p, err = s.readPack(l.Name(), l.Size())
 			if errors.Is(err, fs.ErrNotExist) {
 				continue // pruned meanwhile
 			}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -124,7 +123,7 @@ func (w *sweep) mark(ctx context.Context, dropped []state.Generation) error {
 			return err
 		}
 	}
-	if err := w.leased(); err != nil {
+	if err := w.leased(ctx); err != nil {
 		return err
 	}
 	return w.recent()
@@ -161,15 +160,15 @@ func (w *sweep) object(name digest) {
 }
 
 // leased marks the snapshots that are being read, and removes leases that nobody holds.
-func (w *sweep) leased() error {
+func (w *sweep) leased(ctx context.Context) error {
 	dir := w.store.leases()
-	files, err := os.ReadDir(dir)
+	files, err := w.store.files.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, f := range files {
 		name := filepath.Join(dir, f.Name())
-		l, err := tryLock(name, true)
+		l, err := w.store.files.TryLock(ctx, name, true)
 		if errors.Is(err, state.ErrInUse) {
 			if err := w.snapshot(state.SnapshotID(f.Name())); err != nil {
 				return err
@@ -193,7 +192,7 @@ func (w *sweep) recent() error {
 		if !strings.HasPrefix(p.name, importPrefix) {
 			continue
 		}
-		info, err := os.Stat(filepath.Join(w.store.packs(), p.name))
+		info, err := w.store.files.Stat(filepath.Join(w.store.packs(), p.name))
 		if err != nil {
 			return err
 		}
@@ -315,7 +314,7 @@ func (w *sweep) rescue(ctx context.Context, p *pack, into *packWriter, done *sta
 
 // clean removes what killed processes left. Nobody else is writing.
 func (w *sweep) clean() error {
-	left, err := os.ReadDir(w.store.temps())
+	left, err := w.store.files.ReadDir(w.store.temps())
 	if err != nil {
 		return err
 	}

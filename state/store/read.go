@@ -40,7 +40,7 @@ func (s *Store) Open(ctx context.Context, id state.SnapshotID) (state.Reader, er
 		c.close()
 		return nil, err
 	}
-	lease, err := acquire(ctx, filepath.Join(s.leases(), string(id)), false)
+	lease, err := s.acquire(ctx, filepath.Join(s.leases(), string(id)), false)
 	if err != nil {
 		c.close()
 		return nil, err

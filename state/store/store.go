@@ -21,7 +21,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -74,7 +73,7 @@ func Open(dir string, o Options) (*Store, error) {
 		s.now = time.Now
 	}
 	for _, d := range []string{s.packs(), s.temps(), s.leases(), s.components()} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
+		if err := s.files.MkdirAll(d); err != nil {
 			return nil, fmt.Errorf("cannot open snapshot store: %w", err)
 		}
 	}
@@ -101,7 +100,7 @@ func (s *Store) components() string { return filepath.Join(s.dir, "components") 
 func (s *Store) temporary() string { return filepath.Join(s.temps(), random()) }
 
 func (s *Store) lock(ctx context.Context, exclusive bool) (lock, error) {
-	return acquire(ctx, filepath.Join(s.dir, "lock"), exclusive)
+	return s.acquire(ctx, filepath.Join(s.dir, "lock"), exclusive)
 }
 
 func random() string {

@@ -69,6 +69,7 @@ func (hasty) SyncDir(string) error { return nil }
 type hastyFile struct{ file }
 
 func (hastyFile) Sync() error { return nil }
+func (hastyFile) Pace() error { return nil }
 
 func stream(b []byte) state.Source {
 	return state.Source{Write: func(w io.Writer) error {
