@@ -114,7 +114,7 @@ func TestEachFailingOperationLeavesTheStateBefore(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "store")
 		copyFolder(t, dir, before)
 		f := &failing{left: -1, unsynced: map[string]bool{}}
-		s := must(Open(dir, Options{files: f}))(t)
+		s := openWith(t, dir, Options{files: f})
 		f.left = n
 		_, err := s.Save(t.Context(), ref, "m", "manual", image(second))
 		if err == nil {
@@ -156,7 +156,7 @@ func TestEachFailingOperationOfPrune(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "store")
 		copyFolder(t, dir, before)
 		f := &failing{left: -1, unsynced: map[string]bool{}}
-		s := must(Open(dir, Options{files: f}))(t)
+		s := openWith(t, dir, Options{files: f})
 		f.left = n
 		_, err := s.Prune(t.Context(), ref, 1, false)
 		f.left = -1
@@ -202,7 +202,7 @@ func (u unsynced) SyncDir(string) error {
 // Who repeats what failed at the very last step is not told that it is done before it is.
 func TestRepeatedSaveIsDurable(t *testing.T) {
 	broken := false
-	s := must(Open(t.TempDir(), Options{files: unsynced{broken: &broken}}))(t)
+	s := openWith(t, t.TempDir(), Options{files: unsynced{broken: &broken}})
 	first, second := text(2000, 1), text(2000, 2)
 	must(s.Save(t.Context(), ref, "m", "manual", stream(first)))(t)
 	broken = true
@@ -287,7 +287,7 @@ func TestConcurrentUse(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 4 {
 		all.Go(func() {
-			s := must(Open(dir, Options{}))(t) // as another process would
+			s := openWith(t, dir, Options{}) // as another process would
 			for k := range 4 {
 				r := state.Ref{Container: "c", Component: fmt.Sprint("n", i%2)}
 				b := text(100_000+k*1000+i, uint64(i))
@@ -330,10 +330,10 @@ func TestNewerFormatAndBadNamesAreRefused(t *testing.T) {
 	if _, err := s.Missing(t.Context(), []string{"s-../x"}); !errors.Is(err, state.ErrBadProperty) {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "version"), []byte("orrery snapshot store 2\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "version"), []byte("orrery snapshot store 3\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), "store 2") {
+	if _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), "store 3") {
 		t.Fatal(err)
 	}
 }

@@ -17,36 +17,37 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"orrery/state"
+	"orrery/state/vault"
 )
-
-// formatVersion is the version of the folder. An older one is upgraded by Open, a newer one refused.
-const formatVersion = "orrery snapshot store 1\n"
 
 // Options adjust a store. The zero value is good.
 type Options struct {
 	Logger *slog.Logger // nil: discard
 	// Grace is how long imported objects that no generation needs are kept from Prune. Zero: an hour.
 	Grace time.Duration
-	files files
-	now   func() time.Time
+	// Keys open an encrypted store. Nil: there are none.
+	Keys *vault.Ring
+	// Existing refuses a place where there is no store yet, with ErrNotFound.
+	Existing bool
+	files    files
+	now      func() time.Time
 }
 
-// Store is a folder of snapshots. It needs no closing and runs nothing in the background.
+// Store is a place of snapshots. It needs no closing and runs nothing in the background.
 type Store struct {
 	dir    string
+	name   string // for people
 	log    *slog.Logger
 	grace  time.Duration
-	files  files
+	files  files // encrypted where the store is
+	raw    files // what files is made of
+	key    *vault.Key
 	now    func() time.Time
 	codecs sync.Pool
 
@@ -56,41 +57,6 @@ type Store struct {
 }
 
 var _ state.Store = (*Store)(nil)
-
-// Open opens the store in a folder, which it creates if need be.
-func Open(dir string, o Options) (*Store, error) {
-	s := &Store{dir: dir, log: o.Logger, grace: o.Grace, files: o.files, now: o.now}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
-	if s.grace == 0 {
-		s.grace = time.Hour
-	}
-	if s.files == nil {
-		s.files = osFiles{}
-	}
-	if s.now == nil {
-		s.now = time.Now
-	}
-	for _, d := range []string{s.packs(), s.temps(), s.leases(), s.components()} {
-		if err := s.files.MkdirAll(d); err != nil {
-			return nil, fmt.Errorf("cannot open snapshot store: %w", err)
-		}
-	}
-	version, err := s.files.ReadFile(filepath.Join(dir, "version"))
-	if errors.Is(err, fs.ErrNotExist) {
-		name := filepath.Join(dir, "version") // not by way of tmp, where a prune would remove it
-		version, err = []byte(formatVersion), s.replaceBy(name+"."+random(), name, []byte(formatVersion))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot open snapshot store %s: %w", dir, err)
-	}
-	if string(version) != formatVersion {
-		return nil, fmt.Errorf("cannot open snapshot store %s: its version is %.40q, this program knows %q",
-			dir, strings.TrimSpace(string(version)), strings.TrimSpace(formatVersion))
-	}
-	return s, nil
-}
 
 func (s *Store) packs() string      { return filepath.Join(s.dir, "packs") }
 func (s *Store) temps() string      { return filepath.Join(s.dir, "tmp") }

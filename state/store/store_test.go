@@ -54,7 +54,7 @@ func must[T any](v T, err error) func(tester) T {
 
 func open(t tester, dir string) *Store {
 	t.Helper()
-	return must(Open(dir, Options{files: hasty{}}))(t)
+	return openWith(t, dir, Options{files: hasty{}})
 }
 
 // hasty are files that are never synced, which nobody notices without a crash.
