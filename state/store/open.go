@@ -119,22 +119,22 @@ func (s *Store) encrypt(key vault.Key) {
 
 // Init makes a store where there is none. With a wrap it is encrypted with a new key, which wrap puts into the
 // first slots.
-func Init(dir string, o Options, wrap func(vault.Key) ([]vault.Slot, error)) (*Store, error) {
+func Init(ctx context.Context, dir string, o Options, wrap func(vault.Key) ([]vault.Slot, error)) (*Store, error) {
 	if o.files == nil {
 		o.files = osFiles{}
 	}
 	s := newStore(dir, dir, o)
-	if err := s.init(wrap); err != nil {
+	if err := s.init(ctx, wrap); err != nil {
 		return nil, fmt.Errorf("cannot make snapshot store %s: %w", s.name, err)
 	}
 	return s, nil
 }
 
-func (s *Store) init(wrap func(vault.Key) ([]vault.Slot, error)) error {
+func (s *Store) init(ctx context.Context, wrap func(vault.Key) ([]vault.Slot, error)) error {
 	if err := s.raw.MkdirAll(s.dir); err != nil {
 		return err
 	}
-	l, err := s.acquire(context.Background(), filepath.Join(s.dir, "init.lock"), true)
+	l, err := s.acquire(ctx, filepath.Join(s.dir, "init.lock"), true)
 	if err != nil {
 		return err
 	}

@@ -56,7 +56,7 @@ func openWith(t tester, dir string, o Options) *Store {
 	if encrypted {
 		o.Keys = ring(t)
 		if _, err := os.Stat(filepath.Join(dir, "version")); errors.Is(err, fs.ErrNotExist) {
-			if _, err := Init(dir, Options{files: hasty{}}, wrapped); err != nil && !strings.Contains(err.Error(), "one already") {
+			if _, err := Init(t.Context(), dir, Options{files: hasty{}}, wrapped); err != nil && !strings.Contains(err.Error(), "one already") {
 				t.Fatal(err) // another goroutine may have been faster
 			}
 		}
@@ -95,13 +95,13 @@ func TestEncrypted(t *testing.T) {
 // Whoever has the folder and no key finds nothing in it that tells what it holds.
 func TestNothingIsReadable(t *testing.T) {
 	dir := t.TempDir()
-	s := must(Init(dir, Options{files: hasty{}}, wrapped))(t)
+	s := must(Init(t.Context(), dir, Options{files: hasty{}}, wrapped))(t)
 	b := []byte("the content of a note that is long enough to be looked for")
 	r := state.Ref{Container: "fileset", Component: "payroll@friday"}
 	g := must(s.Save(t.Context(), r, "fileset-module", "manual", state.Source{Write: stream(b).Write, Tags: []string{"tagged"}, Server: "Server 9"}))(t)
 	reader := must(s.Open(t.Context(), g.Snapshot))(t)
 	secrets := []string{string(b[:20]), "payroll", "friday", "fileset", "manual", "tagged", "Server 9", string(g.Snapshot), string(g.Snapshot[:12]), "ORRPACK", "ORRSNAP"}
-	name := manifestName(digest(must(parseID(g.Snapshot))(t)))
+	name := manifestName(must(parseID(g.Snapshot))(t))
 	segment := sum(b, free)
 	secrets = append(secrets, string(name[:]), name.String(), string(segment[:]), segment.String(), "AGE-SECRET")
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -128,7 +128,7 @@ func TestNothingIsReadable(t *testing.T) {
 
 func TestWithoutAFittingKeyNothingIsTouched(t *testing.T) {
 	dir := t.TempDir()
-	s := must(Init(dir, Options{files: hasty{}}, wrapped))(t)
+	s := must(Init(t.Context(), dir, Options{files: hasty{}}, wrapped))(t)
 	must(s.Save(t.Context(), ref, "m", "manual", stream(text(1000, 1))))(t)
 	stranger := &vault.Ring{}
 	if err := stranger.AddPassphrase("guessed"); err != nil {
@@ -151,7 +151,7 @@ func TestWithoutAFittingKeyNothingIsTouched(t *testing.T) {
 	if after := listing(t, dir); after != before {
 		t.Fatalf("changed:\n%s\n%s", before, after)
 	}
-	if _, err := Init(dir, Options{}, wrapped); err == nil || !strings.Contains(err.Error(), "one already") {
+	if _, err := Init(t.Context(), dir, Options{}, wrapped); err == nil || !strings.Contains(err.Error(), "one already") {
 		t.Fatal(err)
 	}
 }
@@ -174,7 +174,7 @@ func listing(t *testing.T, dir string) string {
 
 func TestKeysOfAStore(t *testing.T) {
 	dir := t.TempDir()
-	s := must(Init(dir, Options{files: hasty{}}, wrapped))(t)
+	s := must(Init(t.Context(), dir, Options{files: hasty{}}, wrapped))(t)
 	b := text(5000, 1)
 	must(s.Save(t.Context(), ref, "m", "manual", stream(b)))(t)
 	packs := must(filepath.Glob(filepath.Join(dir, "packs", "*")))(t)
@@ -223,8 +223,8 @@ func TestVersionOneIsUpgraded(t *testing.T) {
 
 func TestExchangeBetweenPlainAndEncrypted(t *testing.T) {
 	plain := open(t, t.TempDir())
-	one := must(Init(t.TempDir(), Options{files: hasty{}}, wrapped))(t)
-	two := must(Init(t.TempDir(), Options{files: hasty{}}, wrapped))(t)
+	one := must(Init(t.Context(), t.TempDir(), Options{files: hasty{}}, wrapped))(t)
+	two := must(Init(t.Context(), t.TempDir(), Options{files: hasty{}}, wrapped))(t)
 	b := text(3<<20, 1)
 	g := must(plain.Save(t.Context(), ref, "m", "manual", stream(b)))(t)
 	for _, hop := range [][2]*Store{{plain, one}, {one, two}, {two, open(t, t.TempDir())}} {

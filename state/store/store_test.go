@@ -39,6 +39,7 @@ var ref = state.Ref{Container: "sqlite-database", Component: "notes@blue"}
 type tester interface {
 	Helper()
 	Fatal(args ...any)
+	Context() context.Context
 	Fatalf(format string, args ...any)
 }
 
