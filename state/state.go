@@ -320,7 +320,8 @@ type Source struct {
 // use, also by several processes on one folder. A snapshot exists wholly or not at all, whatever happens.
 type Store interface {
 	// Save takes a snapshot, stores what is new in it and adds a generation. Where the newest generation holds
-	// the same state, that one is returned and nothing is added.
+	// the same state, that one is returned with the tags given, and nothing is added; but a save that belongs to
+	// another group adds one, so that groups are complete.
 	Save(ctx context.Context, r Ref, module, reason string, from Source) (Generation, error)
 	// Open reads a snapshot; every byte it yields has been verified. ErrNotFound, ErrCorrupt.
 	Open(ctx context.Context, id SnapshotID) (Reader, error)
@@ -330,9 +331,9 @@ type Store interface {
 	Generations(ctx context.Context, r Ref) ([]Generation, error)
 	// Verify reads a snapshot whole and compares it with its id.
 	Verify(ctx context.Context, id SnapshotID) error
-	// Prune drops all but the newest keep generations of a component (of all for the zero Ref) and then
-	// every object that nothing needs. With dryRun it only says what it would do.
-	Prune(ctx context.Context, r Ref, keep int, dryRun bool) (Pruned, error)
+	// Prune drops the generations of a component (of each component for the zero Ref) that keep does not keep, and
+	// then every object that nothing needs. With dryRun it only says what it would do. An error leaves the generations.
+	Prune(ctx context.Context, r Ref, keep Retention, dryRun bool) (Pruned, error)
 	// Usage is the store's size on disk.
 	Usage(ctx context.Context) (Usage, error)
 	Exchange

@@ -13,6 +13,7 @@ import (
 
 	"orrery/cmd/orrery/agent"
 	"orrery/deploy"
+	"orrery/state"
 )
 
 // cli is what all commands share.
@@ -30,6 +31,11 @@ const (
 	exitProblems = 3 // the manifest has problems; nothing was changed
 	exitUndone   = 4 // an apply failed and was undone
 	exitStuck    = 5 // an apply failed and could not be undone
+	exitCorrupt  = 6 // something does not verify
+	exitNoSuch   = 7 // there is no such snapshot or generation
+	exitInUse    = 8 // something else holds what the command needs
+
+	exitInterrupted = 130 // by Ctrl-C or SIGTERM, as shells have it
 )
 
 // usageError is a command line that cannot be understood.
@@ -47,6 +53,14 @@ func exitCode(err error) int {
 		return exitStuck
 	case errors.Is(err, deploy.ErrUndone):
 		return exitUndone
+	case errors.Is(err, context.Canceled):
+		return exitInterrupted
+	case errors.Is(err, state.ErrNoSnapshot):
+		return exitNoSuch
+	case errors.Is(err, state.ErrCorrupt):
+		return exitCorrupt
+	case errors.Is(err, state.ErrInUse):
+		return exitInUse
 	}
 	return exitFailure
 }

@@ -36,13 +36,13 @@ func (s *Store) readDead() (map[string][]byte, error) {
 	return d.Packs, nil
 }
 
-func (s *Store) writeDead(packs map[string][]byte) error {
+func (s *Store) stageDead(packs map[string][]byte) (*pending, error) {
 	b, err := json.Marshal(deadObjects{1, packs})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	check := sum(b, free)
-	return s.replace(s.deadFile(), append(check[:], b...))
+	return s.stage(s.deadFile(), append(check[:], b...))
 }
 
 // dies says whether entry i of a pack is dead.

@@ -134,7 +134,7 @@ func TestEachFailingOperationLeavesTheStateBefore(t *testing.T) {
 		if last := len(all) - 1; last > 0 { // only the sync of the folder was missing
 			check(t, again, second)
 		}
-		must(again.Prune(t.Context(), state.Ref{}, 5, false))(t)
+		must(again.Prune(t.Context(), state.Ref{}, state.Retention{Last: 5}, false))(t)
 		check(t, again, first)
 		if left := must(os.ReadDir(again.temps()))(t); len(left) > 0 {
 			t.Fatalf("operation %d left %v", n, left)
@@ -158,7 +158,7 @@ func TestEachFailingOperationOfPrune(t *testing.T) {
 		f := &failing{left: -1, unsynced: map[string]bool{}}
 		s := openWith(t, dir, Options{files: f})
 		f.left = n
-		_, err := s.Prune(t.Context(), ref, 1, false)
+		_, err := s.Prune(t.Context(), ref, state.Retention{Last: 1}, false)
 		f.left = -1
 		f.crash(t)
 		again := open(t, dir)
@@ -168,7 +168,7 @@ func TestEachFailingOperationOfPrune(t *testing.T) {
 				t.Fatalf("operation %d: %v", n, err)
 			}
 		}
-		must(again.Prune(t.Context(), ref, 1, false))(t)
+		must(again.Prune(t.Context(), ref, state.Retention{Last: 1}, false))(t)
 		if u := must(again.Usage(t.Context()))(t); u.Snapshots != 1 {
 			t.Fatalf("%d snapshots left", u.Snapshots)
 		}
@@ -249,14 +249,14 @@ func TestSavesAfterALostPack(t *testing.T) {
 				third := changed(first, 2)
 				must(s.Save(t.Context(), ref, "m", "manual", source(third)))(t)
 				check(t, s, third)
-				_, err := s.Prune(t.Context(), ref, 2, false)
+				_, err := s.Prune(t.Context(), ref, state.Retention{Last: 2}, false)
 				if what == "damaged" {
 					if err == nil || !strings.Contains(err.Error(), packs[0]) || !strings.Contains(err.Error(), "move it out") {
 						t.Fatalf("prune: %v", err)
 					}
 					t.Log(err)
 					must(true, os.Remove(packs[0]))(t)
-					_, err = s.Prune(t.Context(), ref, 2, false)
+					_, err = s.Prune(t.Context(), ref, state.Retention{Last: 2}, false)
 				}
 				must(true, err)(t)
 				check(t, s, second)
@@ -273,7 +273,7 @@ func TestPrunedSnapshotIsNotHalfThere(t *testing.T) {
 	copy(b, text(1<<20, 3))
 	must(s.Save(t.Context(), ref, "m", "manual", image(a)))(t)
 	must(s.Save(t.Context(), ref, "m", "manual", image(b)))(t)
-	must(s.Prune(t.Context(), ref, 1, false))(t)
+	must(s.Prune(t.Context(), ref, state.Retention{Last: 1}, false))(t)
 	if _, err := s.Get(t.Context(), id(a)); !errors.Is(err, state.ErrNotFound) {
 		t.Fatal(err)
 	}
@@ -301,7 +301,7 @@ func TestConcurrentUse(t *testing.T) {
 					t.Error("read something else")
 				}
 				_ = reader.Close()
-				must(s.Prune(t.Context(), state.Ref{}, 2, false))(t)
+				must(s.Prune(t.Context(), state.Ref{}, state.Retention{Last: 2}, false))(t)
 			}
 		})
 	}

@@ -138,12 +138,16 @@ func (osFiles) SyncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// replace writes a file so that it is there wholly or not at all. The caller has the store locked.
-func (s *Store) replace(name string, content []byte) error {
-	return s.replaceBy(s.temporary(), name, content)
+// replaceBy writes a file so that it is there wholly or not at all. The caller has the store locked.
+func (s *Store) replaceBy(temp, name string, content []byte) error {
+	if err := s.prepare(temp, content); err != nil {
+		return err
+	}
+	return s.publish(temp, name)
 }
 
-func (s *Store) replaceBy(temp, name string, content []byte) error {
+// prepare writes a file and makes it durable.
+func (s *Store) prepare(temp string, content []byte) error {
 	f, err := s.files.Create(temp)
 	if err != nil {
 		return err
@@ -155,7 +159,7 @@ func (s *Store) replaceBy(temp, name string, content []byte) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return errors.Join(err, s.files.Remove(temp))
 	}
-	return s.publish(temp, name)
+	return nil
 }
 
 // publish gives a finished file its name, durably.

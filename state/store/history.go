@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,7 +14,7 @@ import (
 	"orrery/state"
 )
 
-// history is the file of a component's generations.
+// history is the file of a component's generations: a line of JSON and a line with its hash.
 type history struct {
 	Version     int                `json:"version"`
 	Next        uint64             `json:"next"` // the number of the next generation
@@ -21,8 +22,11 @@ type history struct {
 }
 
 const (
-	historySuffix = ".json"
-	historyLock   = ".lock"
+	// historyVersion is the version that is written. Version 1 had no labels and no line with the hash.
+	historyVersion = 2
+	historySuffix  = ".json"
+	historyCopy    = ".copy" // the same again, for when the other is damaged
+	historyLock    = ".lock"
 )
 
 func checkRef(r state.Ref) error {
@@ -35,6 +39,10 @@ func checkRef(r state.Ref) error {
 
 func (s *Store) historyFile(r state.Ref) string {
 	return filepath.Join(s.components(), r.Container, r.Component+historySuffix)
+}
+
+func (s *Store) historyCopy(r state.Ref) string {
+	return filepath.Join(s.components(), r.Container, r.Component+historyCopy)
 }
 
 // lockHistory keeps others from adding or dropping generations of a component.
@@ -51,35 +59,81 @@ func (s *Store) lockHistory(ctx context.Context, r state.Ref) (lock, error) {
 	return s.acquire(ctx, filepath.Join(dir, r.Component+historyLock), true)
 }
 
+// history reads the generations of a component. Where their file is damaged, its copy serves.
 func (s *Store) history(r state.Ref) (history, error) {
-	h := history{Version: 1, Next: 1}
-	b, err := s.files.ReadFile(s.historyFile(r))
-	if errors.Is(err, fs.ErrNotExist) {
+	h, err := s.readHistory(s.historyFile(r), r)
+	if err == nil {
 		return h, nil
 	}
+	c, failed := s.readHistory(s.historyCopy(r), r)
+	switch {
+	case failed == nil:
+		s.log.Warn("the copy of a component's generations is used", "component", r.String(), "error", err)
+		c.Next++ // the copy may be older by one
+		return c, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return history{Version: historyVersion, Next: 1}, nil
+	}
+	return h, err
+}
+
+func (s *Store) readHistory(name string, r state.Ref) (history, error) {
+	b, err := s.files.ReadFile(name)
 	if err != nil {
-		return h, err
+		return history{}, err
 	}
-	if err := json.Unmarshal(b, &h); err != nil {
-		return h, fmt.Errorf("generations of %s: %w: %w", r, state.ErrCorrupt, err)
+	h, err := decodeHistory(b)
+	if err != nil {
+		return h, fmt.Errorf("generations of %s: %w", r, err)
 	}
-	if h.Version != 1 {
-		return h, fmt.Errorf("generations of %s: %w: version %d, this program knows 1", r, state.ErrCorrupt, h.Version)
+	return h, nil
+}
+
+// decodeHistory decodes and checks a history of any version.
+func decodeHistory(b []byte) (history, error) {
+	var h history
+	line, check, _ := bytes.Cut(b, []byte("\n"))
+	if len(check) > 0 && string(check) != sum(line, free).String()+"\n" {
+		return h, fmt.Errorf("%w: checksum differs", state.ErrCorrupt)
 	}
-	for _, g := range h.Generations {
-		if g.Number == 0 || g.Number >= h.Next {
-			return h, fmt.Errorf("generations of %s: %w: number %d out of order", r, state.ErrCorrupt, g.Number)
+	if err := json.Unmarshal(line, &h); err != nil {
+		return h, fmt.Errorf("%w: %w", state.ErrCorrupt, err)
+	}
+	if h.Version > historyVersion {
+		return h, fmt.Errorf("version %d is newer than this program, which knows %d (use a newer one)", h.Version, historyVersion)
+	}
+	if h.Version < 1 || (h.Version > 1) != (len(check) > 0) {
+		return h, fmt.Errorf("%w: not a history", state.ErrCorrupt)
+	}
+	h.Version = historyVersion // version 1 is one without labels
+	for i, g := range h.Generations {
+		if g.Number == 0 || g.Number >= h.Next || i > 0 && g.Number <= h.Generations[i-1].Number {
+			return h, fmt.Errorf("%w: number %d out of order", state.ErrCorrupt, g.Number)
 		}
 	}
 	return h, nil
+}
+
+func (h history) encode() ([]byte, error) {
+	h.Version = historyVersion
+	b, err := json.Marshal(h)
+	if err != nil {
+		return nil, err
+	}
+	check := sum(b, free)
+	b = append(b, '\n')
+	return append(append(b, check.String()...), '\n'), nil
 }
 
 func (h history) newest() state.SnapshotID {
 	if len(h.Generations) == 0 {
 		return ""
 	}
-	return h.Generations[len(h.Generations)-1].Snapshot
+	return h.last().Snapshot
 }
+
+// last is the newest generation, of which there is one.
+func (h history) last() *state.Generation { return &h.Generations[len(h.Generations)-1] }
 
 // append adds a generation durably and returns it.
 func (s *Store) append(h history, g state.Generation) (state.Generation, error) {
@@ -95,11 +149,69 @@ func (s *Store) settle(g state.Generation) error {
 }
 
 func (s *Store) writeHistory(r state.Ref, h history) error {
-	b, err := json.Marshal(h)
+	p, err := s.stageHistory(r, h)
 	if err != nil {
 		return err
 	}
-	return s.replace(s.historyFile(r), append(b, '\n'))
+	return p.publish()
+}
+
+// pending is a file that is written and durable, and has not its name yet.
+type pending struct {
+	store      *Store
+	temp, name string
+	copyTo     string // where a copy goes afterwards; empty: none
+	content    []byte
+}
+
+// stage writes a file beside its place.
+func (s *Store) stage(name string, content []byte) (*pending, error) {
+	p := &pending{store: s, temp: s.temporary(), name: name, content: content}
+	return p, s.prepare(p.temp, content)
+}
+
+func (s *Store) stageHistory(r state.Ref, h history) (*pending, error) {
+	b, err := h.encode()
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.stage(s.historyFile(r), b)
+	if err == nil {
+		p.copyTo = s.historyCopy(r)
+	}
+	return p, err
+}
+
+func (p *pending) publish() error {
+	if err := p.store.publish(p.temp, p.name); err != nil {
+		return err
+	}
+	if p.copyTo == "" {
+		return nil
+	}
+	if err := p.store.copyHistory(p.copyTo, p.content); err != nil {
+		p.store.log.Warn("the copy of a component's generations is not written", "file", p.copyTo, "error", err)
+	}
+	return nil
+}
+
+func (p *pending) discard() error { return p.store.files.Remove(p.temp) }
+
+// copyHistory writes the copy of a history, which is not made durable: it has a checksum, and the other file is durable.
+func (s *Store) copyHistory(name string, content []byte) error {
+	temp := s.temporary()
+	f, err := s.files.Create(temp)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = s.files.Rename(temp, name)
+	}
+	if err != nil {
+		return errors.Join(err, s.files.Remove(temp))
+	}
+	return nil
 }
 
 // Generations lists the generations of a component, oldest first; of all components for the zero Ref.
@@ -128,6 +240,7 @@ func (s *Store) refs(r state.Ref) ([]state.Ref, error) {
 		return []state.Ref{r}, checkRef(r)
 	}
 	var all []state.Ref
+	seen := map[state.Ref]bool{}
 	containers, err := s.files.ReadDir(s.components())
 	if err != nil {
 		return nil, err
@@ -140,7 +253,11 @@ func (s *Store) refs(r state.Ref) ([]state.Ref, error) {
 		for _, f := range files {
 			r := state.Ref{Container: container.Name()}
 			var ok bool
-			if r.Component, ok = strings.CutSuffix(f.Name(), historySuffix); ok && checkRef(r) == nil {
+			if r.Component, ok = strings.CutSuffix(f.Name(), historySuffix); !ok {
+				r.Component, ok = strings.CutSuffix(f.Name(), historyCopy)
+			}
+			if ok && checkRef(r) == nil && !seen[r] {
+				seen[r] = true
 				all = append(all, r)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"orrery/state"
+	"orrery/state/retention"
 )
 
 const (
@@ -17,31 +18,30 @@ const (
 	smallPacks = 32      // once there are more of them
 )
 
-// Prune drops all but the newest keep generations of a component (of each component for the zero Ref) and then
+// Prune drops the generations of a component (of each component for the zero Ref) that keep does not keep, and then
 // every object that no generation, open reader or recent import needs. It waits, as long as ctx allows, for saves
-// and imports to end. Packs that are mostly dead are rewritten.
-func (s *Store) Prune(ctx context.Context, r state.Ref, keep int, dryRun bool) (state.Pruned, error) {
-	p, err := s.prune(ctx, r, keep, dryRun)
+// and imports to end. Packs that are mostly dead are rewritten. Where the disk is too full for that, nothing is dropped.
+func (s *Store) Prune(ctx context.Context, r state.Ref, keep state.Retention, dryRun bool) (state.Pruned, error) {
+	err := retention.Check(keep)
+	var p state.Pruned
+	if err == nil {
+		p, err = s.prune(ctx, r, dryRun, func(all []state.Generation) (kept, dropped []state.Generation, err error) {
+			kept, dropped = retention.Choose(all, keep)
+			return kept, dropped, nil
+		})
+	}
 	if err != nil {
 		return p, fmt.Errorf("cannot prune the snapshot store: %w", err)
 	}
 	return p, nil
 }
 
-func (s *Store) prune(ctx context.Context, r state.Ref, keep int, dryRun bool) (done state.Pruned, err error) {
-	if keep < 0 {
-		return done, errors.New("the number of generations to keep is negative")
-	}
-	refs, err := s.refs(r)
-	if err != nil {
+// choice divides a component's generations into those that stay and those that go.
+type choice func(all []state.Generation) (kept, dropped []state.Generation, err error)
+
+func (s *Store) prune(ctx context.Context, r state.Ref, dryRun bool, choose choice) (done state.Pruned, err error) {
+	if _, err := s.refs(r); err != nil {
 		return done, err
-	}
-	for _, r := range refs {
-		dropped, err := s.drop(ctx, r, keep, dryRun)
-		if err != nil {
-			return done, err
-		}
-		done.Generations = append(done.Generations, dropped...)
 	}
 	l, err := s.lock(ctx, !dryRun)
 	if err != nil {
@@ -52,43 +52,50 @@ func (s *Store) prune(ctx context.Context, r state.Ref, keep int, dryRun bool) (
 		return done, err
 	}
 	defer c.close()
-	w := &sweep{catalog: c, live: map[digest]*pack{}, dryRun: dryRun}
-	if err := w.mark(ctx, done.Generations); err != nil {
+	w := &sweep{catalog: c, live: map[digest]*pack{}, dryRun: dryRun, histories: map[state.Ref]history{}}
+	if err := w.choose(r, choose, &done); err != nil {
 		return done, err
 	}
-	err = w.run(ctx, &done)
-	return done, err
+	if err := w.mark(ctx, done.Generations); err != nil {
+		return state.Pruned{}, err
+	}
+	if err := w.run(ctx, &done); err != nil {
+		return state.Pruned{}, err
+	}
+	return done, nil
 }
 
-// drop removes the oldest generations of a component.
-func (s *Store) drop(ctx context.Context, r state.Ref, keep int, dryRun bool) ([]state.Generation, error) {
-	l, err := s.lockHistory(ctx, r)
+// choose finds the generations to drop. Whoever changes a history holds the store shared, so it needs no other lock.
+func (w *sweep) choose(r state.Ref, choose choice, done *state.Pruned) error {
+	refs, err := w.store.refs(r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer l.release()
-	writing, err := s.lock(ctx, false) // another prune would take the new file for a left-over
-	if err != nil {
-		return nil, err
+	for _, r := range refs {
+		h, err := w.store.history(r)
+		if err != nil {
+			return err
+		}
+		kept, dropped, err := choose(h.Generations)
+		if err != nil {
+			return err
+		}
+		if len(dropped) == 0 {
+			continue
+		}
+		h.Generations = kept
+		w.histories[r] = h
+		done.Generations = append(done.Generations, dropped...)
 	}
-	defer writing.release()
-	h, err := s.history(r)
-	if err != nil || len(h.Generations) <= keep {
-		return nil, err
-	}
-	n := len(h.Generations) - keep
-	dropped := h.Generations[:n]
-	if h.Generations = h.Generations[n:]; dryRun {
-		return dropped, nil
-	}
-	return dropped, s.writeHistory(r, h)
+	return nil
 }
 
 // sweep is a prune under way, alone in the store unless it only looks.
 type sweep struct {
 	*catalog
-	live   map[digest]*pack // where the copy of each needed object is
-	dryRun bool
+	live      map[digest]*pack      // where the copy of each needed object is
+	histories map[state.Ref]history // as they are to be
+	dryRun    bool
 }
 
 // advice is what to do about a pack whose index is damaged. Nothing does it by itself: the file may be whole
@@ -208,7 +215,8 @@ func (w *sweep) recent() error {
 	return nil
 }
 
-// run removes what is not marked.
+// run removes what is not marked. Whatever takes space is written first and the generations are dropped after it; up to
+// there an error leaves everything as it was.
 func (w *sweep) run(ctx context.Context, done *state.Pruned) error {
 	fresh := w.store.newPack(savePrefix)
 	defer func() { _ = fresh.abort() }()
@@ -223,13 +231,19 @@ func (w *sweep) run(ctx context.Context, done *state.Pruned) error {
 	if w.dryRun {
 		return nil
 	}
-	added, err := fresh.commit()
-	done.Bytes -= added
+	files, err := w.stage(dead)
 	if err != nil {
 		return err
 	}
-	if err := w.bury(dead); err != nil {
-		return err
+	added, err := fresh.commit()
+	done.Bytes -= added
+	if err != nil {
+		return errors.Join(err, discard(files))
+	}
+	for i, f := range files {
+		if err := f.publish(); err != nil {
+			return errors.Join(err, discard(files[i+1:]))
+		}
 	}
 	for _, p := range dead {
 		if err := w.store.files.Remove(filepath.Join(w.store.packs(), p.name)); err != nil {
@@ -237,6 +251,33 @@ func (w *sweep) run(ctx context.Context, done *state.Pruned) error {
 		}
 	}
 	return w.clean()
+}
+
+// stage writes the histories as they are to be, and what is dead, which is published last: the prune happens then.
+func (w *sweep) stage(dead []*pack) (files []*pending, err error) {
+	for r, h := range w.histories {
+		p, err := w.store.stageHistory(r, h)
+		if err != nil {
+			return nil, errors.Join(err, discard(files))
+		}
+		files = append(files, p)
+	}
+	p, err := w.bury(dead)
+	if err != nil {
+		return nil, errors.Join(err, discard(files))
+	}
+	if p != nil {
+		files = append(files, p)
+	}
+	return files, nil
+}
+
+func discard(files []*pending) error {
+	var failed []error
+	for _, f := range files {
+		failed = append(failed, f.discard())
+	}
+	return errors.Join(failed...)
 }
 
 // dead returns the packs to do away with and how many snapshots end.
@@ -266,8 +307,8 @@ func (w *sweep) dead() (packs []*pack, manifests int) {
 	return packs, manifests
 }
 
-// bury makes what is not needed invisible, all at once.
-func (w *sweep) bury(packs []*pack) error {
+// bury writes what makes the rest invisible, all at once; nil if nothing changes.
+func (w *sweep) bury(packs []*pack) (*pending, error) {
 	dead, changed := map[string][]byte{}, false
 	for _, p := range w.packs {
 		bits, some := make([]byte, (len(p.entries)+7)/8), slices.Contains(packs, p)
@@ -282,9 +323,9 @@ func (w *sweep) bury(packs []*pack) error {
 		changed = changed || some && !bytes.Equal(bits, p.dead)
 	}
 	if !changed {
-		return nil
+		return nil, nil
 	}
-	return w.store.writeDead(dead)
+	return w.store.stageDead(dead)
 }
 
 // rescue copies the living objects of a pack into a new one.

@@ -34,11 +34,16 @@ func (s *Store) save(ctx context.Context, r state.Ref, module, reason string, fr
 	if (from.Write == nil) == (from.Image == nil) {
 		return g, errors.New("a source is either a stream or an image")
 	}
+	tags, err := sortedTags(from.Tags)
+	if err != nil {
+		return g, err
+	}
 	held, err := s.lockHistory(ctx, r)
 	if err != nil {
 		return g, err
 	}
 	defer held.release()
+	began := s.now()
 	c, err := s.catalog(ctx)
 	if err != nil {
 		return g, err
@@ -54,11 +59,12 @@ func (s *Store) save(ctx context.Context, r state.Ref, module, reason string, fr
 	if err := w.take(from, h.newest()); err != nil {
 		return g, err
 	}
-	if w.m.ID.id() == h.newest() {
-		return w.again(h)
+	if w.m.ID.id() == h.newest() && (from.Group == "" || from.Group == h.last().Group) {
+		return w.again(h, tags)
 	}
 	g = state.Generation{
 		Container: r.Container, Component: r.Component, Snapshot: w.m.ID.id(), Reason: reason, Size: w.m.Size,
+		Server: from.Server, Took: s.now().Sub(began), Group: from.Group, Label: state.Label{Tags: tags},
 	}
 	if g.Stored, err = w.commit(); err != nil {
 		return g, err
@@ -66,14 +72,19 @@ func (s *Store) save(ctx context.Context, r state.Ref, module, reason string, fr
 	return s.append(h, g)
 }
 
-// again returns the newest generation, which has the state that was saved. The save before may have failed when it
-// made its files' names durable, so that is made sure of.
-func (w *saver) again(h history) (state.Generation, error) {
-	g := h.Generations[len(h.Generations)-1]
+// again returns the newest generation, which has the state that was saved, with the tags added. The save before may
+// have failed when it made its files' names durable, so that is made sure of.
+func (w *saver) again(h history, tags []string) (state.Generation, error) {
+	g := h.last()
 	if _, err := w.commit(); err != nil {
-		return g, err
+		return *g, err
 	}
-	return g, w.store.settle(g)
+	if changed, err := relabel(&g.Label, state.Relabel{AddTags: tags}); err != nil {
+		return *g, err
+	} else if changed {
+		return *g, w.store.writeHistory(state.Ref{Container: g.Container, Component: g.Component}, h)
+	}
+	return *g, w.store.settle(*g)
 }
 
 // take reads the source and stores its segments.

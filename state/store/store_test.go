@@ -278,7 +278,7 @@ func TestChainsOfRandomEdits(t *testing.T) {
 			saved = append(saved, b)
 		}
 		keep := rapid.IntRange(1, 3).Draw(t, "keep")
-		must(s.Prune(context.Background(), ref, keep, false))(t)
+		must(s.Prune(context.Background(), ref, state.Retention{Last: keep}, false))(t)
 		for _, g := range must(s.Generations(context.Background(), ref))(t) {
 			for _, b := range saved {
 				if id(b) == g.Snapshot {
@@ -318,8 +318,8 @@ func TestPrune(t *testing.T) {
 		all = append(all, b)
 	}
 	reader := must(s.Open(t.Context(), id(all[0])))(t)
-	would := must(s.Prune(t.Context(), state.Ref{}, 2, true))(t)
-	did := must(s.Prune(t.Context(), state.Ref{}, 2, false))(t)
+	would := must(s.Prune(t.Context(), state.Ref{}, state.Retention{Last: 2}, true))(t)
+	did := must(s.Prune(t.Context(), state.Ref{}, state.Retention{Last: 2}, false))(t)
 	if len(would.Generations) != 6 || len(did.Generations) != 6 || would.Snapshots != 5 || did.Snapshots != 5 {
 		t.Fatalf("would %+v, did %+v", would, did)
 	}
@@ -327,7 +327,7 @@ func TestPrune(t *testing.T) {
 		t.Fatal("a snapshot that is being read was pruned")
 	}
 	_ = reader.Close()
-	must(s.Prune(t.Context(), state.Ref{}, 1, false))(t)
+	must(s.Prune(t.Context(), state.Ref{}, state.Retention{Last: 1}, false))(t)
 	check(t, s, all[7])
 	if _, err := s.Open(t.Context(), id(all[0])); !errors.Is(err, state.ErrNotFound) {
 		t.Fatal(err)
@@ -337,7 +337,7 @@ func TestPrune(t *testing.T) {
 		t.Fatalf("number %d was used before", g.Number)
 	}
 	before := must(s.Usage(t.Context()))(t)
-	freed := must(s.Prune(t.Context(), ref, 0, false))(t)
+	freed := must(s.Forget(t.Context(), ref, numbers(must(s.Generations(t.Context(), ref))(t)), false))(t)
 	after := must(s.Usage(t.Context()))(t)
 	if after.Stored != 0 || freed.Bytes != before.Stored || after.Snapshots != 0 {
 		t.Fatalf("freed %+v of %+v, left %+v", freed, before, after)
@@ -376,7 +376,7 @@ func TestExchange(t *testing.T) {
 		if err := from.Export(t.Context(), missing, &wire); err != nil {
 			t.Fatal(err)
 		}
-		must(to.Prune(t.Context(), state.Ref{}, 5, false))(t) // keeps what was imported lately
+		must(to.Prune(t.Context(), state.Ref{}, state.Retention{Last: 5}, false))(t) // keeps what was imported lately
 		if err := to.Import(t.Context(), &wire); err != nil {
 			t.Fatal(err)
 		}

@@ -39,6 +39,9 @@ const (
 	procGet         = "/orrery.state.v1.Store/Get"
 	procVerify      = "/orrery.state.v1.Store/Verify"
 	procPrune       = "/orrery.state.v1.Store/Prune"
+	procRelabel     = "/orrery.state.v1.Store/Relabel"
+	procForget      = "/orrery.state.v1.Store/Forget"
+	procUsage       = "/orrery.state.v1.Store/Usage"
 	procObjects     = "/orrery.state.v1.Store/Objects"
 	procPull        = "/orrery.state.v1.Store/Pull"
 	procReport      = "/orrery.state.v1.Keeper/Report"
@@ -88,8 +91,21 @@ type RefRequest struct {
 	Ref    state.Ref        `json:"ref"`
 	ID     state.SnapshotID `json:"id,omitempty"`
 	Reason string           `json:"reason,omitempty"`
-	Keep   int              `json:"keep,omitempty"`
-	DryRun bool             `json:"dryRun,omitempty"`
+}
+
+// PruneRequest says which generations stay, or by number which go.
+type PruneRequest struct {
+	Ref     state.Ref       `json:"ref"`
+	Keep    state.Retention `json:"keep"`
+	Numbers []uint64        `json:"numbers,omitempty"`
+	DryRun  bool            `json:"dryRun,omitempty"`
+}
+
+// RelabelRequest changes the label of a generation.
+type RelabelRequest struct {
+	Ref    state.Ref     `json:"ref"`
+	Number uint64        `json:"number"`
+	Change state.Relabel `json:"change"`
 }
 
 // ComponentRequest carries a component.

@@ -2,12 +2,14 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"strings"
+	"time"
 
 	"orrery/state"
+	"orrery/state/address"
 	"orrery/state/keeper"
 	"orrery/state/module/fileset"
 	"orrery/state/module/postgresql"
@@ -32,30 +34,39 @@ type Machine struct {
 // Close releases what the machine holds; components go on, but for processes, which need a node.
 func (m Machine) Close() error { return m.close() }
 
-// Find completes the beginning of a snapshot's id. An empty one stays empty.
-func (m Machine) Find(ctx context.Context, prefix string) (state.SnapshotID, error) {
-	if prefix == "" || len(prefix) == 64 {
-		return state.SnapshotID(prefix), nil
+// Find returns the snapshot that a name means (see the package address). An empty one stays empty.
+func (m Machine) Find(ctx context.Context, name string) (state.SnapshotID, error) {
+	if name == "" {
+		return "", nil
 	}
+	g, err := m.Locate(ctx, name, time.Time{})
+	return g.Snapshot, err
+}
+
+// Locate returns the generation that a name means; with a before that is not zero, among those that are not younger.
+func (m Machine) Locate(ctx context.Context, name string, before time.Time) (state.Generation, error) {
 	all, err := m.Store.Generations(ctx, state.Ref{})
 	if err != nil {
-		return "", err
+		return state.Generation{}, err
 	}
-	var found state.SnapshotID
-	for _, g := range all {
-		if !strings.HasPrefix(string(g.Snapshot), prefix) || g.Snapshot == found {
-			continue
-		}
-		if found != "" {
-			return "", fmt.Errorf("snapshot %s is not the beginning of one id alone (write more of it)", prefix)
-		}
-		found = g.Snapshot
+	g, err := address.Find(all, name, before, Clock())
+	if err == nil && g.Number == 0 { // a whole id: nobody says yet that there is such a snapshot
+		_, err = m.Store.Get(ctx, g.Snapshot)
 	}
-	if found == "" {
-		return "", fmt.Errorf("snapshot %s: %w (see orrery snapshot list)", prefix, state.ErrNotFound)
+	if errors.Is(err, state.ErrNotFound) {
+		err = noSnapshot{err}
 	}
-	return found, nil
+	return g, err
 }
+
+// noSnapshot is a name that means no snapshot: state.ErrNoSnapshot, in better words.
+type noSnapshot struct{ error }
+
+func (e noSnapshot) Unwrap() error        { return e.error }
+func (e noSnapshot) Is(target error) bool { return target == state.ErrNoSnapshot }
+
+// Clock is what times on the command line are relative to.
+func Clock() address.Clock { return address.Clock{Now: time.Now(), Location: time.Local} }
 
 // OpenMachine reaches the machine of the node (or login) in dir, or of another node
 // by its name. Where dir is no node's, dir is a state folder that is used without one.

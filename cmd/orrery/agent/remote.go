@@ -99,33 +99,3 @@ func (k remoteKeeper) Commit(ctx context.Context, r state.Ref, id state.Snapshot
 func (k remoteKeeper) Unstage(ctx context.Context, r state.Ref) error {
 	return tell(ctx, k.to, procUnstage, &RefRequest{Ref: r})
 }
-
-// Archive is what the command line does with a snapshot store.
-type Archive interface {
-	Generations(ctx context.Context, r state.Ref) ([]state.Generation, error)
-	Get(ctx context.Context, id state.SnapshotID) (state.Snapshot, error)
-	Verify(ctx context.Context, id state.SnapshotID) error
-	Prune(ctx context.Context, r state.Ref, keep int, dryRun bool) (state.Pruned, error)
-}
-
-// remoteStore is the snapshot store of a node.
-type remoteStore struct{ to target }
-
-var _ Archive = remoteStore{}
-
-func (s remoteStore) Generations(ctx context.Context, r state.Ref) ([]state.Generation, error) {
-	all, err := ask[List[state.Generation]](ctx, s.to, procGenerations, &RefRequest{Ref: r})
-	return all.Items, err
-}
-
-func (s remoteStore) Get(ctx context.Context, id state.SnapshotID) (state.Snapshot, error) {
-	return ask[state.Snapshot](ctx, s.to, procGet, &RefRequest{ID: id})
-}
-
-func (s remoteStore) Verify(ctx context.Context, id state.SnapshotID) error {
-	return tell(ctx, s.to, procVerify, &RefRequest{ID: id})
-}
-
-func (s remoteStore) Prune(ctx context.Context, r state.Ref, keep int, dryRun bool) (state.Pruned, error) {
-	return ask[state.Pruned](ctx, s.to, procPrune, &RefRequest{Ref: r, Keep: keep, DryRun: dryRun})
-}

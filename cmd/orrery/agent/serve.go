@@ -104,10 +104,7 @@ func (n *Node) serveStore(m *rpc.Mux) {
 		found, err := s.Get(ctx, q.ID)
 		return &found, err
 	})
-	rpc.Unary(m, procPrune, fabric.RoleOperator, func(ctx context.Context, q *RefRequest) (*state.Pruned, error) {
-		p, err := s.Prune(ctx, q.Ref, q.Keep, q.DryRun)
-		return &p, err
-	})
+	n.serveCuration(m)
 	rpc.Unary(m, procObjects, fabric.RoleNode, func(ctx context.Context, q *RefRequest) (*List[string], error) {
 		names, err := s.Objects(ctx, q.ID)
 		return &List[string]{names}, err
@@ -133,6 +130,27 @@ func (n *Node) serveStore(m *rpc.Mux) {
 		return &List[string]{missing}, nil
 	})
 	onRef(m, procVerify, fabric.RoleViewer, func(ctx context.Context, q *RefRequest) error { return s.Verify(ctx, q.ID) })
+}
+
+// serveCuration registers what edits the generations of the store.
+func (n *Node) serveCuration(m *rpc.Mux) {
+	s := n.local.store
+	rpc.Unary(m, procPrune, fabric.RoleOperator, func(ctx context.Context, q *PruneRequest) (*state.Pruned, error) {
+		p, err := s.Prune(ctx, q.Ref, q.Keep, q.DryRun)
+		return &p, err
+	})
+	rpc.Unary(m, procForget, fabric.RoleOperator, func(ctx context.Context, q *PruneRequest) (*state.Pruned, error) {
+		p, err := s.Forget(ctx, q.Ref, q.Numbers, q.DryRun)
+		return &p, err
+	})
+	rpc.Unary(m, procRelabel, fabric.RoleOperator, func(ctx context.Context, q *RelabelRequest) (*state.Generation, error) {
+		g, err := s.Relabel(ctx, q.Ref, q.Number, q.Change)
+		return &g, err
+	})
+	rpc.Unary(m, procUsage, fabric.RoleViewer, func(ctx context.Context, _ *Empty) (*state.Usage, error) {
+		u, err := s.Usage(ctx)
+		return &u, err
+	})
 }
 
 func (n *Node) serveDeploy(m *rpc.Mux) {
