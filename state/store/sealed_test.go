@@ -120,7 +120,7 @@ func TestNothingIsReadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = reader.Close()
-	must(s.Prune(t.Context(), state.Ref{}, 1, false))(t)
+	must(s.Prune(t.Context(), state.Ref{}, state.Retention{Last: 1}, false))(t)
 	if all := must(s.Generations(t.Context(), state.Ref{}))(t); len(all) != 1 || all[0].Component != r.Component {
 		t.Fatalf("%+v", all)
 	}
