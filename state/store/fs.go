@@ -66,15 +66,17 @@ func (l lock) release() {
 
 // acquire waits for a lock on the file, which it creates.
 func (s *Store) acquire(ctx context.Context, name string, exclusive bool) (lock, error) {
-	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+	p := s.patience()
+	start := time.Now()
+	for wait := p.first; ; wait = min(2*wait, p.most) {
 		l, err := s.files.TryLock(ctx, name, exclusive)
-		if !errors.Is(err, state.ErrInUse) {
+		if !errors.Is(err, state.ErrInUse) || p.limit > 0 && time.Since(start) > p.limit {
 			return l, err
 		}
 		select {
 		case <-ctx.Done():
 			return lock{}, fmt.Errorf("%w: %w", err, ctx.Err())
-		case <-time.After(wait):
+		case <-time.After(jitter(wait)):
 		}
 	}
 }

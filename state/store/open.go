@@ -115,6 +115,9 @@ func (s *Store) unlock(ring *vault.Ring) error {
 func (s *Store) encrypt(key vault.Key) {
 	s.key = &key
 	s.files = &sealed{files: s.raw, dir: s.dir, cipher: key.Cipher()}
+	if s.cache != nil {
+		s.cache.files = &sealed{files: osFiles{}, dir: s.cache.dir, cipher: key.Cipher()}
+	}
 }
 
 // Init makes a store where there is none. With a wrap it is encrypted with a new key, which wrap puts into the

@@ -152,18 +152,37 @@ func (w *packWriter) abort() error {
 
 // readPack reads a pack's index. What is wrong with it is kept in broken: the other packs serve on.
 func (s *Store) readPack(name string, size int64) (*pack, error) {
+	p := &pack{name: name, size: size}
+	var err error
+	if p.entries, err = decodeTail(s.cache.get(name), size); err == nil {
+		return p, nil
+	}
 	f, err := s.files.Open(filepath.Join(s.packs(), name))
 	if err != nil {
 		return nil, err
 	}
-	p := &pack{name: name, size: size}
-	if p.entries, err = decodeIndex(f.ReadAt, size); err != nil {
+	tail, err := readTail(f.ReadAt, size)
+	if err == nil {
+		p.entries, err = decodeTail(tail, size)
+	}
+	if err != nil {
 		p.broken = fmt.Errorf("pack %s: %w", filepath.Join(s.packs(), name), err)
+	} else {
+		s.cache.put(name, tail)
 	}
 	return p, f.Close()
 }
 
 func decodeIndex(readAt func([]byte, int64) (int, error), size int64) ([]entry, error) {
+	tail, err := readTail(readAt, size)
+	if err != nil {
+		return nil, err
+	}
+	return decodeTail(tail, size)
+}
+
+// readTail reads what a pack has behind its objects.
+func readTail(readAt func([]byte, int64) (int, error), size int64) ([]byte, error) {
 	if size < int64(len(packMagic))+packTrailer {
 		return nil, fmt.Errorf("%w: shorter than a pack can be", state.ErrCorrupt)
 	}
@@ -179,14 +198,25 @@ func decodeIndex(readAt func([]byte, int64) (int, error), size int64) ([]entry, 
 	if string(trailer[40:]) != packEnd || string(magic[:]) != packMagic || length > size-packTrailer-int64(len(packMagic)) {
 		return nil, fmt.Errorf("%w: not a pack of version 1", state.ErrCorrupt)
 	}
-	index := make([]byte, length)
-	if _, err := readAt(index, size-packTrailer-length); err != nil {
-		return nil, err
+	tail := make([]byte, length+packTrailer)
+	_, err := readAt(tail, size-int64(len(tail)))
+	return tail, err
+}
+
+// decodeTail decodes the index and what follows it, of a pack of the given size.
+func decodeTail(tail []byte, size int64) ([]entry, error) {
+	length := int64(len(tail)) - packTrailer
+	if length < 0 || size < int64(len(tail)) {
+		return nil, fmt.Errorf("%w: not the end of a pack", state.ErrCorrupt)
+	}
+	index, trailer := tail[:length], tail[length:]
+	if int64(binary.LittleEndian.Uint64(trailer)) != length || string(trailer[40:]) != packEnd {
+		return nil, fmt.Errorf("%w: not a pack of version 1", state.ErrCorrupt)
 	}
 	if sum(index, free) != digest(trailer[8:40]) {
 		return nil, fmt.Errorf("%w: checksum of the index differs", state.ErrCorrupt)
 	}
-	return decodeEntries(index, size-packTrailer-length)
+	return decodeEntries(index, size-int64(len(tail)))
 }
 
 // decodeEntries decodes a pack's index, whose objects end before end.
@@ -246,5 +276,6 @@ func (s *Store) indexes() ([]*pack, error) {
 	s.forget(now)
 	s.known = now
 	s.mu.Unlock()
+	s.cache.keep(now)
 	return all, nil
 }

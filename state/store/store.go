@@ -35,8 +35,11 @@ type Options struct {
 	Keys *vault.Ring
 	// Existing refuses a place where there is no store yet, with ErrNotFound.
 	Existing bool
-	files    files
-	now      func() time.Time
+	// Cache is a folder of this machine in which a store in a bucket keeps the indexes of packs, and what it is
+	// about to upload. Empty: no indexes, and the system's folder for temporary files.
+	Cache string
+	files files
+	now   func() time.Time
 }
 
 // Store is a place of snapshots. It needs no closing and runs nothing in the background.
@@ -48,6 +51,7 @@ type Store struct {
 	files  files // encrypted where the store is
 	raw    files // what files is made of
 	key    *vault.Key
+	cache  *cache // nil where the files are at hand
 	now    func() time.Time
 	codecs sync.Pool
 
