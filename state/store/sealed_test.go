@@ -53,6 +53,9 @@ func wrapped(k vault.Key) ([]vault.Slot, error) {
 // openWith opens a store of the kind that is being tested. Where there is none it is made first, without o's files.
 func openWith(t tester, dir string, o Options) *Store {
 	t.Helper()
+	if inBucket {
+		return openBucket(t, dir, o)
+	}
 	if encrypted {
 		o.Keys = ring(t)
 		if _, err := os.Stat(filepath.Join(dir, "version")); errors.Is(err, fs.ErrNotExist) {
