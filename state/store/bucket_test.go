@@ -298,7 +298,7 @@ func TestCache(t *testing.T) {
 	}
 	must(true, os.WriteFile(files[0], []byte("damaged"), 0o600))(t)
 	check(t, must(OpenBucket(t.Context(), b, o))(t), content)
-	must(again.Prune(t.Context(), ref, 0, false))(t)
+	must(again.Forget(t.Context(), ref, []uint64{1}, false))(t)
 	must(again.Usage(t.Context()))(t)
 	if left := must(filepath.Glob(filepath.Join(o.Cache, "*", "*.index")))(t); len(left) > 0 {
 		t.Fatal(left)
@@ -339,7 +339,7 @@ func TestEachFailingRequest(t *testing.T) {
 		check(t, again, first)
 		must(again.Save(t.Context(), ref, "m", "manual", stream(second)))(t)
 		check(t, again, second)
-		must(again.Prune(t.Context(), ref, 1, false))(t)
+		must(again.Prune(t.Context(), ref, state.Retention{Last: 1}, false))(t)
 		if u := must(again.Usage(t.Context()))(t); u.Snapshots != 1 {
 			t.Fatalf("%d snapshots", u.Snapshots)
 		}
