@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"orrery/state"
+	"orrery/state/account"
 	"orrery/state/address"
 	"orrery/state/keeper"
 	"orrery/state/module/fileset"
@@ -94,7 +95,8 @@ type local struct {
 
 // openState assembles the modules, the store and the keeper below dir.
 func openState(dir string, containers []state.Container, resolve resolver, log *slog.Logger) (*local, error) {
-	l := &local{processes: process.New(process.Config{Logger: log})}
+	accounts := account.New(account.Config{Directory: filepath.Join(dir, "accounts"), Logger: log})
+	l := &local{processes: process.New(process.Config{Logger: log, Accounts: accounts})}
 	l.modules = []state.Module{sqlite.New(log), l.processes, fileset.New(log), postgresql.New(postgresql.Config{Logger: log})}
 	var err error
 	if l.store, err = store.Open(filepath.Join(dir, "store"), store.Options{}); err != nil {

@@ -20,6 +20,7 @@ import (
 	"sync"
 
 	"orrery/state"
+	"orrery/state/account"
 )
 
 // ErrClosed says that the module was closed and starts nothing any more.
@@ -29,12 +30,15 @@ var ErrClosed = errors.New("process module is closed")
 type Config struct {
 	// Logger gets starts, exits and restarts; nil discards.
 	Logger *slog.Logger
+	// Accounts makes the users and groups of components; nil: they can have none.
+	Accounts *account.Manager
 }
 
 // Module supervises the processes of one node. It is safe for concurrent use.
 type Module struct {
-	log   *slog.Logger
-	ports *ports
+	log      *slog.Logger
+	accounts *account.Manager
+	ports    *ports
 
 	mu      sync.Mutex
 	running map[state.Ref]*supervisor
@@ -52,7 +56,7 @@ func New(c Config) *Module {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Module{log: c.Logger, ports: newPorts(), running: map[state.Ref]*supervisor{}}
+	return &Module{log: c.Logger, accounts: c.Accounts, ports: newPorts(), running: map[state.Ref]*supervisor{}}
 }
 
 // Describe implements state.Module.
@@ -60,7 +64,7 @@ func (*Module) Describe() state.Description {
 	return state.Description{
 		Name: "process",
 		Doc:  "A supervised process on the node: started with a clean environment, restarted with back-off, stopped gracefully with its whole process group. Its output is kept in log files.",
-		Properties: []state.Property{
+		Properties: append([]state.Property{
 			{Name: "command", Type: "[]string", Required: true, Doc: "Absolute path of the program, or ${file.NAME}, and its arguments; ${self.port} and ${self.address} are resolved."},
 			{Name: "environment", Type: "map[string]string", Doc: "Variables of the process beside PATH, HOME, PORT and ADDRESS; ${self.port} and ${self.address} are resolved."},
 			{Name: "directory", Type: "string", Doc: "Working directory; by default a folder of the component's own."},
@@ -71,7 +75,7 @@ func (*Module) Describe() state.Description {
 			{Name: "stopTimeout", Type: "duration", Default: "10s", Doc: "How long it may take to stop before the whole process group is killed."},
 			{Name: "user", Type: "string", Doc: "The user to run as; needs a node that runs as root."},
 			{Name: "restart", Type: "string", Default: "always", Doc: "When a process that ended is started again: always, on-failure or never."},
-		},
+		}, account.Describe()...),
 		Exports: []state.Property{
 			{Name: "address", Type: "string", Doc: "Where the process listens, as 127.0.0.1:PORT."},
 			{Name: "port", Type: "int", Doc: "The port of the address."},
@@ -105,18 +109,30 @@ func (m *Module) Activate(ctx context.Context, t state.Target) error {
 	if err := killStale(ctx, t.Directory); err != nil {
 		return fmt.Errorf("cannot stop the process that an earlier node left of %s: %w", t.Component.Ref(), err)
 	}
+	if err := m.accounts.Ensure(ctx, t.Component.Ref().String(), p.Properties); err != nil {
+		return fmt.Errorf("cannot start process %s: %w", t.Component.Ref(), err)
+	}
+	if err := m.launch(ctx, p, t); err != nil {
+		released := m.accounts.Release(context.WithoutCancel(ctx), t.Component.Ref().String(), p.RemoveAccounts)
+		return errors.Join(fmt.Errorf("cannot start process %s: %w", t.Component.Ref(), err), released)
+	}
+	return nil
+}
+
+// launch starts a process and waits until it is ready.
+func (m *Module) launch(ctx context.Context, p Properties, t state.Target) error {
 	spec, err := m.prepare(ctx, p, t)
 	if err != nil {
-		return fmt.Errorf("cannot start process %s: %w", t.Component.Ref(), err)
+		return err
 	}
 	s, err := m.start(spec, t)
 	if err != nil {
 		m.ports.release(t.Component.Ref())
-		return fmt.Errorf("cannot start process %s: %w", t.Component.Ref(), err)
+		return err
 	}
 	if err := s.awaitReady(ctx); err != nil {
 		m.stop(ctx, t, s)
-		return fmt.Errorf("cannot start process %s: %w%s", t.Component.Ref(), err, s.log.quoteTail())
+		return fmt.Errorf("%w%s", err, s.log.quoteTail())
 	}
 	return nil
 }
@@ -170,7 +186,11 @@ func (m *Module) Deactivate(ctx context.Context, t state.Target) error {
 	if err := killStale(ctx, t.Directory); err != nil {
 		return fmt.Errorf("cannot stop process %s: %w", t.Component.Ref(), err)
 	}
-	return nil
+	p, err := decode(t.Component)
+	if err != nil {
+		return err
+	}
+	return m.accounts.Release(ctx, t.Component.Ref().String(), p.RemoveAccounts)
 }
 
 // Close stops all processes, gracefully until ctx ends, and returns when none is left.

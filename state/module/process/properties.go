@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"orrery/state"
+	"orrery/state/account"
 )
 
 // Properties configure a process component.
@@ -28,6 +29,7 @@ type Properties struct {
 	StopTimeout  Duration          `json:"stopTimeout"`
 	User         string            `json:"user"`
 	Restart      string            `json:"restart"`
+	account.Properties
 }
 
 // Duration is a time.Duration that is written as a string such as "15s".
@@ -138,6 +140,9 @@ func (p Properties) check() error {
 		if name == "" || strings.ContainsAny(name, "=\x00") || strings.Contains(p.Environment[name], "\x00") {
 			return bad("environment has a malformed variable %q", name)
 		}
+	}
+	if err := p.Properties.Check(); err != nil {
+		return err
 	}
 	for _, text := range p.texts() {
 		if _, err := expand(text, p.Port != NoPort, ""); err != nil {
