@@ -16,6 +16,7 @@ import (
 	"orrery/state/module/postgresql"
 	"orrery/state/module/process"
 	"orrery/state/module/sqlite"
+	"orrery/state/module/subversion"
 	"orrery/state/store"
 )
 
@@ -98,6 +99,7 @@ func openState(dir string, containers []state.Container, resolve resolver, log *
 	accounts := account.New(account.Config{Directory: filepath.Join(dir, "accounts"), Logger: log})
 	l := &local{processes: process.New(process.Config{Logger: log, Accounts: accounts})}
 	l.modules = []state.Module{sqlite.New(log), l.processes, fileset.New(log), postgresql.New(postgresql.Config{Logger: log})}
+	l.modules = append(l.modules, subversion.New(log))
 	var err error
 	if l.store, err = store.Open(filepath.Join(dir, "store"), store.Options{}); err != nil {
 		return nil, err
