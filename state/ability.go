@@ -70,11 +70,19 @@ type Integrity interface {
 
 // Locker is a module whose components may refuse to be touched, and can hold still.
 type Locker interface {
-	// Lock asks an active component to hold still: nothing changes its state until Unlock. An error that is
+	// Lock asks an active component to hold still: nothing changes its state until Unlock, and its snapshot can be
+	// taken meanwhile. An error that is
 	// ErrVeto is the component's refusal. Locking twice is locking once.
 	Lock(ctx context.Context, t Target) error
 	// Unlock lets it go on. Unlocking what is not locked does nothing.
 	Unlock(ctx context.Context, t Target) error
+}
+
+// Clients is a module that knows who is using a component.
+type Clients interface {
+	// Clients is how many clients an active component has that a restore would cut off or that hold it up, without the
+	// module's own.
+	Clients(ctx context.Context, t Target) (int, error)
 }
 
 // Command is a program for a person, or for a script, to run.

@@ -40,6 +40,8 @@ var (
 	ErrNoSnapshot = errors.New("no snapshot")
 	// ErrVeto says that a component refused to be locked.
 	ErrVeto = errors.New("refused by the component")
+	// ErrLocked says that somebody else has leased the component.
+	ErrLocked = errors.New("locked")
 	// ErrUnreachable says that the service which hosts a component does not answer.
 	ErrUnreachable = errors.New("not reachable")
 	// ErrKey says that a store or snapshot is encrypted and no key that was given opens it.
@@ -403,7 +405,9 @@ type Status struct {
 	Component  Component         `json:"component"`
 	Phase      Phase             `json:"phase"`
 	Detail     string            `json:"detail,omitempty"` // why it failed
-	Forked     string            `json:"forked,omitempty"` // how it was made, if it is a fork: reflink or copy
+	Forked     string            `json:"forked,omitempty"` // how it was made, if it is a fork; see the methods
+	Branch     *Branch           `json:"branch,omitempty"` // where it comes from, if it is a fork
+	Lease      *Lease            `json:"lease,omitempty"`  // who locked it, if that has not expired
 	Exports    map[string]string `json:"exports,omitempty"`
 	Size       int64             `json:"size"`       // bytes; -1 if the module cannot tell
 	Changed    time.Time         `json:"changed"`    // when the phase began

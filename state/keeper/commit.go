@@ -125,8 +125,15 @@ func (k *Keeper) isAt(ctx context.Context, rec record, want state.Snapshot) (err
 		return err
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
-	return module.Snapshot(ctx, target, &comparer{reader: reader, left: want.Size})
+	c := &comparer{reader: reader, left: want.Size}
+	if err := module.Snapshot(ctx, target, c); err != nil {
+		return err
+	}
+	return c.end()
 }
+
+// errDiffers says that two states that should be the same are not.
+var errDiffers = fmt.Errorf("the state is not the snapshot's: %w", state.ErrCorrupt)
 
 // comparer is written to, and fails unless that is what reader yields.
 type comparer struct {
@@ -138,7 +145,7 @@ type comparer struct {
 
 func (c *comparer) Write(b []byte) (int, error) {
 	if int64(len(b)) > c.left {
-		return 0, fmt.Errorf("the state is not the snapshot's: %w", state.ErrCorrupt)
+		return 0, errDiffers
 	}
 	if len(c.buffer) < len(b) {
 		c.buffer = make([]byte, len(b))
@@ -147,8 +154,16 @@ func (c *comparer) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	if string(c.buffer[:len(b)]) != string(b) {
-		return 0, fmt.Errorf("the state is not the snapshot's: %w", state.ErrCorrupt)
+		return 0, errDiffers
 	}
 	c.at, c.left = c.at+int64(len(b)), c.left-int64(len(b))
 	return len(b), nil
+}
+
+// end is an error if something is left of what reader yields.
+func (c *comparer) end() error {
+	if c.left != 0 {
+		return errDiffers
+	}
+	return nil
 }

@@ -54,7 +54,9 @@ type Config struct {
 	Artifacts  Artifacts // nil: there are none
 	// Resolve returns the value of a reference service.…, given without its braces. Nil: there are none.
 	Resolve func(ctx context.Context, c state.Component, ref string) (string, error)
-	Logger  *slog.Logger // nil discards
+	// Hooks returns the programs that run around operations. Nil: there are none.
+	Hooks  func() ([]Hook, error)
+	Logger *slog.Logger // nil discards
 }
 
 // Keeper implements state.Keeper. It is safe for concurrent use.
@@ -72,7 +74,10 @@ type Keeper struct {
 	tracked map[state.Ref]*tracked
 }
 
-var _ state.Keeper = (*Keeper)(nil)
+var (
+	_ state.Keeper    = (*Keeper)(nil)
+	_ state.Custodian = (*Keeper)(nil)
+)
 
 // Open makes the folders and reads the records. Nothing is started: see Boot.
 func Open(config Config) (*Keeper, error) {

@@ -37,7 +37,8 @@ func (k *Keeper) activate(ctx context.Context, c state.Component) error {
 	if existed && old.Component.Module != c.Module {
 		return fmt.Errorf("%w: it is a %s, not a %s (collect its garbage first)", state.ErrInUse, old.Component.Module, c.Module)
 	}
-	rec := record{Component: c, Phase: old.Phase, Changed: old.Changed, Committed: old.Committed, Forked: old.Forked}
+	rec := record{Component: c, Phase: old.Phase, Changed: old.Changed, Committed: old.Committed,
+		Forked: old.Forked, Branch: old.Branch, Lease: old.Lease, Holding: old.Holding}
 	rec.enter(state.PhaseActive)
 	if rec.Resolved, err = k.resolve(ctx, c); err != nil {
 		return err
@@ -62,6 +63,9 @@ func (k *Keeper) activate(ctx context.Context, c state.Component) error {
 	}
 	changed := existed && old.Phase == state.PhaseActive && !same(old, rec)
 	if changed {
+		if err := k.free(ctx, old); err != nil {
+			return err
+		}
 		if err := k.deactivate(ctx, old); err != nil {
 			return err
 		}
@@ -75,6 +79,12 @@ func (k *Keeper) activate(ctx context.Context, c state.Component) error {
 		return errors.Join(err, k.undo(context.WithoutCancel(ctx), c.Ref(), old, existed, changed))
 	}
 	k.log.InfoContext(ctx, "component active", "component", c.Ref().String(), "took", time.Since(began))
+	if !hasMigrations(c) {
+		return nil
+	}
+	if _, err := k.migrate(ctx, rec, false); err != nil {
+		return errors.Join(err, k.unmigrated(context.WithoutCancel(ctx), rec, old, existed, changed))
+	}
 	return nil
 }
 
@@ -114,6 +124,12 @@ func (k *Keeper) Deactivate(ctx context.Context, r state.Ref) error {
 	defer unlock()
 	rec, err := k.load(r)
 	if err != nil {
+		return fmt.Errorf("cannot deactivate %s: %w", r, err)
+	}
+	if err := k.free(ctx, rec); err != nil {
+		return fmt.Errorf("cannot deactivate %s: %w", r, err)
+	}
+	if err := k.release(ctx, &rec); err != nil {
 		return fmt.Errorf("cannot deactivate %s: %w", r, err)
 	}
 	if err := k.deactivate(ctx, rec); err != nil {
@@ -226,6 +242,9 @@ func (k *Keeper) List(ctx context.Context) ([]state.Status, error) {
 	}
 	list := make([]state.Status, 0, len(all))
 	for _, rec := range all {
+		if rec.Scratch {
+			continue
+		}
 		s, err := k.Status(ctx, rec.ref())
 		if errors.Is(err, state.ErrNotFound) {
 			continue // collected meanwhile
@@ -244,7 +263,8 @@ func (k *Keeper) status(ctx context.Context, r state.Ref, locked bool) (state.St
 	if err != nil {
 		return state.Status{}, err
 	}
-	s := state.Status{Component: rec.Component, Phase: rec.Phase, Changed: rec.Changed, Size: -1, Detail: rec.Failure, Forked: rec.Forked}
+	s := state.Status{Component: rec.Component, Phase: rec.Phase, Changed: rec.Changed, Size: -1, Detail: rec.Failure,
+		Forked: rec.Forked, Branch: rec.Branch, Lease: rec.lease(time.Now())}
 	generations, err := k.config.Store.Generations(ctx, r)
 	if err != nil {
 		return s, err

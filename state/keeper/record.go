@@ -33,6 +33,13 @@ type record struct {
 	// Forking is what the component is being made a copy of, until it is active; Forked is how that was done.
 	Forking *state.Ref `json:"forking,omitempty"`
 	Forked  string     `json:"forked,omitempty"`
+	// Branch is where a fork comes from.
+	Branch *state.Branch `json:"branch,omitempty"`
+	// Scratch marks what a test restore made: it is never active, and swept where its lock is free.
+	Scratch bool `json:"scratch,omitempty"`
+	// Lease is who locked it; it may have expired. Holding is set while the component holds still for a group.
+	Lease   *state.Lease `json:"lease,omitempty"`
+	Holding bool         `json:"holding,omitempty"`
 }
 
 // staged is how far a stage is.

@@ -15,7 +15,10 @@ import (
 const (
 	reasonPreRestore = "pre-restore"
 	reasonRestore    = "restore"
-	reasonGarbage    = "pre-garbage"
+	// reasonRestoreUnread is that of a restore over a state that could not be read.
+	reasonRestoreUnread = "restore-over-unreadable"
+	reasonGarbage       = "pre-garbage"
+	reasonPreMigration  = "pre-migration"
 )
 
 // Snapshot takes a snapshot into the store; see state.Keeper.
@@ -29,7 +32,20 @@ func (k *Keeper) Snapshot(ctx context.Context, r state.Ref, reason string) (stat
 	if err != nil {
 		return state.Generation{}, fmt.Errorf("cannot take a snapshot of %s: %w", r, err)
 	}
-	g, err := k.snapshot(ctx, rec, reason)
+	if k.tracker(r) != nil { // a move, whose snapshots are its own business
+		g, err := k.snapshot(ctx, rec, reason)
+		if err != nil {
+			return g, fmt.Errorf("cannot take a snapshot of %s: %w", r, err)
+		}
+		return g, nil
+	}
+	var g state.Generation
+	o := &occasion{operation: OperationSnapshot, ref: r}
+	err = k.around(ctx, o, func() error {
+		g, err = k.snapshot(ctx, rec, reason)
+		o.generation, o.snapshot = g.Number, g.Snapshot
+		return err
+	})
 	if err != nil {
 		return g, fmt.Errorf("cannot take a snapshot of %s: %w", r, err)
 	}
@@ -37,6 +53,11 @@ func (k *Keeper) Snapshot(ctx context.Context, r state.Ref, reason string) (stat
 }
 
 func (k *Keeper) snapshot(ctx context.Context, rec record, reason string) (state.Generation, error) {
+	return k.snapshotInto(ctx, rec, reason, state.Source{})
+}
+
+// snapshotInto is snapshot, with what source says of its group and tags.
+func (k *Keeper) snapshotInto(ctx context.Context, rec record, reason string, source state.Source) (state.Generation, error) {
 	module, err := k.stateful(rec.Component)
 	if err != nil {
 		return state.Generation{}, err
@@ -50,12 +71,12 @@ func (k *Keeper) snapshot(ctx context.Context, rec record, reason string) (state
 	}
 	began := time.Now()
 	var g state.Generation
+	source.Server = k.version(ctx, rec, target)
 	if t := k.tracker(rec.ref()); t != nil {
-		g, err = k.saveTracked(ctx, rec, reason, t)
+		g, err = k.saveTracked(ctx, rec, reason, t, source)
 	} else {
-		g, err = k.config.Store.Save(ctx, rec.ref(), rec.Component.Module, reason, state.Source{
-			Write: func(w io.Writer) error { return module.Snapshot(ctx, target, w) },
-		})
+		source.Write = func(w io.Writer) error { return module.Snapshot(ctx, target, w) }
+		g, err = k.config.Store.Save(ctx, rec.ref(), rec.Component.Module, reason, source)
 	}
 	if err != nil {
 		return g, err
@@ -65,10 +86,30 @@ func (k *Keeper) snapshot(ctx context.Context, rec record, reason string) (state
 	return g, nil
 }
 
+// version is what hosts the component, empty if that is not known: a snapshot does not fail for want of it.
+func (k *Keeper) version(ctx context.Context, rec record, target state.Target) string {
+	v, ok := k.modules[rec.Component.Module].(state.Versioner)
+	if !ok || rec.Phase != state.PhaseActive {
+		return ""
+	}
+	version, err := v.Version(ctx, target)
+	if err != nil {
+		k.log.WarnContext(ctx, "cannot find a server's version", "component", rec.ref().String(), "error", err)
+		return ""
+	}
+	return version
+}
+
 // Restore replaces a component's state by a snapshot; see state.Keeper. Active components of this machine that
 // refer to it are taken out of service meanwhile, so that they do not go on with the state before. The
 // restored state becomes the newest generation, with reason "restore", so that repeating a restore changes nothing.
 func (k *Keeper) Restore(ctx context.Context, r state.Ref, id state.SnapshotID) error {
+	return k.restoreInto(ctx, state.RestoreRequest{Ref: r, ID: id, Force: true})
+}
+
+// restoreInto carries out a restore into the component itself.
+func (k *Keeper) restoreInto(ctx context.Context, q state.RestoreRequest) error {
+	r := q.Ref
 	all, err := k.records()
 	if err != nil {
 		return err
@@ -83,6 +124,9 @@ func (k *Keeper) Restore(ctx context.Context, r state.Ref, id state.SnapshotID) 
 	}
 	defer unlock()
 	rec, err := k.load(r)
+	if err == nil {
+		err = k.free(ctx, rec)
+	}
 	if err != nil {
 		return fmt.Errorf("cannot restore %s: %w", r, err)
 	}
@@ -94,22 +138,28 @@ func (k *Keeper) Restore(ctx context.Context, r state.Ref, id state.SnapshotID) 
 	if slices.ContainsFunc(stop, func(d record) bool { return !slices.Contains(refs, d.ref()) }) {
 		return fmt.Errorf("cannot restore %s: what refers to it is just being activated: %w (repeat it)", r, state.ErrInUse)
 	}
-	if err := k.restore(ctx, rec, id, stop); err != nil {
+	if err := k.restore(ctx, rec, q, stop); err != nil {
 		return fmt.Errorf("cannot restore %s: %w", r, err)
 	}
 	return nil
 }
 
-func (k *Keeper) restore(ctx context.Context, rec record, id state.SnapshotID, stop []record) (err error) {
+func (k *Keeper) restore(ctx context.Context, rec record, q state.RestoreRequest, stop []record) (err error) {
 	if _, err := k.stateful(rec.Component); err != nil {
 		return err
 	}
 	if rec.Phase == state.PhaseStaged {
 		return fmt.Errorf("it was never active here: %w", state.ErrInactive)
 	}
-	if id, err = k.choose(ctx, rec, id); err != nil {
+	if q.ID, err = k.choose(ctx, rec, q.ID); err != nil {
 		return err
 	}
+	o := &occasion{operation: OperationRestore, ref: rec.ref(), snapshot: q.ID}
+	return k.around(ctx, o, func() error { return k.restoreAlone(ctx, rec, q, stop) })
+}
+
+// restoreAlone restores while what refers to the component is out of service.
+func (k *Keeper) restoreAlone(ctx context.Context, rec record, q state.RestoreRequest, stop []record) (err error) {
 	if err := k.untrack(rec.ref()); err != nil {
 		return err
 	}
@@ -126,7 +176,12 @@ func (k *Keeper) restore(ctx context.Context, rec record, id state.SnapshotID, s
 			return fmt.Errorf("cannot stop %s, which refers to it: %w", d.ref(), err)
 		}
 	}
-	return k.replace(ctx, rec, id)
+	if !q.Force {
+		if err := k.awaitClients(ctx, rec, q.Wait); err != nil {
+			return err
+		}
+	}
+	return k.replace(ctx, rec, q)
 }
 
 // resume activates a component that was stopped for a while.
@@ -177,27 +232,34 @@ func (k *Keeper) fits(ctx context.Context, s state.Snapshot, c state.Component) 
 }
 
 // replace restores a verified snapshot over the present state, which becomes a generation if it can be read.
-func (k *Keeper) replace(ctx context.Context, rec record, id state.SnapshotID) error {
+func (k *Keeper) replace(ctx context.Context, rec record, q state.RestoreRequest) error {
 	before, err := k.snapshot(ctx, rec, reasonPreRestore)
+	reason := reasonRestore
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case err != nil && q.Part != "":
+		return fmt.Errorf("the state before is in no snapshot: %w", err)
 	case err != nil:
 		// The module keeps the files that it cannot read.
+		reason = reasonRestoreUnread
 		k.log.WarnContext(ctx, "the state before a restore cannot be read, so there is no generation of it",
 			"component", rec.ref().String(), "error", err)
-	case before.Snapshot == id:
-		k.log.InfoContext(ctx, "nothing to restore, the state is the snapshot's", "component", rec.ref().String(), "snapshot", string(id))
+	case before.Snapshot == q.ID:
+		k.log.InfoContext(ctx, "nothing to restore, the state is the snapshot's", "component", rec.ref().String(), "snapshot", string(q.ID))
 		return nil
 	}
-	if err := k.restoreFrom(ctx, rec, id); err != nil {
+	if q.Part != "" {
+		return k.replacePart(ctx, rec, q)
+	}
+	if err := k.restoreFrom(ctx, rec, q.ID); err != nil {
 		return err
 	}
-	g, err := k.config.Store.Adopt(ctx, rec.ref(), reasonRestore, id)
+	g, err := k.config.Store.Adopt(ctx, rec.ref(), reason, q.ID)
 	if err != nil {
 		return fmt.Errorf("restored, and cannot add a generation: %w", err)
 	}
-	k.log.InfoContext(ctx, "restored", "component", rec.ref().String(), "snapshot", string(id), "generation", g.Number)
+	k.log.InfoContext(ctx, "restored", "component", rec.ref().String(), "snapshot", string(q.ID), "generation", g.Number)
 	return nil
 }
 
@@ -244,6 +306,9 @@ func (k *Keeper) collect(ctx context.Context, rec record) error {
 	if rec.Phase == state.PhaseActive {
 		return fmt.Errorf("%w (deactivate it first)", state.ErrActive)
 	}
+	if err := k.free(ctx, rec); err != nil {
+		return err
+	}
 	module, target, err := k.reach(rec)
 	if err != nil {
 		return err
@@ -252,7 +317,7 @@ func (k *Keeper) collect(ctx context.Context, rec record) error {
 		return err
 	}
 	s, ok := module.(state.Stateful)
-	if ok && rec.Phase == state.PhaseInactive && rec.Component.Session == "" {
+	if ok && rec.Phase == state.PhaseInactive && rec.Component.Session == "" && rec.Forking == nil {
 		g, err := k.snapshot(ctx, rec, reasonGarbage)
 		if err != nil {
 			return fmt.Errorf("its last state is in no snapshot: %w", err)

@@ -1,0 +1,139 @@
+package state
+
+import (
+	"context"
+	"time"
+)
+
+// Custodian is what a keeper does for people beyond what a deploy needs. Like all of a keeper's operations these
+// wait for each other on one component, may be repeated, and leave the state before where they end in an error.
+type Custodian interface {
+	Examiner
+	Guard
+	Archivist
+	Brancher
+	// Shell returns the program to work on an active component with; see Sheller. It may hold secrets.
+	Shell(ctx context.Context, r Ref, command string) (Command, error)
+	// Migrate carries out the migrations that an active component has files of and that were not carried out yet, and
+	// returns them. With dryRun it only says which those are.
+	Migrate(ctx context.Context, r Ref, dryRun bool) ([]Migration, error)
+	// Sweep does what is due: it deletes expired forks and what test restores left, and ends expired leases.
+	Sweep(ctx context.Context) error
+}
+
+// Examiner finds out how a component is.
+type Examiner interface {
+	// Health returns nil, or why an active component does not serve.
+	Health(ctx context.Context, r Ref) error
+	// Integrity returns nil, or what is damaged in the component's own structures; see state.Integrity.
+	Integrity(ctx context.Context, r Ref) error
+	// TestRestore restores a snapshot (empty: the newest generation's) into a scratch component beside, compares that
+	// state with the snapshot, removes the scratch, and notes the time in the generations of the snapshot.
+	TestRestore(ctx context.Context, r Ref, id SnapshotID) (Tested, error)
+}
+
+// Tested is the outcome of a test restore that went well.
+type Tested struct {
+	Snapshot SnapshotID `json:"snapshot"`
+	// How the states were compared: "bytes", or "items" where a module's snapshots of one state may differ.
+	How   string        `json:"how"`
+	Items int64         `json:"items,omitempty"`
+	Took  time.Duration `json:"took"`
+}
+
+// Lease says that somebody keeps others from changing a component's state or taking it out of service.
+type Lease struct {
+	By    string    `json:"by"`
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until"`
+	Held  bool      `json:"held,omitempty"` // the component itself holds still; see Locker
+}
+
+// Guard leases components.
+type Guard interface {
+	// Lock leases a component, or prolongs the lease of the same caller, and asks an active component that can to hold
+	// still. ErrLocked if somebody else has it, ErrVeto if the component refuses.
+	Lock(ctx context.Context, r Ref, by string, lasting time.Duration) (Lease, error)
+	// Unlock ends a lease; with force somebody else's too. Nothing happens if there is none.
+	Unlock(ctx context.Context, r Ref, by string, force bool) error
+}
+
+// SnapshotRequest asks for snapshots.
+type SnapshotRequest struct {
+	// Refs are the components; several are taken together, while those that can hold still.
+	Refs   []Ref    `json:"refs"`
+	Reason string   `json:"reason"`
+	Tags   []string `json:"tags,omitempty"`
+	// Check has each component's integrity checked first, where its module can.
+	Check bool `json:"check,omitempty"`
+}
+
+// RestoreRequest asks for a restore.
+type RestoreRequest struct {
+	Ref Ref        `json:"ref"`
+	ID  SnapshotID `json:"id,omitempty"` // empty: the newest generation's
+	// Part is what to restore of it, in the module's words; empty: all.
+	Part string `json:"part,omitempty"`
+	// Wait is how long connected clients are waited for, where the module can count them; with Force they are not waited for.
+	Wait  time.Duration `json:"wait,omitempty"`
+	Force bool          `json:"force,omitempty"`
+	// As restores into a new component of that name beside, in Container or where Ref is.
+	As        string `json:"as,omitempty"`
+	Container string `json:"container,omitempty"`
+}
+
+// Archivist takes and brings back snapshots for people.
+type Archivist interface {
+	// TakeSnapshots takes snapshots of one component, or of several at once: what can hold still does so until the last
+	// of them is complete, and their generations share a group. A veto ends all before anything is saved.
+	TakeSnapshots(ctx context.Context, q SnapshotRequest) ([]Generation, error)
+	// RestoreAs carries out a RestoreRequest and returns the component that has the state now.
+	RestoreAs(ctx context.Context, q RestoreRequest) (Status, error)
+	// Undo restores what the last restore, or migration that was undone, replaced. Undoing again brings back what was undone.
+	Undo(ctx context.Context, q RestoreRequest) (Generation, error)
+}
+
+// Branch is what a keeper knows of a fork.
+type Branch struct {
+	Origin   Ref           `json:"origin"`
+	Snapshot SnapshotID    `json:"snapshot,omitempty"` // that it began as, where that was asked for
+	Method   string        `json:"method"`
+	Owner    string        `json:"owner,omitempty"`
+	Created  time.Time     `json:"created"`
+	Expires  time.Time     `json:"expires,omitzero"`
+	Lasting  time.Duration `json:"lasting,omitempty"` // from Created to Expires
+}
+
+// ForkRequest asks for a fork.
+type ForkRequest struct {
+	From Ref    `json:"from"`
+	As   string `json:"as"` // the fork's name; its container is the origin's
+	// At is the snapshot to begin with; empty: the component as it is now, which is active.
+	At      SnapshotID    `json:"at,omitempty"`
+	Method  string        `json:"method,omitempty"` // empty: the best one that can be gone
+	Owner   string        `json:"owner,omitempty"`
+	Expires time.Duration `json:"expires,omitempty"` // zero: never
+}
+
+// Brancher makes and ends forks.
+type Brancher interface {
+	// ForkAs carries out a ForkRequest. A module that cannot fork gets a snapshot of the origin to restore.
+	ForkAs(ctx context.Context, q ForkRequest) (Status, error)
+	// ResetFork makes a fork as it was when it began, or where it began as its origin was, as the origin is now.
+	ResetFork(ctx context.Context, r Ref) (Status, error)
+	// DeleteFork takes a fork out of service and deletes its state without a snapshot. ErrBadProperty if it is no fork.
+	DeleteFork(ctx context.Context, r Ref) error
+}
+
+type callerKey struct{}
+
+// WithCaller notes who asks for the operations of a context; leases are compared with it.
+func WithCaller(ctx context.Context, by string) context.Context {
+	return context.WithValue(ctx, callerKey{}, by)
+}
+
+// Caller is who was noted with WithCaller; empty if nobody was.
+func Caller(ctx context.Context) string {
+	by, _ := ctx.Value(callerKey{}).(string)
+	return by
+}

@@ -1,0 +1,184 @@
+package keeper
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"orrery/state"
+)
+
+// TakeSnapshots takes snapshots of one component or of several together; see state.Archivist.
+func (k *Keeper) TakeSnapshots(ctx context.Context, q state.SnapshotRequest) ([]state.Generation, error) {
+	refs := slices.Clone(q.Refs)
+	slices.SortFunc(refs, func(a, b state.Ref) int { return strings.Compare(a.String(), b.String()) })
+	refs = slices.Compact(refs)
+	for _, tag := range q.Tags {
+		if !state.ValidTag(tag) {
+			return nil, fmt.Errorf("%w: tag %.80q has other than letters, digits and \"_.:-\", at most 64", state.ErrBadProperty, tag)
+		}
+	}
+	unlock, err := k.locks.lockAll(ctx, refs)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	members := make([]*member, len(refs))
+	for i, r := range refs {
+		if members[i], err = k.member(ctx, r, q.Check); err != nil {
+			return nil, fmt.Errorf("cannot take a snapshot of %s: %w%s", r, err, nothingSaved(refs))
+		}
+	}
+	source := state.Source{Tags: q.Tags}
+	if len(refs) > 1 {
+		source.Group = strings.ToLower(rand.Text()[:16])
+	}
+	return k.inHooks(ctx, members, func() ([]state.Generation, error) { return k.together(ctx, members, q.Reason, source) })
+}
+
+func nothingSaved(refs []state.Ref) string {
+	if len(refs) < 2 {
+		return ""
+	}
+	return fmt.Sprintf(" (nothing was saved of the %d components)", len(refs))
+}
+
+// member is a component of a group.
+type member struct {
+	rec        record
+	target     state.Target
+	locker     state.Locker // nil: it cannot hold still, or does already
+	held       bool
+	generation state.Generation
+	err        error
+}
+
+// member prepares a component: everything that may be refused before others are held up.
+func (k *Keeper) member(ctx context.Context, r state.Ref, check bool) (*member, error) {
+	rec, err := k.load(r)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := k.stateful(rec.Component); err != nil {
+		return nil, err
+	}
+	module, target, err := k.reach(rec)
+	if err != nil {
+		return nil, err
+	}
+	m := &member{rec: rec, target: target}
+	if rec.Phase != state.PhaseActive {
+		return m, nil
+	}
+	if integrity, ok := module.(state.Integrity); ok && check {
+		if err := integrity.Integrity(ctx, target); err != nil {
+			return nil, fmt.Errorf("its integrity: %w", err)
+		}
+	}
+	if locker, ok := module.(state.Locker); ok && rec.Lease == nil {
+		m.locker = locker
+	}
+	return m, nil
+}
+
+// inHooks runs do between the hooks of all members.
+func (k *Keeper) inHooks(ctx context.Context, members []*member, do func() ([]state.Generation, error)) (all []state.Generation, err error) {
+	if len(members) == 0 {
+		return do()
+	}
+	first := members[0]
+	o := &occasion{operation: OperationSnapshot, ref: first.rec.ref()}
+	err = k.around(ctx, o, func() error {
+		all, err = k.inHooks(ctx, members[1:], do)
+		o.generation, o.snapshot = first.generation.Number, first.generation.Snapshot
+		return err
+	})
+	return all, err
+}
+
+// together holds the members still, takes their snapshots at the same time and lets them go on.
+func (k *Keeper) together(ctx context.Context, members []*member, reason string, source state.Source) (all []state.Generation, err error) {
+	var refs []state.Ref
+	for _, m := range members {
+		refs = append(refs, m.rec.ref())
+	}
+	defer func() { err = errors.Join(err, k.goOn(context.WithoutCancel(ctx), members)) }()
+	if len(members) > 1 {
+		for _, m := range members {
+			if err := k.holdStill(ctx, m); err != nil {
+				return nil, fmt.Errorf("cannot take a snapshot of %s: %w%s", m.rec.ref(), err, nothingSaved(refs))
+			}
+		}
+	}
+	var running sync.WaitGroup
+	for _, m := range members {
+		running.Go(func() { m.generation, m.err = k.snapshotInto(ctx, m.rec, reason, source) })
+	}
+	running.Wait()
+	return outcome(members)
+}
+
+// outcome gathers the generations, or says which are missing of a group that is not whole.
+func outcome(members []*member) ([]state.Generation, error) {
+	var all []state.Generation
+	var failed []error
+	var saved []string
+	for _, m := range members {
+		if m.err != nil {
+			failed = append(failed, fmt.Errorf("cannot take a snapshot of %s: %w", m.rec.ref(), m.err))
+			continue
+		}
+		all = append(all, m.generation)
+		saved = append(saved, fmt.Sprintf("%s (generation %d)", m.rec.ref(), m.generation.Number))
+	}
+	if len(failed) > 0 && len(saved) > 0 {
+		failed = append(failed, fmt.Errorf("the group is not whole: only %s was saved", strings.Join(saved, ", ")))
+	}
+	if len(failed) > 0 {
+		return nil, errors.Join(failed...)
+	}
+	return all, nil
+}
+
+// holdStill asks a member to hold still. That is recorded first, so that what a crash leaves so is let go.
+func (k *Keeper) holdStill(ctx context.Context, m *member) error {
+	if m.locker == nil {
+		return nil
+	}
+	m.rec.Holding = true
+	if err := k.save(m.rec); err != nil {
+		return err
+	}
+	m.held = true
+	return m.locker.Lock(ctx, m.target)
+}
+
+// goOn lets the members go on that were held.
+func (k *Keeper) goOn(ctx context.Context, members []*member) error {
+	var failed []error
+	for _, m := range slices.Backward(members) {
+		if m.held {
+			failed = append(failed, k.letGo(ctx, &m.rec))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// letGo ends the holding still for a group.
+func (k *Keeper) letGo(ctx context.Context, rec *record) error {
+	module, target, err := k.reach(*rec)
+	if err != nil {
+		return err
+	}
+	if locker, ok := module.(state.Locker); ok && rec.Phase == state.PhaseActive {
+		if err := locker.Unlock(ctx, target); err != nil {
+			return fmt.Errorf("cannot unlock %s: %w", rec.ref(), err)
+		}
+	}
+	rec.Holding = false
+	return k.save(*rec)
+}
