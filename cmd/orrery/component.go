@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,7 +24,8 @@ where no node runs, the state folder in --dir itself. REF is CONTAINER/COMPONENT
 	}
 	cmd.PersistentFlags().StringVar(&on, "on", "", "name of another node of the cluster")
 	mustComplete(cmd, "on", c.completeNodes())
-	refs := first(c.completeComponents(&on))
+	every := c.completeComponents(&on)
+	refs := first(every)
 	with := c.onMachine(&on)
 	onRef := func(use, short string, do func(*cobra.Command, agent.Machine, state.Ref) error) *cobra.Command {
 		return &cobra.Command{
@@ -74,16 +76,12 @@ where no node runs, the state folder in --dir itself. REF is CONTAINER/COMPONENT
 			c.line("%s is deactivated; its state is kept", r)
 			return nil
 		}),
-		onRef("snapshot", "Take a snapshot into the machine's store", func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
-			g, err := m.Keeper.Snapshot(cmd.Context(), r, "manual")
-			if err != nil {
-				return err
-			}
-			return c.printGenerations([]state.Generation{g})
-		}),
 		c.componentActivate(with), proposing(refs, c.componentRestore(with)), proposing(refs, c.componentFork(with)),
-		proposing(refs, c.componentCollect(with)),
+		proposing(refs, c.componentCollect(with)), proposing(every, c.componentSnapshot(with)), proposing(refs, c.componentUndo(with)),
+		proposing(refs, c.componentTestRestore(with)), proposing(refs, c.componentShell(with)), proposing(refs, c.componentLock(with)),
+		proposing(refs, c.componentUnlock(with)), proposing(refs, c.componentMigrate(with)),
 	)
+	c.addExaminations(cmd, onRef)
 	return cmd
 }
 
@@ -103,6 +101,7 @@ func (c *cli) onMachine(on *string) onMachine {
 			return err
 		}
 		defer func() { err = errors.Join(err, machine.Close()) }()
+		cmd.SetContext(state.WithCaller(cmd.Context(), caller()))
 		return do(machine)
 	}
 }
@@ -135,8 +134,9 @@ func (c *cli) printComponent(s state.Status) error {
 		{"generation", fmt.Sprint(s.Generation)},
 		{"since", ago(s.Changed)},
 	}
-	if s.Forked != "" {
-		rows = append(rows, []string{"forked by", s.Forked})
+	rows = append(rows, aboutFork(s)...)
+	if s.Lease != nil {
+		rows = append(rows, []string{"locked", fmt.Sprintf("by %s until %s", s.Lease.By, s.Lease.Until.Format(time.DateTime))})
 	}
 	if s.Detail != "" {
 		rows = append(rows, []string{"detail", s.Detail})
@@ -150,6 +150,24 @@ func (c *cli) printComponent(s state.Status) error {
 		rows = append(rows, []string{name, s.Exports[name]})
 	}
 	return c.table(s, []string{"what", "value"}, rows)
+}
+
+// aboutFork are the rows that a fork has beside those of others.
+func aboutFork(s state.Status) [][]string {
+	if s.Forked == "" {
+		return nil
+	}
+	rows := [][]string{{"forked by", s.Forked}}
+	if b := s.Branch; b != nil {
+		rows = append(rows, []string{"forked from", b.Origin.String()})
+		if b.Owner != "" {
+			rows = append(rows, []string{"owner", b.Owner})
+		}
+		if !b.Expires.IsZero() {
+			rows = append(rows, []string{"expires", b.Expires.Format(time.DateTime)})
+		}
+	}
+	return rows
 }
 
 func (c *cli) printModules(cmd *cobra.Command, m agent.Machine) error {
@@ -176,6 +194,7 @@ func firstSentence(s string) string {
 func (c *cli) componentActivate(with onMachine) *cobra.Command {
 	var component state.Component
 	var properties, files map[string]string
+	var migrations string
 	cmd := &cobra.Command{
 		Use:   "activate NAME --module MODULE",
 		Short: "Bring a component into being or back to life",
@@ -200,6 +219,9 @@ func (c *cli) componentActivate(with onMachine) *cobra.Command {
 					}
 					component.Files[name] = sum
 				}
+				if err := provideMigrations(cmd.Context(), m, component.Files, migrations); err != nil {
+					return err
+				}
 				status, err := m.Keeper.Activate(cmd.Context(), component)
 				if err != nil {
 					return err
@@ -212,8 +234,9 @@ func (c *cli) componentActivate(with onMachine) *cobra.Command {
 	cmd.Flags().StringVar(&component.Container, "container", "", "the container that hosts it (default: the module's name)")
 	cmd.Flags().StringToStringVar(&properties, "property", nil, "NAME=VALUE, where VALUE may be JSON")
 	cmd.Flags().StringToStringVar(&files, "file", nil, "NAME=PATH of a file that properties refer to as ${file.NAME}")
+	cmd.Flags().StringVar(&migrations, "migrations", "", "folder of numbered scripts (0001-name.sql ...) that change the schema, each once and in order")
 	if err := cmd.MarkFlagRequired("module"); err != nil {
-		panic(err) // the flag is defined four lines above
+		panic(err) // the flag is defined five lines above
 	}
 	return cmd
 }
@@ -225,61 +248,6 @@ func propertyValue(text string) any {
 		return value
 	}
 	return text
-}
-
-func (c *cli) componentRestore(with onMachine) *cobra.Command {
-	var id string
-	cmd := &cobra.Command{
-		Use:   "restore REF",
-		Short: "Replace a component's state by a snapshot; the state before is kept as one too",
-		Args:  exactly("REF"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ref, err := parseRef(args[0])
-			if err != nil {
-				return err
-			}
-			return with(cmd, func(m agent.Machine) error {
-				full, err := m.Find(cmd.Context(), id)
-				if err != nil {
-					return err
-				}
-				if err := m.Keeper.Restore(cmd.Context(), ref, full); err != nil {
-					return err
-				}
-				c.line("%s is restored", ref)
-				return nil
-			})
-		},
-	}
-	cmd.Flags().StringVar(&id, "snapshot", "", "id of the snapshot, or its beginning (default: the newest)")
-	return cmd
-}
-
-func (c *cli) componentFork(with onMachine) *cobra.Command {
-	return &cobra.Command{
-		Use:   "fork REF NAME",
-		Short: "Make a writable copy of an active component",
-		Args:  exactly("REF", "NAME"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ref, err := parseRef(args[0])
-			if err != nil {
-				return err
-			}
-			return with(cmd, func(m agent.Machine) error {
-				from, err := m.Keeper.Status(cmd.Context(), ref)
-				if err != nil {
-					return err
-				}
-				into := from.Component
-				into.Name = args[1]
-				status, err := m.Keeper.Fork(cmd.Context(), ref, into)
-				if err != nil {
-					return err
-				}
-				return c.printComponent(status)
-			})
-		},
-	}
 }
 
 func (c *cli) componentCollect(with onMachine) *cobra.Command {

@@ -44,7 +44,10 @@ type usageError struct{ error }
 func exitCode(err error) int {
 	var problems deploy.Problems
 	var usage usageError
+	var ended programEnded
 	switch {
+	case errors.As(err, &ended):
+		return ended.status
 	case errors.As(err, &problems):
 		return exitProblems
 	case errors.As(err, &usage):
@@ -59,7 +62,7 @@ func exitCode(err error) int {
 		return exitNoSuch
 	case errors.Is(err, state.ErrCorrupt):
 		return exitCorrupt
-	case errors.Is(err, state.ErrInUse):
+	case errors.Is(err, state.ErrInUse), errors.Is(err, state.ErrLocked), errors.Is(err, state.ErrVeto):
 		return exitInUse
 	}
 	return exitFailure

@@ -121,7 +121,7 @@ func (k *Keeper) Sweep(ctx context.Context) error {
 
 // due says whether there is something to sweep.
 func (r record) due(now time.Time) bool {
-	return r.Scratch || r.Holding || r.Forking != nil || r.expired(now) || r.Lease != nil && r.lease(now) == nil
+	return r.Scratch || r.Holding || r.Collecting || r.Forking != nil || r.expired(now) || r.Lease != nil && r.lease(now) == nil
 }
 
 func (r record) expired(now time.Time) bool {
@@ -145,6 +145,8 @@ func (k *Keeper) sweep(ctx context.Context, r state.Ref) error {
 	switch {
 	case !rec.due(now):
 		return nil
+	case rec.Collecting:
+		return k.removeState(ctx, rec)
 	case rec.Scratch:
 		return k.abandon(ctx, rec)
 	case rec.Forking != nil || rec.expired(now) && k.free(ctx, rec) == nil:

@@ -12,6 +12,10 @@
 //	containers/CONTAINER/                what a module keeps for a container (state.Container.Directory)
 //	components/CONTAINER/COMPONENT/      what a module keeps for a component (state.Target.Directory)
 //
+// What an operation has begun that a crash may leave half done is in the record too, and finished or undone by whoever comes
+// next (Sweep, Boot, or the operation when it is repeated): a component that is being made (forking) or was made to test a
+// restore (scratch) is removed, the deletion of one (collecting) is completed, one that holds still (holding, lease) goes on.
+//
 // A record with phase "inactive" marks state that garbage collection may delete; nothing else ever does.
 //
 // Strings in properties may refer to values: ${file.NAME} is an artifact's path, ${component.NAME.EXPORT} what another

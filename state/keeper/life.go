@@ -30,6 +30,12 @@ func (k *Keeper) Activate(ctx context.Context, c state.Component) (state.Status,
 // activate does so while the lock is held.
 func (k *Keeper) activate(ctx context.Context, c state.Component) error {
 	old, err := k.load(c.Ref())
+	if err == nil && old.Collecting {
+		if err := k.removeState(ctx, old); err != nil {
+			return err
+		}
+		old, err = k.load(c.Ref())
+	}
 	existed := err == nil
 	if err != nil && !errors.Is(err, state.ErrNotFound) {
 		return err
@@ -37,8 +43,10 @@ func (k *Keeper) activate(ctx context.Context, c state.Component) error {
 	if existed && old.Component.Module != c.Module {
 		return fmt.Errorf("%w: it is a %s, not a %s (collect its garbage first)", state.ErrInUse, old.Component.Module, c.Module)
 	}
-	rec := record{Component: c, Phase: old.Phase, Changed: old.Changed, Committed: old.Committed,
-		Forked: old.Forked, Branch: old.Branch, Lease: old.Lease, Holding: old.Holding}
+	rec := record{
+		Component: c, Phase: old.Phase, Changed: old.Changed, Committed: old.Committed,
+		Forked: old.Forked, Branch: old.Branch, Lease: old.Lease, Holding: old.Holding,
+	}
 	rec.enter(state.PhaseActive)
 	if rec.Resolved, err = k.resolve(ctx, c); err != nil {
 		return err
@@ -187,6 +195,8 @@ func (k *Keeper) boot(ctx context.Context, r state.Ref, own func(c state.Compone
 		return err
 	case rec.Forking != nil:
 		return k.abandon(ctx, rec) // nobody was told of it yet
+	case rec.Collecting:
+		return k.removeState(ctx, rec)
 	case rec.Phase != state.PhaseActive:
 		return nil
 	}
@@ -263,8 +273,8 @@ func (k *Keeper) status(ctx context.Context, r state.Ref, locked bool) (state.St
 	if err != nil {
 		return state.Status{}, err
 	}
-	s := state.Status{Component: rec.Component, Phase: rec.Phase, Changed: rec.Changed, Size: -1, Detail: rec.Failure,
-		Forked: rec.Forked, Branch: rec.Branch, Lease: rec.lease(time.Now())}
+	s := state.Status{Component: rec.Component, Phase: rec.Phase, Changed: rec.Changed, Size: -1, Detail: rec.Failure}
+	s.Forked, s.Branch, s.Lease = rec.Forked, rec.Branch, rec.lease(time.Now())
 	generations, err := k.config.Store.Generations(ctx, r)
 	if err != nil {
 		return s, err

@@ -33,6 +33,8 @@ type record struct {
 	// Forking is what the component is being made a copy of, until it is active; Forked is how that was done.
 	Forking *state.Ref `json:"forking,omitempty"`
 	Forked  string     `json:"forked,omitempty"`
+	// Collecting says that its last state is in a verified snapshot and that the deletion of the rest has begun.
+	Collecting bool `json:"collecting,omitempty"`
 	// Branch is where a fork comes from.
 	Branch *state.Branch `json:"branch,omitempty"`
 	// Scratch marks what a test restore made: it is never active, and swept where its lock is free.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"orrery/state"
@@ -114,8 +115,7 @@ func (k *Keeper) Undo(ctx context.Context, q state.RestoreRequest) (state.Genera
 // replaced is the generation that the last restore replaced: a restore keeps the state before as the newest
 // generation, so that it is the one before the restore's own.
 func replaced(generations []state.Generation) (state.Generation, error) {
-	for i := len(generations) - 1; i >= 0; i-- {
-		g := generations[i]
+	for i, g := range slices.Backward(generations) {
 		switch {
 		case g.Reason == reasonRestoreUnread:
 			return g, fmt.Errorf("the state before generation %d could not be read: %w", g.Number, state.ErrNoSnapshot)

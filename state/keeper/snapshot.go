@@ -316,8 +316,8 @@ func (k *Keeper) collect(ctx context.Context, rec record) error {
 	if err := k.discard(ctx, module, target); err != nil {
 		return err
 	}
-	s, ok := module.(state.Stateful)
-	if ok && rec.Phase == state.PhaseInactive && rec.Component.Session == "" && rec.Forking == nil {
+	_, stateful := module.(state.Stateful)
+	if stateful && rec.Phase == state.PhaseInactive && rec.Component.Session == "" && rec.Forking == nil && !rec.Collecting {
 		g, err := k.snapshot(ctx, rec, reasonGarbage)
 		if err != nil {
 			return fmt.Errorf("its last state is in no snapshot: %w", err)
@@ -326,7 +326,20 @@ func (k *Keeper) collect(ctx context.Context, rec record) error {
 			return err
 		}
 	}
-	if ok {
+	return k.removeState(ctx, rec)
+}
+
+// removeState deletes what may be deleted. That is recorded first: a part of a state is none.
+func (k *Keeper) removeState(ctx context.Context, rec record) error {
+	module, target, err := k.reach(rec)
+	if err != nil {
+		return err
+	}
+	if s, ok := module.(state.Stateful); ok {
+		rec.Collecting = true
+		if err := k.save(rec); err != nil {
+			return err
+		}
 		if err := s.CollectGarbage(ctx, target); err != nil {
 			return err
 		}

@@ -44,6 +44,20 @@ const (
 	procUsage       = "/orrery.state.v1.Store/Usage"
 	procObjects     = "/orrery.state.v1.Store/Objects"
 	procPull        = "/orrery.state.v1.Store/Pull"
+	procHealth      = "/orrery.state.v1.Custodian/Health"
+	procIntegrity   = "/orrery.state.v1.Custodian/Integrity"
+	procTestRestore = "/orrery.state.v1.Custodian/TestRestore"
+	procLock        = "/orrery.state.v1.Custodian/Lock"
+	procUnlock      = "/orrery.state.v1.Custodian/Unlock"
+	procTake        = "/orrery.state.v1.Custodian/TakeSnapshots"
+	procRestoreAs   = "/orrery.state.v1.Custodian/RestoreAs"
+	procUndo        = "/orrery.state.v1.Custodian/Undo"
+	procForkAs      = "/orrery.state.v1.Custodian/ForkAs"
+	procResetFork   = "/orrery.state.v1.Custodian/ResetFork"
+	procDeleteFork  = "/orrery.state.v1.Custodian/DeleteFork"
+	procShell       = "/orrery.state.v1.Custodian/Shell"
+	procMigrate     = "/orrery.state.v1.Custodian/Migrate"
+	procSweep       = "/orrery.state.v1.Custodian/Sweep"
 	procReport      = "/orrery.state.v1.Keeper/Report"
 	procHas         = "/orrery.state.v1.Artifacts/Has"
 
@@ -91,6 +105,18 @@ type RefRequest struct {
 	Ref    state.Ref        `json:"ref"`
 	ID     state.SnapshotID `json:"id,omitempty"`
 	Reason string           `json:"reason,omitempty"`
+	// By is who asks, where leases matter; Lasting and Force are of leases.
+	By      string        `json:"by,omitempty"`
+	Lasting time.Duration `json:"lasting,omitempty"`
+	Force   bool          `json:"force,omitempty"`
+	DryRun  bool          `json:"dryRun,omitempty"`
+	Command string        `json:"command,omitempty"` // of a shell
+}
+
+// AskedRestore is a restore, and who asks for it.
+type AskedRestore struct {
+	state.RestoreRequest
+	By string `json:"by,omitempty"`
 }
 
 // PruneRequest says which generations stay, or by number which go.
@@ -112,6 +138,7 @@ type RelabelRequest struct {
 type ComponentRequest struct {
 	Component state.Component  `json:"component"`
 	From      state.Ref        `json:"from"` // of a fork
+	By        string           `json:"by,omitempty"`
 	ID        state.SnapshotID `json:"id,omitempty"`
 }
 

@@ -21,6 +21,7 @@ import (
 // Client is the command line's connection to a node.
 type Client struct {
 	to    target
+	near  bool // through the socket of this machine
 	close func()
 }
 
@@ -36,7 +37,7 @@ func Connect(ctx context.Context, dir string) (*Client, error) {
 	}
 	socket := filepath.Join(dir, socketFile)
 	peer := rpc.Unix(socket, sentinels())
-	c := &Client{to: target{peer: peer}, close: peer.Close}
+	c := &Client{to: target{peer: peer}, near: true, close: peer.Close}
 	if _, err := os.Stat(socket); err != nil {
 		peer.Close()
 		return nil, fmt.Errorf("no node runs in %s (start it with orrery node run --dir %s, or name another folder with --dir)", dir, dir)
@@ -101,6 +102,8 @@ func (c *Client) Machine(on string) Machine {
 	to := target{peer: c.to.peer, on: on}
 	return Machine{
 		Keeper: remoteKeeper{to},
+		Care:   remoteKeeper{to},
+		Near:   c.near && on == "",
 		Store:  remoteStore{to},
 		Modules: func(ctx context.Context) ([]state.Description, error) {
 			all, err := ask[List[state.Description]](ctx, to, procModules, &Empty{})

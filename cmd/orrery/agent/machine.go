@@ -25,6 +25,9 @@ import (
 type Machine struct {
 	Keeper state.Keeper
 	Store  Archive
+	Care   state.Custodian
+	// Near says that the machine is this one, so that programs can be run on it.
+	Near bool
 	// Modules describes the machine's modules.
 	Modules func(ctx context.Context) ([]state.Description, error)
 	// Provide gives the machine a local file and returns its SHA-256.
@@ -74,7 +77,7 @@ func Clock() address.Clock { return address.Clock{Now: time.Now(), Location: tim
 // by its name. Where dir is no node's, dir is a state folder that is used without one.
 func OpenMachine(ctx context.Context, dir, on string) (Machine, error) {
 	if on == "" && !isNode(dir) {
-		return openLocal(dir)
+		return openLocal(ctx, dir)
 	}
 	client, err := Connect(ctx, dir)
 	if err != nil {
@@ -110,6 +113,7 @@ func openState(dir string, containers []state.Container, resolve resolver, log *
 	l.keeper, err = keeper.Open(keeper.Config{
 		Directory: filepath.Join(dir, "state"), Store: l.store, Modules: l.modules, Containers: containers,
 		Artifacts: l.artifacts, Resolve: resolve, Logger: log,
+		Hooks: func() ([]keeper.Hook, error) { return loadHooks(dir) },
 	})
 	return l, err
 }
@@ -126,7 +130,7 @@ func (l *local) describe() []state.Description {
 }
 
 // openLocal uses a state folder without a node.
-func openLocal(dir string) (Machine, error) {
+func openLocal(ctx context.Context, dir string) (Machine, error) {
 	containers, err := loadContainers(dir)
 	if err != nil {
 		return Machine{}, err
@@ -138,9 +142,13 @@ func openLocal(dir string) (Machine, error) {
 	if err != nil {
 		return Machine{}, err
 	}
+	// What cannot be swept, because a server is away, does not hold up other components; fork expire says so.
+	_ = l.keeper.Sweep(ctx)
 	return Machine{
 		Keeper:  withoutProcesses{l.keeper},
 		Store:   l.store,
+		Care:    l.keeper,
+		Near:    true,
 		Modules: func(context.Context) ([]state.Description, error) { return l.describe(), nil },
 		Provide: func(_ context.Context, path string) (string, error) { return l.artifacts.add(path) },
 		close:   l.keeper.Release,

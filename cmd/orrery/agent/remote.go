@@ -48,11 +48,11 @@ type remoteKeeper struct{ to target }
 var _ state.Keeper = remoteKeeper{}
 
 func (k remoteKeeper) Activate(ctx context.Context, c state.Component) (state.Status, error) {
-	return ask[state.Status](ctx, k.to, procActivate, &ComponentRequest{Component: c})
+	return ask[state.Status](ctx, k.to, procActivate, &ComponentRequest{Component: c, By: state.Caller(ctx)})
 }
 
 func (k remoteKeeper) Deactivate(ctx context.Context, r state.Ref) error {
-	return tell(ctx, k.to, procDeactivate, &RefRequest{Ref: r})
+	return tell(ctx, k.to, procDeactivate, &RefRequest{Ref: r, By: state.Caller(ctx)})
 }
 
 func (k remoteKeeper) Snapshot(ctx context.Context, r state.Ref, reason string) (state.Generation, error) {
@@ -60,11 +60,11 @@ func (k remoteKeeper) Snapshot(ctx context.Context, r state.Ref, reason string) 
 }
 
 func (k remoteKeeper) Restore(ctx context.Context, r state.Ref, id state.SnapshotID) error {
-	return tell(ctx, k.to, procRestore, &RefRequest{Ref: r, ID: id})
+	return tell(ctx, k.to, procRestore, &RefRequest{Ref: r, ID: id, By: state.Caller(ctx)})
 }
 
 func (k remoteKeeper) CollectGarbage(ctx context.Context, r state.Ref) error {
-	return tell(ctx, k.to, procCollect, &RefRequest{Ref: r})
+	return tell(ctx, k.to, procCollect, &RefRequest{Ref: r, By: state.Caller(ctx)})
 }
 
 func (k remoteKeeper) Fork(ctx context.Context, from state.Ref, into state.Component) (state.Status, error) {

@@ -16,6 +16,7 @@ import (
 func (n *Node) serve(m *rpc.Mux) {
 	n.serveFabric(m)
 	n.serveKeeper(m)
+	n.serveCustodian(m)
 	n.serveStore(m)
 	n.serveDeploy(m)
 	n.serveSessions(m)
@@ -52,14 +53,14 @@ func (n *Node) serveFabric(m *rpc.Mux) {
 // onRef registers a keeper's operation on one component that answers nothing.
 func onRef(m *rpc.Mux, procedure string, role fabric.Role, do func(context.Context, *RefRequest) error) {
 	rpc.Unary(m, procedure, role, func(ctx context.Context, q *RefRequest) (*Empty, error) {
-		return &Empty{}, do(ctx, q)
+		return &Empty{}, do(state.WithCaller(ctx, q.By), q)
 	})
 }
 
 func (n *Node) serveKeeper(m *rpc.Mux) {
 	k := n.local.keeper
 	rpc.Unary(m, procActivate, fabric.RoleOperator, func(ctx context.Context, q *ComponentRequest) (*state.Status, error) {
-		s, err := k.Activate(ctx, q.Component)
+		s, err := k.Activate(state.WithCaller(ctx, q.By), q.Component)
 		return &s, err
 	})
 	rpc.Unary(m, procSnapshot, fabric.RoleOperator, func(ctx context.Context, q *RefRequest) (*state.Generation, error) {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"orrery/state"
+	"orrery/state/keeper"
 )
 
 // Settings are what a node is told when it is made; they are kept in node.json
@@ -27,6 +28,7 @@ const (
 	settingsFile   = "node.json"
 	loginFile      = "login.json"
 	containersFile = "containers.json"
+	hooksFile      = "hooks.json"
 	addressesFile  = "addresses.json"
 	socketFile     = "node.sock"
 )
@@ -71,6 +73,24 @@ func loadContainers(dir string) ([]state.Container, error) {
 		return nil, nil
 	}
 	return containers, err
+}
+
+// loadHooks reads the programs that somebody wants to run around operations; none is fine. Others than the folder's owner
+// cannot have written them.
+func loadHooks(dir string) ([]keeper.Hook, error) {
+	path := filepath.Join(dir, hooksFile)
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return nil, fmt.Errorf("%s names programs to run and others can write it: nothing is done (chmod go-w it)", path)
+	}
+	var hooks []keeper.Hook
+	return hooks, loadJSON(path, &hooks)
 }
 
 func removeFile(path string) error {

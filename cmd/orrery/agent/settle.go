@@ -28,7 +28,24 @@ func (n *Node) settle(ctx context.Context) error {
 	tending, ctx := errgroup.WithContext(ctx)
 	tending.Go(func() error { return n.engine.Tend(ctx) })
 	tending.Go(func() error { return n.remember(ctx) })
+	tending.Go(func() error { return n.sweep(ctx) })
 	return tending.Wait()
+}
+
+// sweep ends what has expired until ctx ends: forks and leases.
+func (n *Node) sweep(ctx context.Context) error {
+	ticker := time.NewTicker(5 * time.Second)
+	defer ticker.Stop()
+	for {
+		if err := n.local.keeper.Sweep(ctx); err != nil && ctx.Err() == nil {
+			n.log.WarnContext(ctx, "cannot sweep", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
 }
 
 // remember keeps the addresses of the nodes until ctx ends.

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"orrery/cmd/orrery/agent"
+	"orrery/state"
+)
+
+func (c *cli) componentSnapshot(with onMachine) *cobra.Command {
+	var q state.SnapshotRequest
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "snapshot REF... | --all",
+		Short: "Take a snapshot into the machine's store, of several components at one time",
+		Long: `Take a snapshot into the machine's store. Several components are taken together: those that can hold still do so until the last
+snapshot is complete, and their generations share a group. If one of them refuses, nothing is saved.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if all == (len(args) > 0) {
+				return usageError{fmt.Errorf("name components, or --all of them (see %s --help)", cmd.CommandPath())}
+			}
+			q.Refs = nil
+			for _, arg := range args {
+				ref, err := parseRef(arg)
+				if err != nil {
+					return err
+				}
+				q.Refs = append(q.Refs, ref)
+			}
+			return with(cmd, func(m agent.Machine) error {
+				var err error
+				if all {
+					if q.Refs, err = stateful(cmd, m); err != nil {
+						return err
+					}
+				}
+				generations, err := m.Care.TakeSnapshots(cmd.Context(), q)
+				if err != nil {
+					return err
+				}
+				return c.printGenerations(generations)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "all active components that have state, but forks")
+	cmd.Flags().StringVar(&q.Reason, "reason", "manual", "why, for who reads the list of generations")
+	cmd.Flags().StringSliceVar(&q.Tags, "tag", nil, "tag of the generation")
+	cmd.Flags().BoolVar(&q.Check, "check", false, "check the component's integrity first, where its module can")
+	return cmd
+}
+
+// stateful are the active components with state, without forks and sessions' copies.
+func stateful(cmd *cobra.Command, m agent.Machine) ([]state.Ref, error) {
+	modules, err := m.Modules(cmd.Context())
+	if err != nil {
+		return nil, err
+	}
+	able := map[string]bool{}
+	for _, d := range modules {
+		able[d.Name] = d.Stateful
+	}
+	list, err := m.Keeper.List(cmd.Context())
+	var refs []state.Ref
+	for _, s := range list {
+		if able[s.Component.Module] && s.Phase == state.PhaseActive && s.Forked == "" && s.Component.Session == "" {
+			refs = append(refs, s.Component.Ref())
+		}
+	}
+	return refs, err
+}
+
+func (c *cli) componentRestore(with onMachine) *cobra.Command {
+	var pick selection
+	var q state.RestoreRequest
+	cmd := &cobra.Command{
+		Use:   "restore REF",
+		Short: "Replace a component's state by a snapshot; the state before is kept as one too",
+		Long: `Replace a component's state by a snapshot, or a part of it, or make a new component of it. The snapshot is verified first, and the
+state before becomes a generation, with which orrery component undo brings it back. Where a module can count connected clients, they are waited for.`,
+		Example: `  orrery component restore postgresql-database/orders --before 2h --wait 30s
+  orrery component restore postgresql-database/orders --tag release-7 --part public.customers
+  orrery component restore fileset/photos --generation 12 --as photos-then`,
+		Args: exactly("REF"),
+		RunE: c.onComponent(with, func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
+			if q.Container != "" && q.As == "" {
+				return usageError{fmt.Errorf("--container is of a new component: name it with --as")}
+			}
+			id, err := pick.find(cmd.Context(), m, r)
+			if err != nil {
+				return err
+			}
+			q.Ref, q.ID = r, id
+			status, err := m.Care.RestoreAs(cmd.Context(), q)
+			if err != nil {
+				return err
+			}
+			if c.output == "json" {
+				return c.json(status)
+			}
+			if q.As != "" {
+				return c.printComponent(status)
+			}
+			c.line("%s is restored", r)
+			return nil
+		}),
+	}
+	pick.flags(cmd)
+	clientFlags(cmd, &q)
+	cmd.Flags().StringVar(&q.Part, "part", "", "restore this only: a table, or a path")
+	cmd.Flags().StringVar(&q.As, "as", "", "restore into a new component of this name")
+	cmd.Flags().StringVar(&q.Container, "container", "", "the container of the new component (default: that of REF)")
+	return cmd
+}
+
+func clientFlags(cmd *cobra.Command, q *state.RestoreRequest) {
+	cmd.Flags().DurationVar(&q.Wait, "wait", 0, "how long to wait until no client is connected")
+	cmd.Flags().BoolVar(&q.Force, "force", false, "do not mind connected clients: the module ends their connections, or refuses")
+}
+
+func (c *cli) componentUndo(with onMachine) *cobra.Command {
+	var q state.RestoreRequest
+	cmd := &cobra.Command{
+		Use:   "undo REF",
+		Short: "Bring back what the last restore replaced; again: what that was undone from",
+		Args:  exactly("REF"),
+		RunE: c.onComponent(with, func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
+			q.Ref = r
+			g, err := m.Care.Undo(cmd.Context(), q)
+			if err != nil {
+				return err
+			}
+			if c.output == "json" {
+				return c.json(g)
+			}
+			c.line("%s is as it was in generation %d, of %s", r, g.Number, g.Time.Format(time.DateTime))
+			return nil
+		}),
+	}
+	clientFlags(cmd, &q)
+	return cmd
+}
