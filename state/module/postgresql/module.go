@@ -44,6 +44,15 @@ var (
 	_ state.Forker   = (*Module)(nil)
 	_ state.Doctor   = (*Module)(nil)
 	_ state.Sizer    = (*Module)(nil)
+
+	_ state.Sheller      = (*Module)(nil)
+	_ state.Versioner    = (*Module)(nil)
+	_ state.Neighbor     = (*Module)(nil)
+	_ state.Portable     = (*Module)(nil)
+	_ state.Integrity    = (*Module)(nil)
+	_ state.Itemizer     = (*Module)(nil)
+	_ state.PartRestorer = (*Module)(nil)
+	_ state.Migrator     = (*Module)(nil)
 )
 
 // New makes a module.
