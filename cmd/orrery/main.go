@@ -16,6 +16,9 @@ var version = "devel"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if code, ok := asCompat(ctx, os.Args); ok {
+		os.Exit(code)
+	}
 	if err := newRoot(os.Stdin, os.Stdout, os.Stderr).ExecuteContext(ctx); err != nil {
 		if !errors.As(err, new(programEnded)) {
 			fmt.Fprintln(os.Stderr, "orrery:", err)

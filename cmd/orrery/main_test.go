@@ -27,7 +27,11 @@ import (
 
 // The scripts in testdata run the command line as a process of its own: orrery is the real main.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"orrery": main})
+	commands := map[string]func(){"orrery": main}
+	for name := range compatCommands() { // links to the program
+		commands[name] = main
+	}
+	testscript.Main(m, commands)
 }
 
 func TestScripts(t *testing.T) {

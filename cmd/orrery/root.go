@@ -101,7 +101,7 @@ Begin with orrery demo, or make this machine a node: orrery node init, then orre
 		panic(err) // the flag is defined two lines above
 	}
 	root.AddCommand(c.nodeCommand(), c.loginCommand(), c.membersCommand(), c.componentCommand(), c.snapshotCommand(),
-		c.deployCommand(), c.sessionCommand(), c.dashboardCommand(), c.demoCommand(), c.versionCommand())
+		c.deployCommand(), c.sessionCommand(), c.dashboardCommand(), c.demoCommand(), c.compatCommand(), c.versionCommand())
 	strict(root)
 	return root
 }
