@@ -141,7 +141,7 @@ func (p Properties) check() error {
 			return bad("environment has a malformed variable %q", name)
 		}
 	}
-	if err := p.Properties.Check(); err != nil {
+	if err := p.Check(); err != nil {
 		return err
 	}
 	for _, text := range p.texts() {
