@@ -13,6 +13,7 @@ import (
 	"orrery/state/address"
 	"orrery/state/keeper"
 	"orrery/state/module/fileset"
+	"orrery/state/module/manager"
 	"orrery/state/module/postgresql"
 	"orrery/state/module/process"
 	"orrery/state/module/sqlite"
@@ -103,6 +104,7 @@ func openState(dir string, containers []state.Container, resolve resolver, log *
 	l := &local{processes: process.New(process.Config{Logger: log, Accounts: accounts})}
 	l.modules = []state.Module{sqlite.New(log), l.processes, fileset.New(log), postgresql.New(postgresql.Config{Logger: log})}
 	l.modules = append(l.modules, subversion.New(log))
+	l.modules = append(l.modules, manager.New(manager.Config{Logger: log, Accounts: accounts})...)
 	var err error
 	if l.store, err = store.Open(filepath.Join(dir, "store"), store.Options{}); err != nil {
 		return nil, err
