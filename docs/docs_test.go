@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -47,7 +46,8 @@ func TestModulePages(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), orrery(t), "component", "modules", "-o", "json", "--dir", t.TempDir())
+	program := orrery(t)
+	cmd := exec.CommandContext(t.Context(), program, "module", "list", "-o", "json", "--dir", t.TempDir())
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
@@ -60,12 +60,13 @@ func TestModulePages(t *testing.T) {
 	for _, d := range modules {
 		path := filepath.Join("modules", d.Name+".md")
 		pages[path] = true
+		want := page(t, program, d.Name)
 		if *update {
-			if err := os.WriteFile(path, page(d), 0o644); err != nil {
+			if err := os.WriteFile(path, want, 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if is, err := os.ReadFile(path); err != nil || !bytes.Equal(is, page(d)) {
+		if is, err := os.ReadFile(path); err != nil || !bytes.Equal(is, want) {
 			t.Errorf("%s is stale (go test ./docs -update)", path)
 		}
 	}
@@ -80,46 +81,14 @@ func TestModulePages(t *testing.T) {
 	}
 }
 
-// page is what people read about a module.
-func page(d state.Description) []byte {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "# Module %s\n\n%s\n", d.Name, d.Doc)
-	if d.Stateful {
-		b.WriteString("\nIts components have state: they are snapshotted, moved, backed up and restored.\n")
-	} else {
-		b.WriteString("\nIts components have no state: nothing of them is snapshotted or moved.\n")
+// page is what people read about a module, as the program writes it.
+func page(t *testing.T, program, module string) []byte {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), program, "module", "describe", module, "-o", "markdown", "--dir", t.TempDir()).Output()
+	if err != nil {
+		t.Fatal(err)
 	}
-	table(&b, "Properties", "Under `properties` of a component in a [manifest](../manifest.md), or `--property` of `orrery component activate`.", d.Properties, true)
-	table(&b, "Exports", "Later components of the same service refer to these as `${component.NAME.EXPORT}`.", d.Exports, false)
-	table(&b, "Container", "Of the container that hosts the components, in `containers.json` in the node's folder (see [operations](../operations.md)).", d.Container, true)
-	b.WriteString("\n<!-- made from the module's own description: go test ./docs -update -->\n")
-	return b.Bytes()
-}
-
-func table(b *bytes.Buffer, title, intro string, properties []state.Property, settable bool) {
-	if len(properties) == 0 {
-		return
-	}
-	fmt.Fprintf(b, "\n## %s\n%s\n\n", title, intro)
-	if settable {
-		b.WriteString("| name | type | default | meaning |\n|---|---|---|---|\n")
-	} else {
-		b.WriteString("| name | type | meaning |\n|---|---|---|\n")
-	}
-	for _, p := range properties {
-		value := "none"
-		switch {
-		case p.Required:
-			value = "required"
-		case p.Default != "":
-			value = "`" + p.Default + "`"
-		}
-		fmt.Fprintf(b, "| `%s` | %s |", p.Name, p.Type)
-		if settable {
-			fmt.Fprintf(b, " %s |", value)
-		}
-		fmt.Fprintf(b, " %s |\n", strings.ReplaceAll(p.Doc, "|", "\\|"))
-	}
+	return out
 }
 
 var tour = regexp.MustCompile("(?s)<!-- tour:[^\n]*-->\n```sh\n(.*?)```\n")

@@ -158,3 +158,27 @@ type Portable interface {
 	// Import reads that form and writes the snapshot that Export would give it from.
 	Import(ctx context.Context, plain io.Reader, w io.Writer) error
 }
+
+// Abilities names the optional abilities of a module, sorted.
+func Abilities(m Module) []string {
+	var all []string
+	able := func(name string, is func() bool) {
+		if is() {
+			all = append(all, name)
+		}
+	}
+	able("clients", func() bool { _, ok := m.(Clients); return ok })
+	able("fork", func() bool { _, ok := m.(Forker); return ok })
+	able("health", func() bool { _, ok := m.(Doctor); return ok })
+	able("integrity", func() bool { _, ok := m.(Integrity); return ok })
+	able("items", func() bool { _, ok := m.(Itemizer); return ok })
+	able("lock", func() bool { _, ok := m.(Locker); return ok })
+	able("migrate", func() bool { _, ok := m.(Migrator); return ok })
+	able("portable", func() bool { _, ok := m.(Portable); return ok })
+	able("restore-part", func() bool { _, ok := m.(PartRestorer); return ok })
+	able("shell", func() bool { _, ok := m.(Sheller); return ok })
+	able("size", func() bool { _, ok := m.(Sizer); return ok })
+	able("track", func() bool { _, ok := m.(Trackable); return ok })
+	able("version", func() bool { _, ok := m.(Versioner); return ok })
+	return all
+}

@@ -146,6 +146,8 @@ type Description struct {
 	Container  []Property `json:"container"` // the properties of its containers
 	Exports    []Property `json:"exports"`   // what others may refer to as ${component.NAME.EXPORT}
 	Stateful   bool       `json:"stateful"`  // implements Stateful
+	// Abilities are the optional ones; see the function Abilities, which tells. A module leaves it out.
+	Abilities []string `json:"abilities,omitempty"`
 }
 
 // Module carries out operations on one type of component. Every operation is

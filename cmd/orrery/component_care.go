@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -15,6 +14,7 @@ import (
 
 	"orrery/cmd/orrery/agent"
 	"orrery/state"
+	"orrery/state/address"
 	"orrery/state/keeper"
 )
 
@@ -243,7 +243,7 @@ func (s *selection) find(ctx context.Context, m agent.Machine, r state.Ref) (sta
 	before := time.Time{}
 	if s.before != "" {
 		var err error
-		if before, err = parseTime(s.before, time.Now()); err != nil {
+		if before, err = address.Time(s.before, agent.Clock()); err != nil {
 			return "", usageError{err}
 		}
 	}
@@ -267,17 +267,4 @@ func (s *selection) fits(g state.Generation, before time.Time) bool {
 		return slices.Contains(g.Tags, s.tag)
 	}
 	return g.Time.Before(before)
-}
-
-// parseTime reads a time, or a duration before now.
-func parseTime(text string, now time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(text); err == nil && d > 0 {
-		return now.Add(-d), nil
-	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", time.DateTime, "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly} {
-		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, errors.New("cannot read the time " + text + " (write it as 2006-01-02T15:04:05Z, 2006-01-02, or a duration ago such as 36h)")
 }

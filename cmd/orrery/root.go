@@ -83,6 +83,9 @@ Begin with orrery demo, or make this machine a node: orrery node init, then orre
 			if err := cmd.ValidateRequiredFlags(); err != nil {
 				return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 			}
+			if c.output == "markdown" && cmd.Annotations[writesMarkdown] != "" {
+				return nil
+			}
 			if c.output != "table" && c.output != "json" {
 				return usageError{fmt.Errorf("output %q is unknown (use table or json)", c.output)}
 			}
@@ -100,7 +103,7 @@ Begin with orrery demo, or make this machine a node: orrery node init, then orre
 	if err := root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // the flag is defined two lines above
 	}
-	root.AddCommand(c.nodeCommand(), c.loginCommand(), c.membersCommand(), c.componentCommand(), c.snapshotCommand(),
+	root.AddCommand(c.nodeCommand(), c.loginCommand(), c.membersCommand(), c.componentCommand(), c.moduleCommand(), c.snapshotCommand(),
 		c.deployCommand(), c.sessionCommand(), c.dashboardCommand(), c.demoCommand(), c.compatCommand(), c.versionCommand())
 	strict(root)
 	return root

@@ -126,7 +126,9 @@ type resolver = func(ctx context.Context, c state.Component, reference string) (
 func (l *local) describe() []state.Description {
 	var all []state.Description
 	for _, m := range l.modules {
-		all = append(all, m.Describe())
+		d := m.Describe()
+		d.Abilities = state.Abilities(m)
+		all = append(all, d)
 	}
 	return all
 }

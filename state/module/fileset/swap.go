@@ -75,3 +75,18 @@ func syncFolder(path string) error {
 	}
 	return errors.Join(f.Sync(), f.Close())
 }
+
+// swapNamesSlowly exchanges two names by renaming. A crash in the middle leaves b's file under a name beside it.
+func swapNamesSlowly(a, b string) error {
+	aside := b + suffixOld
+	if err := os.RemoveAll(aside); err != nil {
+		return err
+	}
+	if err := os.Rename(b, aside); err != nil {
+		return err
+	}
+	if err := os.Rename(a, b); err != nil {
+		return errors.Join(err, os.Rename(aside, b))
+	}
+	return os.Rename(aside, a)
+}

@@ -18,6 +18,7 @@
 //	NAME.db.restore         a snapshot that is being restored or a fork that is being made
 //	NAME.db.next            complete, and from its appearance on the component's state: the module puts it in place of
 //	                        NAME.db before it does anything else, also after a crash
+//	NAME.db.part            a snapshot of which one table is being restored
 //	NAME.db.before-restore  what a restore found and could not read
 package sqlite
 
@@ -251,7 +252,7 @@ func (m *Module) CollectGarbage(_ context.Context, t state.Target) error {
 		return err
 	}
 	// The database goes last, so that no log is ever without it.
-	for _, suffix := range []string{suffixNext, suffixNew, suffixStage, suffixRestore, suffixAside, ""} {
+	for _, suffix := range []string{suffixNext, suffixNew, suffixStage, suffixRestore, suffixPart, suffixAside, ""} {
 		if err := remove(db + suffix); err != nil {
 			return err
 		}
