@@ -14,6 +14,7 @@ import (
 	"orrery/state/keeper"
 	"orrery/state/module/fileset"
 	"orrery/state/module/manager"
+	"orrery/state/module/git"
 	"orrery/state/module/postgresql"
 	"orrery/state/module/process"
 	"orrery/state/module/sqlite"
@@ -105,6 +106,7 @@ func openState(dir string, containers []state.Container, resolve resolver, log *
 	l.modules = []state.Module{sqlite.New(log), l.processes, fileset.New(log), postgresql.New(postgresql.Config{Logger: log})}
 	l.modules = append(l.modules, subversion.New(log))
 	l.modules = append(l.modules, manager.New(manager.Config{Logger: log, Accounts: accounts})...)
+	l.modules = append(l.modules, subversion.New(log), git.New())
 	var err error
 	if l.store, err = store.Open(filepath.Join(dir, "store"), store.Options{}); err != nil {
 		return nil, err

@@ -12,28 +12,25 @@ import (
 	"orrery/internal/command"
 	"orrery/internal/folder"
 	"orrery/state"
+	"orrery/state/module/place"
 )
 
 // Fork implements state.Forker, by svnadmin hotcopy: commits may go on meanwhile.
 func (m *Module) Fork(ctx context.Context, from, into state.Target) (string, error) {
 	err := m.with(ctx, from, "fork", func(source *repository) error {
 		return m.with(ctx, into, "fork into", func(r *repository) error {
-			active, inactive, err := r.where()
+			if err := r.Free(); err != nil {
+				return err
+			}
+			at, err := source.Current()
 			if err != nil {
 				return err
 			}
-			if active || inactive {
-				return fmt.Errorf("repository %s exists: %w", r.path, state.ErrInUse)
-			}
-			at, err := source.current()
+			owner, err := r.Belongs(at)
 			if err != nil {
 				return err
 			}
-			owner, err := r.owner(at)
-			if err != nil {
-				return err
-			}
-			return folder.Replace(r.aside(), func(side string) error { return source.hotcopy(ctx, at, side, owner) })
+			return folder.Replace(r.Aside(), func(side string) error { return source.hotcopy(ctx, at, side, owner) })
 		})
 	})
 	return state.ForkCopy, err
@@ -54,14 +51,10 @@ func (r *repository) hotcopy(ctx context.Context, at, side string, owner folder.
 // Health implements state.Doctor.
 func (m *Module) Health(ctx context.Context, t state.Target) error {
 	return m.with(ctx, t, "reach", func(r *repository) error {
-		active, inactive, err := r.where()
-		switch {
-		case err != nil:
+		if err := r.Active(); err != nil {
 			return err
-		case !active && inactive:
-			return fmt.Errorf("%s: %w", r.path, state.ErrInactive)
 		}
-		_, err = r.youngest(ctx, r.path)
+		_, err := r.youngest(ctx, r.Path)
 		return err
 	})
 }
@@ -69,7 +62,7 @@ func (m *Module) Health(ctx context.Context, t state.Target) error {
 // Size implements state.Sizer: what the repository takes on disk.
 func (m *Module) Size(ctx context.Context, t state.Target) (size int64, err error) {
 	err = m.with(ctx, t, "measure", func(r *repository) error {
-		at, err := r.current()
+		at, err := r.Current()
 		if err != nil {
 			return err
 		}
@@ -82,7 +75,7 @@ func (m *Module) Size(ctx context.Context, t state.Target) (size int64, err erro
 // Integrity implements state.Integrity, by svnadmin verify.
 func (m *Module) Integrity(ctx context.Context, t state.Target) error {
 	return m.with(ctx, t, "verify", func(r *repository) error {
-		at, err := r.current()
+		at, err := r.Current()
 		if err != nil {
 			return err
 		}
@@ -97,14 +90,14 @@ func (m *Module) Integrity(ctx context.Context, t state.Target) error {
 // Shell implements state.Sheller: a shell in the repository, as its owner, with REPOSITORY and URL in its environment.
 func (m *Module) Shell(ctx context.Context, t state.Target, script string) (c state.Command, err error) {
 	err = m.with(ctx, t, "open a shell in", func(r *repository) error {
-		if active, _, err := r.where(); err != nil || !active {
-			return errors.Join(err, state.ErrInactive)
+		if err := r.Active(); err != nil {
+			return err
 		}
-		c = state.Command{Path: "/bin/sh", Env: []string{"REPOSITORY=" + r.path, "URL=" + r.url}, Dir: r.path}
+		c = state.Command{Path: "/bin/sh", Env: []string{"REPOSITORY=" + r.Path, "URL=" + r.url}, Dir: r.Path}
 		if script != "" {
 			c.Args = []string{"-c", script}
 		}
-		owner, err := folder.OwnerOf(r.path)
+		owner, err := folder.OwnerOf(r.Path)
 		if owner.Credential() != nil {
 			c.User = strconv.Itoa(owner.UID)
 			if name, err := folder.UserName(owner.UID); err == nil {
@@ -119,7 +112,7 @@ func (m *Module) Shell(ctx context.Context, t state.Target, script string) (c st
 // Version implements state.Versioner.
 func (m *Module) Version(ctx context.Context, t state.Target) (version string, err error) {
 	err = m.with(ctx, t, "ask the version of", func(r *repository) error {
-		at, err := r.current()
+		at, err := r.Current()
 		if err != nil {
 			return err
 		}
@@ -132,11 +125,11 @@ func (m *Module) Version(ctx context.Context, t state.Target) (version string, e
 
 // Items implements state.Itemizer: the items are revisions.
 func (*Module) Items(ctx context.Context, snapshot io.Reader, visit func(state.Item) error) error {
-	in := bufio.NewReaderSize(snapshot, maxLine)
+	in := bufio.NewReaderSize(snapshot, place.MaxLine)
 	if err := expect(in, magic); err != nil {
 		return err
 	}
-	if _, err := readConfiguration(in, "", false); err != nil {
+	if _, err := configuration.Read(in, "", false); err != nil {
 		return err
 	}
 	d := reading{r: in, framed: true, visit: func(revision int64, digest []byte) error {
@@ -153,11 +146,11 @@ func (*Module) Extension() string { return ".svndump" }
 
 // Export implements state.Portable: what svnadmin load reads, without conf/ and hooks/.
 func (*Module) Export(_ context.Context, snapshot io.Reader, w io.Writer) error {
-	in := bufio.NewReaderSize(snapshot, maxLine)
+	in := bufio.NewReaderSize(snapshot, place.MaxLine)
 	if err := expect(in, magic); err != nil {
 		return err
 	}
-	if _, err := readConfiguration(in, "", false); err != nil {
+	if _, err := configuration.Read(in, "", false); err != nil {
 		return err
 	}
 	return (&reading{r: in, w: w, framed: true}).all()
@@ -165,10 +158,10 @@ func (*Module) Export(_ context.Context, snapshot io.Reader, w io.Writer) error 
 
 // Import implements state.Portable. The dump must be of all revisions and have a UUID.
 func (*Module) Import(_ context.Context, plain io.Reader, w io.Writer) error {
-	if _, err := io.WriteString(w, magic+"configuration no\n"+dumpLine); err != nil {
+	if _, err := io.WriteString(w, magic+"configuration no\n"); err != nil {
 		return err
 	}
-	d := reading{r: bufio.NewReaderSize(plain, maxLine), w: w}
+	d := reading{r: bufio.NewReaderSize(plain, place.MaxLine), w: w}
 	if err := d.all(); err != nil {
 		return err
 	}
@@ -189,16 +182,16 @@ const freezer = "echo frozen; exec cat >/dev/null"
 // Lock implements state.Locker, by svnadmin freeze: commits wait. It ends with this process.
 func (m *Module) Lock(ctx context.Context, t state.Target) error {
 	return m.with(ctx, t, "lock", func(r *repository) error {
-		if active, _, err := r.where(); err != nil || !active {
-			return errors.Join(err, state.ErrInactive)
+		if err := r.Active(); err != nil {
+			return err
 		}
 		m.mu.Lock()
-		_, held := m.locks[r.path]
+		_, held := m.locks[r.Path]
 		m.mu.Unlock()
 		if held {
 			return nil
 		}
-		p, err := r.program("svnadmin", r.path, "freeze", ".", "--", "/bin/sh", "-c", freezer)
+		p, err := r.program("svnadmin", r.Path, "freeze", ".", "--", "/bin/sh", "-c", freezer)
 		if err != nil {
 			return err
 		}
@@ -207,7 +200,7 @@ func (m *Module) Lock(ctx context.Context, t state.Target) error {
 			return err
 		}
 		m.mu.Lock()
-		m.locks[r.path] = h
+		m.locks[r.Path] = h
 		m.mu.Unlock()
 		return nil
 	})
@@ -239,7 +232,7 @@ func freeze(ctx context.Context, p command.Program) (*hold, error) {
 // Unlock implements state.Locker.
 func (m *Module) Unlock(ctx context.Context, t state.Target) error {
 	return m.with(ctx, t, "unlock", func(r *repository) error {
-		m.release(r.path)
+		m.release(r.Path)
 		return nil
 	})
 }

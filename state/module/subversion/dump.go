@@ -12,10 +12,8 @@ import (
 	"strings"
 
 	"orrery/state"
+	"orrery/state/module/place"
 )
-
-// maxLine bounds a line of a dump, such as one with a path.
-const maxLine = 64 << 10
 
 // reading follows a dump record by record: a few fields, an empty line, as many bytes as the field Content-length says.
 // It passes everything on but the end marker.
@@ -155,7 +153,7 @@ func (d *reading) head() (fields, error) {
 		case errors.Is(err, io.EOF):
 			return f, io.ErrUnexpectedEOF
 		case errors.Is(err, bufio.ErrBufferFull):
-			return f, fmt.Errorf("%w: a line is longer than %d bytes", state.ErrCorrupt, maxLine)
+			return f, fmt.Errorf("%w: a line is longer than %d bytes", state.ErrCorrupt, place.MaxLine)
 		case err != nil:
 			return f, err
 		}

@@ -93,7 +93,7 @@ func (*Module) Exports(t state.Target) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[string]string{"path": r.path, "url": r.url}, nil
+	return map[string]string{"path": r.Path, "url": r.url}, nil
 }
 
 // Beside implements state.Neighbor.
@@ -106,44 +106,39 @@ func (*Module) Beside(c state.Component, name string) state.Component {
 // Activate implements state.Module. A repository that is there is taken over as it is.
 func (m *Module) Activate(ctx context.Context, t state.Target) error {
 	return m.with(ctx, t, "activate", func(r *repository) error {
-		active, inactive, err := r.where()
+		active, inactive, err := r.Where()
 		switch {
 		case err != nil:
 			return err
-		case active && inactive:
-			return fmt.Errorf("there are both %s and %s: %w (remove one of them)", r.path, r.aside(), state.ErrInUse)
 		case active:
-			_, err = r.youngest(ctx, r.path)
+			_, err = r.youngest(ctx, r.Path)
 			return err
 		case inactive:
-			if _, err := r.youngest(ctx, r.aside()); err != nil {
+			if _, err := r.youngest(ctx, r.Aside()); err != nil {
 				return err
 			}
-			return folder.Move(r.aside(), r.path)
+			return folder.Move(r.Aside(), r.Path)
 		}
-		return folder.Replace(r.path, func(side string) error { return r.create(ctx, side) })
+		return folder.Replace(r.Path, func(side string) error { return r.create(ctx, side) })
 	})
 }
 
 // Deactivate implements state.Module: the repository is moved beside its place.
 func (m *Module) Deactivate(ctx context.Context, t state.Target) error {
 	return m.with(ctx, t, "deactivate", func(r *repository) error {
-		active, inactive, err := r.where()
-		switch {
-		case err != nil || !active:
+		active, _, err := r.Where()
+		if err != nil || !active {
 			return err
-		case inactive:
-			return fmt.Errorf("there are both %s and %s: %w (remove one of them)", r.path, r.aside(), state.ErrInUse)
 		}
-		m.release(r.path)
-		return folder.Move(r.path, r.aside())
+		m.release(r.Path)
+		return folder.Move(r.Path, r.Aside())
 	})
 }
 
 // Snapshot implements state.Stateful.
 func (m *Module) Snapshot(ctx context.Context, t state.Target, w io.Writer) error {
 	return m.with(ctx, t, "snapshot", func(r *repository) error {
-		at, err := r.current()
+		at, err := r.Current()
 		if err != nil {
 			return err
 		}
@@ -154,32 +149,25 @@ func (m *Module) Snapshot(ctx context.Context, t state.Target, w io.Writer) erro
 // Restore implements state.Stateful.
 func (m *Module) Restore(ctx context.Context, t state.Target, snapshot io.Reader) error {
 	return m.with(ctx, t, "restore", func(r *repository) error {
-		active, inactive, err := r.where()
+		to, before, err := r.Target()
 		if err != nil {
 			return err
 		}
-		place, before := r.aside(), ""
-		if active {
-			place = r.path
-		}
-		if active || inactive {
-			before = place
-		}
-		owner, err := r.owner(before)
+		owner, err := r.Belongs(before)
 		if err != nil {
 			return err
 		}
-		return folder.Replace(place, func(side string) error { return r.load(ctx, side, before, owner, snapshot) })
+		return folder.Replace(to, func(side string) error { return r.load(ctx, side, before, owner, snapshot) })
 	})
 }
 
 // CollectGarbage implements state.Stateful.
 func (m *Module) CollectGarbage(ctx context.Context, t state.Target) error {
 	return m.with(ctx, t, "remove", func(r *repository) error {
-		if err := folder.Remove(r.aside()); err != nil {
+		if err := folder.Remove(r.Aside()); err != nil {
 			return err
 		}
-		return folder.Remove(r.path)
+		return folder.Remove(r.Path)
 	})
 }
 
@@ -191,7 +179,7 @@ func (m *Module) with(ctx context.Context, t state.Target, what string, do func(
 	}
 	r, err := open(t)
 	if err == nil {
-		err = r.settle()
+		err = r.Settle()
 	}
 	if err == nil {
 		err = do(r)

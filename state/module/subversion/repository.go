@@ -15,9 +15,14 @@ import (
 	"orrery/internal/command"
 	"orrery/internal/folder"
 	"orrery/state"
+	"orrery/state/module/place"
 )
 
-const suffixInactive = ".orrery-inactive"
+// configuration is what of it configures the repository.
+var configuration = place.Files{
+	Roots: []string{"conf", "hooks"},
+	Skip:  func(name string) bool { return strings.HasSuffix(name, ".tmpl") },
+}
 
 // properties configure a component.
 type properties struct {
@@ -68,7 +73,7 @@ func moved(p state.Properties, name string) state.Properties {
 
 // repository is one component's repository during one operation.
 type repository struct {
-	path  string // where it is while it is active
+	place.Place
 	url   string
 	props properties
 }
@@ -88,57 +93,15 @@ func open(t state.Target) (*repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &repository{path: filepath.Join(c.Base, t.Component.Name), props: p}
+	r := &repository{Place: place.Place{Path: filepath.Join(c.Base, t.Component.Name), Owner: p.Owner, Group: p.Group}, props: p}
 	if p.Path != "" && t.Component.Session == "" {
-		r.path = filepath.Clean(p.Path)
+		r.Path = filepath.Clean(p.Path)
 	}
-	r.url = "file://" + r.path
-	if relative, err := filepath.Rel(c.Base, r.path); c.URL != "" && err == nil && filepath.IsLocal(relative) {
+	r.url = "file://" + r.Path
+	if relative, err := filepath.Rel(c.Base, r.Path); c.URL != "" && err == nil && filepath.IsLocal(relative) {
 		r.url = strings.TrimSuffix(c.URL, "/") + "/" + filepath.ToSlash(relative)
 	}
 	return r, nil
-}
-
-// aside is where it is while it is inactive.
-func (r *repository) aside() string { return r.path + suffixInactive }
-
-func (r *repository) settle() error {
-	return errors.Join(folder.Settle(r.path), folder.Settle(r.aside()))
-}
-
-func (r *repository) where() (active, inactive bool, err error) {
-	active, err = folder.Exists(r.path)
-	if err != nil {
-		return false, false, err
-	}
-	inactive, err = folder.Exists(r.aside())
-	return active, inactive, err
-}
-
-// current is where it is now; ErrNotFound.
-func (r *repository) current() (string, error) {
-	active, inactive, err := r.where()
-	switch {
-	case err != nil:
-		return "", err
-	case active:
-		return r.path, nil
-	case inactive:
-		return r.aside(), nil
-	}
-	return "", fmt.Errorf("there is no repository %s: %w", r.path, state.ErrNotFound)
-}
-
-// owner is whose the repository is to be: what the properties say, or else whose the one before is, if there is one.
-func (r *repository) owner(before string) (folder.Owner, error) {
-	if before != "" && r.props.Owner == "" && r.props.Group == "" {
-		return folder.OwnerOf(before)
-	}
-	o, err := folder.LookUp(r.props.Owner, r.props.Group)
-	if err != nil {
-		return o, fmt.Errorf("%w: %w", state.ErrBadProperty, err)
-	}
-	return o, nil
 }
 
 // program is a run of one of Subversion's programs in a repository, which is its argument ".": a path in an argument
@@ -203,7 +166,7 @@ func (r *repository) found(ctx context.Context, side string, owner folder.Owner)
 
 // create makes a repository with the history that the properties name.
 func (r *repository) create(ctx context.Context, side string) (err error) {
-	owner, err := r.owner("")
+	owner, err := r.Belongs("")
 	if err != nil {
 		return err
 	}

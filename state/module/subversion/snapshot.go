@@ -10,22 +10,19 @@ import (
 
 	"orrery/internal/folder"
 	"orrery/state"
+	"orrery/state/module/place"
 )
 
 // A snapshot is, in this order:
 //
 //	Orrery Subversion snapshot 1
-//	configuration yes                       or no: the place has its own
-//	file 0604 12 "conf/authz"               for each file in conf/ and hooks/ but templates, by name, and its bytes
-//	link "hooks/pre-commit" "../check"      what a symbolic link says
-//	dump
+//	configuration yes                       what is in conf/ and hooks/ but for templates (see place.Files)
 //	SVN-fs-dump-format-version: 2           what svnadmin dump writes of all revisions
 //	...
 //	Orrery-end: 17                          the number of the newest revision; the end
 const (
 	magic    = "Orrery Subversion snapshot 1\n"
 	endField = "Orrery-end"
-	dumpLine = "dump\n"
 )
 
 // dump writes the repository's snapshot.
@@ -34,10 +31,7 @@ func (r *repository) dump(ctx context.Context, at string, w io.Writer) error {
 	if _, err := out.WriteString(magic); err != nil {
 		return err
 	}
-	if err := writeConfiguration(out, at, r.props.Configuration); err != nil {
-		return err
-	}
-	if _, err := out.WriteString(dumpLine); err != nil {
+	if err := configuration.Write(out, at, r.props.Configuration); err != nil {
 		return err
 	}
 	// What is committed from here on is not in it.
@@ -50,7 +44,7 @@ func (r *repository) dump(ctx context.Context, at string, w io.Writer) error {
 		return err
 	}
 	err = p.Drain(ctx, func(dump io.Reader) error {
-		got := reading{r: bufio.NewReaderSize(dump, maxLine), w: out}
+		got := reading{r: bufio.NewReaderSize(dump, place.MaxLine), w: out}
 		if err := got.all(); err != nil {
 			return fmt.Errorf("what svnadmin dumps: %w", err)
 		}
@@ -70,7 +64,7 @@ func (r *repository) dump(ctx context.Context, at string, w io.Writer) error {
 
 // load makes the repository side from a snapshot. Before is the repository that it replaces, if any.
 func (r *repository) load(ctx context.Context, side, before string, owner folder.Owner, snapshot io.Reader) error {
-	in := bufio.NewReaderSize(snapshot, maxLine)
+	in := bufio.NewReaderSize(snapshot, place.MaxLine)
 	if err := expect(in, magic); err != nil {
 		return err
 	}
@@ -78,7 +72,7 @@ func (r *repository) load(ctx context.Context, side, before string, owner folder
 		return err
 	}
 	take := r.props.Configuration
-	has, err := readConfiguration(in, side, take)
+	has, err := configuration.Read(in, side, take)
 	if err != nil {
 		return err
 	}
@@ -86,7 +80,7 @@ func (r *repository) load(ctx context.Context, side, before string, owner folder
 		return err
 	}
 	if before != "" && (!has || !take) {
-		if err := copyConfiguration(side, before); err != nil {
+		if err := configuration.Copy(side, before); err != nil {
 			return err
 		}
 	}
@@ -100,7 +94,7 @@ func (r *repository) loadDump(ctx context.Context, side string, in io.Reader, fr
 	if err != nil {
 		return err
 	}
-	got := reading{r: bufio.NewReaderSize(in, maxLine), framed: framed}
+	got := reading{r: bufio.NewReaderSize(in, place.MaxLine), framed: framed}
 	err = p.Feed(ctx, func(w io.Writer) error {
 		got.w = w
 		return got.all()

@@ -27,13 +27,13 @@ func newTarget(t *testing.T, name string) state.Target {
 	return state.Target{Component: c, Container: state.Container{Name: "svn", Module: Name, Directory: t.TempDir()}, Directory: t.TempDir()}
 }
 
-func place(t *testing.T, target state.Target) string {
+func at(t *testing.T, target state.Target) string {
 	t.Helper()
 	r, err := open(target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r.path
+	return r.Path
 }
 
 // svn runs a program of Subversion as a client would.
@@ -55,7 +55,7 @@ func commit(t *testing.T, target state.Target, name, content string) {
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	url := "file://" + strings.ReplaceAll(place(t, target), "@", "%40")
+	url := "file://" + strings.ReplaceAll(at(t, target), "@", "%40")
 	svn(t, "svn", "import", "-q", "-m", "message of "+name, "--with-revprop", "ticket=7", file, url+"/"+name)
 }
 
@@ -69,7 +69,7 @@ func change(t *testing.T, target state.Target, n int) {
 
 func digest(t *testing.T, target state.Target) string {
 	t.Helper()
-	r := place(t, target)
+	r := at(t, target)
 	uuid := svn(t, "svnlook", "uuid", r)
 	if svn(t, "svnlook", "youngest", r) == "0\n" {
 		return "" // which UUID a new one has is nobody's state
@@ -109,8 +109,8 @@ func TestHistorySurvives(t *testing.T) {
 	for n := range 3 {
 		commit(t, target, fmt.Sprint("file", n), "x")
 	}
-	svn(t, "svnadmin", "setrevprop", "-r", "2", place(t, target), "svn:log", filepath.Join(place(t, target), "README.txt"))
-	url := "file://" + place(t, target)
+	svn(t, "svnadmin", "setrevprop", "-r", "2", at(t, target), "svn:log", filepath.Join(at(t, target), "README.txt"))
+	url := "file://" + at(t, target)
 	working := filepath.Join(t.TempDir(), "working")
 	svn(t, "svn", "checkout", "-q", url, working)
 	before, content := digest(t, target), snapshot(t, target)
@@ -125,7 +125,7 @@ func TestHistorySurvives(t *testing.T) {
 		t.Fatal(err)
 	}
 	svn(t, "svn", "commit", "-q", "-m", "goes on", working)
-	if got := strings.TrimSpace(svn(t, "svnlook", "youngest", place(t, target))); got != "4" {
+	if got := strings.TrimSpace(svn(t, "svnlook", "youngest", at(t, target))); got != "4" {
 		t.Errorf("revision %s after a commit from an old working copy", got)
 	}
 	longer := snapshot(t, target)
@@ -145,7 +145,7 @@ func write(t *testing.T, path, content string, mode os.FileMode) {
 func TestConfiguration(t *testing.T) {
 	m, target := New(nil), newTarget(t, "configured")
 	activate(t, target)
-	r := place(t, target)
+	r := at(t, target)
 	hook := filepath.Join(r, "hooks", "pre-commit")
 	write(t, hook, "#!/bin/sh\nexit 1\n", 0o755)
 	write(t, filepath.Join(r, "conf", "passwd"), "secret", 0o600)
@@ -158,28 +158,28 @@ func TestConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	activate(t, other)
-	if info, err := os.Stat(filepath.Join(place(t, other), "conf", "passwd")); err != nil || info.Mode() != 0o600 {
+	if info, err := os.Stat(filepath.Join(at(t, other), "conf", "passwd")); err != nil || info.Mode() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
-	if link, err := os.Readlink(filepath.Join(place(t, other), "hooks", `odd "name"`)); err != nil || link != "../../there" {
+	if link, err := os.Readlink(filepath.Join(at(t, other), "hooks", `odd "name"`)); err != nil || link != "../../there" {
 		t.Errorf("%q, %v", link, err)
 	}
 	if !bytes.Equal(snapshot(t, other), content) {
 		t.Error("the configuration differs elsewhere")
 	}
 	other.Component.Properties = state.Properties{"configuration": false}
-	write(t, filepath.Join(place(t, other), "hooks", "start-commit"), "own", 0o755)
+	write(t, filepath.Join(at(t, other), "hooks", "start-commit"), "own", 0o755)
 	if err := m.Restore(t.Context(), other, bytes.NewReader(content)); err != nil {
 		t.Fatal(err)
 	}
-	if own, err := os.ReadFile(filepath.Join(place(t, other), "hooks", "start-commit")); err != nil || string(own) != "own" {
+	if own, err := os.ReadFile(filepath.Join(at(t, other), "hooks", "start-commit")); err != nil || string(own) != "own" {
 		t.Errorf("the place's own configuration: %q, %v", own, err)
 	}
 	if bytes.Contains(snapshot(t, other), []byte("secret")) {
 		t.Error("the snapshot has the configuration")
 	}
 	for _, name := range []string{"../x", "conf/../../x", "/conf/x", "db/uuid", "conf/a\x00b", "hooks/x.tmpl"} {
-		bad := magic + "configuration yes\nlink " + fmt.Sprintf("%q", name) + " \"x\"\n" + dumpLine
+		bad := magic + "configuration yes\nlink " + fmt.Sprintf("%q", name) + " \"x\"\nconfigured\n"
 		if err := m.Restore(t.Context(), target, strings.NewReader(bad)); !errors.Is(err, state.ErrCorrupt) {
 			t.Errorf("%q: %v", name, err)
 		}
@@ -225,7 +225,7 @@ func TestAbilities(t *testing.T) {
 		t.Error(err)
 	}
 	activate(t, target)
-	revisions, err := filepath.Glob(filepath.Join(place(t, target), "db", "revs", "0", "1"))
+	revisions, err := filepath.Glob(filepath.Join(at(t, target), "db", "revs", "0", "1"))
 	if err != nil || len(revisions) != 1 {
 		t.Fatal(revisions, err)
 	}
@@ -253,7 +253,7 @@ func portable(t *testing.T, m *Module, target state.Target, content []byte) {
 	own := filepath.Join(t.TempDir(), "own")
 	svn(t, "svnadmin", "create", own)
 	svn(t, "svnadmin", "load", "-q", "-F", dump, own)
-	if svn(t, "svnadmin", "dump", "-q", own) != svn(t, "svnadmin", "dump", "-q", place(t, target)) {
+	if svn(t, "svnadmin", "dump", "-q", own) != svn(t, "svnadmin", "dump", "-q", at(t, target)) {
 		t.Error("the loaded dump is another repository")
 	}
 	if err := m.Import(t.Context(), &plain, &back); err != nil {
@@ -263,7 +263,7 @@ func portable(t *testing.T, m *Module, target state.Target, content []byte) {
 	fresh.Component.Properties = state.Properties{"dump": dump}
 	activate(t, fresh)
 	for range 2 {
-		if svn(t, "svnadmin", "dump", "-q", own) != svn(t, "svnadmin", "dump", "-q", place(t, fresh)) {
+		if svn(t, "svnadmin", "dump", "-q", own) != svn(t, "svnadmin", "dump", "-q", at(t, fresh)) {
 			t.Error("the history that a repository begins with is another one")
 		}
 		if err := m.Restore(t.Context(), fresh, bytes.NewReader(back.Bytes())); err != nil {
@@ -283,7 +283,7 @@ func portable(t *testing.T, m *Module, target state.Target, content []byte) {
 
 func TestLock(t *testing.T) {
 	m, target := New(nil), newTarget(t, "locked")
-	if err := m.Lock(t.Context(), target); !errors.Is(err, state.ErrInactive) {
+	if err := m.Lock(t.Context(), target); !errors.Is(err, state.ErrNotFound) {
 		t.Error(err)
 	}
 	activate(t, target)
@@ -336,10 +336,10 @@ func TestOwner(t *testing.T) {
 	if err := m.Restore(t.Context(), target, bytes.NewReader(snapshot(t, target))); err != nil {
 		t.Fatal(err)
 	}
-	if owner, err := r.owner(r.path); err != nil || owner.UID == 0 || !owner.Shared {
+	if owner, err := r.Belongs(r.Path); err != nil || owner.UID == 0 || !owner.Shared {
 		t.Errorf("%+v, %v", owner, err)
 	}
-	p, err := r.program("svnadmin", r.path, "verify", ".")
+	p, err := r.program("svnadmin", r.Path, "verify", ".")
 	if err != nil || p.Credential == nil || p.Run(t.Context()) != nil {
 		t.Errorf("%+v, %v", p, err)
 	}
@@ -361,7 +361,7 @@ func TestNames(t *testing.T) {
 		}
 		into := target
 		into.Component = m.Beside(target.Component, "names@blue")
-		if _, err := m.Fork(t.Context(), target, into); err != nil || place(t, into) == place(t, target) {
+		if _, err := m.Fork(t.Context(), target, into); err != nil || at(t, into) == at(t, target) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
@@ -378,8 +378,8 @@ func TestMissingProgram(t *testing.T) {
 // FuzzReading feeds anything as a snapshot to what reads it.
 func FuzzReading(f *testing.F) {
 	const dump = "SVN-fs-dump-format-version: 2\n\nUUID: u\n\nRevision-number: 0\nProp-content-length: 10\nContent-length: 10\n\nPROPS-END\n\n"
-	f.Add([]byte(magic + "configuration no\n" + dumpLine + dump + endField + ": 0\n"))
-	f.Add([]byte(magic + "configuration yes\nfile 0604 1 \"conf/a\"\nxlink \"hooks/b\" \"c\"\n" + dumpLine + dump + endField + ": 0\n"))
+	f.Add([]byte(magic + "configuration no\n" + dump + endField + ": 0\n"))
+	f.Add([]byte(magic + "configuration yes\nfile 0604 1 \"conf/a\"\nxlink \"hooks/b\" \"c\"\nconfigured\n" + dump + endField + ": 0\n"))
 	m := New(nil)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var plain bytes.Buffer

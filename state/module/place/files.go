@@ -1,4 +1,4 @@
-package subversion
+package place
 
 import (
 	"bufio"
@@ -8,23 +8,43 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
 	"orrery/state"
 )
 
-// maxConfiguration bounds a file in conf/ and hooks/.
+// MaxLine bounds a line, such as one with a path: what a reader's buffer must hold.
+const MaxLine = 64 << 10
+
+const lastLine = "configured"
+
+// maxConfiguration bounds a file.
 const maxConfiguration = 64 << 20
 
 // modeMask are the permissions that a snapshot keeps: the group's belong to the place.
 const modeMask = 0o707
 
-// walkConfiguration visits the files and links in conf/ and hooks/ but templates, by name.
-func walkConfiguration(root *os.Root, visit func(name string, d fs.DirEntry) error) error {
-	for _, top := range []string{"conf", "hooks"} {
+// Files are those files of a repository that configure it: which of a snapshot's are taken, and which are kept.
+type Files struct {
+	Roots []string               // folders and files in the repository
+	Skip  func(name string) bool // templates and what is derived
+}
+
+// ours says whether a name is of such a file.
+func (c Files) ours(name string) bool {
+	if !fs.ValidPath(name) || strings.ContainsRune(name, 0) || c.Skip(name) {
+		return false
+	}
+	return slices.ContainsFunc(c.Roots, func(root string) bool { return name == root || strings.HasPrefix(name, root+"/") })
+}
+
+// walk visits them by name.
+func (c Files) walk(root *os.Root, visit func(name string, d fs.DirEntry) error) error {
+	for _, top := range c.Roots {
 		err := fs.WalkDir(root.FS(), top, func(name string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || strings.HasSuffix(name, ".tmpl") {
+			if err != nil || d.IsDir() || c.Skip(name) {
 				if errors.Is(err, fs.ErrNotExist) && name == top {
 					return nil
 				}
@@ -39,8 +59,13 @@ func walkConfiguration(root *os.Root, visit func(name string, d fs.DirEntry) err
 	return nil
 }
 
-// writeConfiguration writes a snapshot's part about conf/ and hooks/.
-func writeConfiguration(w io.Writer, at string, has bool) error {
+// Write writes a snapshot's part about the files of the repository at, or that they are not in it:
+//
+//	configuration yes                   or no, and nothing after it
+//	file 0604 12 "conf/authz"           a file by its name, and its bytes
+//	link "hooks/check" "../check"       what a symbolic link says
+//	configured
+func (c Files) Write(w io.Writer, at string, has bool) error {
 	if !has {
 		_, err := io.WriteString(w, "configuration no\n")
 		return err
@@ -52,7 +77,7 @@ func writeConfiguration(w io.Writer, at string, has bool) error {
 	if err != nil {
 		return err
 	}
-	err = walkConfiguration(root, func(name string, d fs.DirEntry) error {
+	err = c.walk(root, func(name string, d fs.DirEntry) error {
 		if d.Type()&fs.ModeSymlink != 0 {
 			link, err := root.Readlink(name)
 			if err != nil {
@@ -66,7 +91,11 @@ func writeConfiguration(w io.Writer, at string, has bool) error {
 		}
 		return writeFile(w, root, name)
 	})
-	return errors.Join(err, root.Close())
+	if err = errors.Join(err, root.Close()); err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, lastLine+"\n")
+	return err
 }
 
 func writeFile(w io.Writer, root *os.Root, name string) (err error) {
@@ -91,19 +120,19 @@ func writeFile(w io.Writer, root *os.Root, name string) (err error) {
 	return nil
 }
 
-// readConfiguration reads that part, to the line dump, and makes the files in the folder at if take is set.
-func readConfiguration(in *bufio.Reader, at string, take bool) (has bool, err error) {
+// Read reads that part, says whether the snapshot has files, and makes them in the folder at if take is set.
+func (c Files) Read(in *bufio.Reader, at string, take bool) (has bool, err error) {
 	line, err := readLine(in)
 	if err != nil {
 		return false, err
 	}
 	if line == "configuration no" {
-		return false, expect(in, dumpLine)
+		return false, nil
 	}
 	if line != "configuration yes" {
 		return false, fmt.Errorf("%w: the snapshot says %.40q about its configuration", state.ErrCorrupt, line)
 	}
-	into := &configuration{in: in}
+	into := &taking{Files: c, in: in}
 	if take {
 		if into.root, err = os.OpenRoot(at); err != nil {
 			return true, err
@@ -115,7 +144,7 @@ func readConfiguration(in *bufio.Reader, at string, take bool) (has bool, err er
 	}
 	for {
 		line, err := readLine(in)
-		if err != nil || line+"\n" == dumpLine {
+		if err != nil || line == lastLine {
 			return true, err
 		}
 		if err := into.entry(line); err != nil {
@@ -128,31 +157,32 @@ func readLine(in *bufio.Reader) (string, error) {
 	line, err := in.ReadSlice('\n')
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, bufio.ErrBufferFull):
-		return "", fmt.Errorf("%w: the snapshot ends before its dump, or has too long a line", state.ErrCorrupt)
+		return "", fmt.Errorf("%w: the snapshot ends in its configuration, or has too long a line", state.ErrCorrupt)
 	case err != nil:
 		return "", fmt.Errorf("cannot read the snapshot: %w", err)
 	}
 	return string(line[:len(line)-1]), nil
 }
 
-// configuration is the files in conf/ and hooks/ that are being read; they are only checked where there is no root.
-type configuration struct {
+// taking is the files that are being read; they are only checked where there is no root.
+type taking struct {
+	Files
 	in   *bufio.Reader
 	root *os.Root
 }
 
-// clear removes what svnadmin create wrote, but for templates.
-func (c *configuration) clear() error {
-	return walkConfiguration(c.root, func(name string, _ fs.DirEntry) error { return c.root.Remove(name) })
+// clear removes what a new repository has.
+func (c *taking) clear() error {
+	return c.walk(c.root, func(name string, _ fs.DirEntry) error { return c.root.Remove(name) })
 }
 
-func (c *configuration) entry(line string) error {
+func (c *taking) entry(line string) error {
 	var name, link string
 	var mode uint32
 	var size int64
 	if n, err := fmt.Sscanf(line, "link %q %q", &name, &link); err == nil && n == 2 {
-		if !ours(name) {
-			return fmt.Errorf("%w: %q in the snapshot is not in conf or hooks", state.ErrCorrupt, name)
+		if !c.ours(name) {
+			return fmt.Errorf("%w: %q in the snapshot is no file of a configuration", state.ErrCorrupt, name)
 		}
 		return c.link(name, link)
 	}
@@ -161,19 +191,13 @@ func (c *configuration) entry(line string) error {
 	if err == nil && n == 2 {
 		name, err = strconv.Unquote(`"` + quoted)
 	}
-	if err != nil || mode&^modeMask != 0 || size < 0 || size > maxConfiguration || !ours(name) {
-		return fmt.Errorf("%w: %.80q in the snapshot is no file of conf or hooks", state.ErrCorrupt, line)
+	if err != nil || mode&^modeMask != 0 || size < 0 || size > maxConfiguration || !c.ours(name) {
+		return fmt.Errorf("%w: %.80q in the snapshot is no file of a configuration", state.ErrCorrupt, line)
 	}
 	return c.file(name, fs.FileMode(mode), size)
 }
 
-// ours says whether a name is of a file in conf/ or hooks/.
-func ours(name string) bool {
-	return fs.ValidPath(name) && !strings.ContainsRune(name, 0) && !strings.HasSuffix(name, ".tmpl") &&
-		(strings.HasPrefix(name, "conf/") || strings.HasPrefix(name, "hooks/"))
-}
-
-func (c *configuration) link(name, target string) error {
+func (c *taking) link(name, target string) error {
 	if c.root == nil {
 		return nil
 	}
@@ -183,7 +207,7 @@ func (c *configuration) link(name, target string) error {
 	return c.root.Symlink(target, name)
 }
 
-func (c *configuration) file(name string, mode fs.FileMode, size int64) error {
+func (c *taking) file(name string, mode fs.FileMode, size int64) error {
 	if c.root == nil {
 		_, err := io.CopyN(io.Discard, c.in, size)
 		return cut(err)
@@ -207,19 +231,16 @@ func cut(err error) error {
 	return err
 }
 
-// copyConfiguration gives the repository side the conf/ and hooks/ of another one.
-func copyConfiguration(side, from string) (err error) {
+// Copy gives the repository side the files of another one.
+func (c Files) Copy(side, from string) (err error) {
 	r, w := io.Pipe()
 	written := make(chan error, 1)
 	go func() {
-		err := writeConfiguration(w, from, true)
-		if err == nil {
-			_, err = io.WriteString(w, dumpLine)
-		}
+		err := c.Write(w, from, true)
 		w.CloseWithError(err)
 		written <- err
 	}()
-	_, err = readConfiguration(bufio.NewReaderSize(r, maxLine), side, true)
+	_, err = c.Read(bufio.NewReaderSize(r, MaxLine), side, true)
 	r.CloseWithError(io.ErrClosedPipe)
 	return errors.Join(err, <-written)
 }
