@@ -104,7 +104,6 @@ func openState(dir string, containers []state.Container, resolve resolver, log *
 	accounts := account.New(account.Config{Directory: filepath.Join(dir, "accounts"), Logger: log})
 	l := &local{processes: process.New(process.Config{Logger: log, Accounts: accounts})}
 	l.modules = []state.Module{sqlite.New(log), l.processes, fileset.New(log), postgresql.New(postgresql.Config{Logger: log})}
-	l.modules = append(l.modules, subversion.New(log))
 	l.modules = append(l.modules, manager.New(manager.Config{Logger: log, Accounts: accounts})...)
 	l.modules = append(l.modules, subversion.New(log), git.New())
 	var err error
