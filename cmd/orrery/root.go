@@ -34,6 +34,7 @@ const (
 	exitCorrupt  = 6 // something does not verify
 	exitNoSuch   = 7 // there is no such snapshot or generation
 	exitInUse    = 8 // something else holds what the command needs
+	exitKey      = 9 // a store is encrypted and no key that was given opens it
 
 	exitInterrupted = 130 // by Ctrl-C or SIGTERM, as shells have it
 )
@@ -64,6 +65,8 @@ func exitCode(err error) int {
 		return exitCorrupt
 	case errors.Is(err, state.ErrInUse), errors.Is(err, state.ErrLocked), errors.Is(err, state.ErrVeto):
 		return exitInUse
+	case errors.Is(err, state.ErrKey):
+		return exitKey
 	}
 	return exitFailure
 }
@@ -103,7 +106,7 @@ Begin with orrery demo, or make this machine a node: orrery node init, then orre
 	if err := root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // the flag is defined two lines above
 	}
-	root.AddCommand(c.nodeCommand(), c.loginCommand(), c.membersCommand(), c.componentCommand(), c.moduleCommand(), c.snapshotCommand(),
+	root.AddCommand(c.nodeCommand(), c.loginCommand(), c.membersCommand(), c.componentCommand(), c.moduleCommand(), c.snapshotCommand(), c.storeCommand(),
 		c.deployCommand(), c.sessionCommand(), c.dashboardCommand(), c.demoCommand(), c.compatCommand(), c.versionCommand())
 	strict(root)
 	return root

@@ -25,17 +25,19 @@ const naming = `A snapshot or generation is named by
   CONTAINER/COMPONENT@2026-11-25T10:00  the newest that is not younger; also 36h or 7d before now`
 
 func (c *cli) snapshotCommand() *cobra.Command {
-	var on string
+	var on, elsewhere string
 	cmd := &cobra.Command{
 		Use:   "snapshot",
-		Short: "Work on a machine's snapshot store",
-		Long:  "Work on a machine's snapshot store.\n\n" + naming,
+		Short: "Work on a snapshot store: a machine's own, or with --store another one",
+		Long:  "Work on a snapshot store: a machine's own, or with --store another one.\n\n" + naming + "\n\n" + storeNaming,
 	}
+	stores := c.opening(cmd)
+	cmd.PersistentFlags().StringVar(&elsewhere, "store", "", "another store instead of the machine's: a folder, or a URL such as s3://bucket/prefix")
 	cmd.PersistentFlags().StringVar(&on, "on", "", "name of another node of the cluster")
 	mustComplete(cmd, "on", c.completeNodes())
 	refs := first(c.completeComponents(&on))
 	names := c.completeSnapshots(&on)
-	with := c.onMachine(&on)
+	with := c.inStore(c.onMachine(&on), stores, &elsewhere)
 	cmd.AddCommand(
 		proposing(refs, c.snapshotList(with)), proposing(first(names), c.snapshotShow(with)),
 		proposing(names, c.snapshotVerify(with)),
@@ -43,6 +45,7 @@ func (c *cli) snapshotCommand() *cobra.Command {
 		proposing(first(names), c.snapshotTag(with)), proposing(names, c.snapshotPin(with, true)), proposing(names, c.snapshotPin(with, false)),
 		proposing(first(names), c.snapshotNote(with)),
 		proposing(names, c.snapshotResolve(with)), c.snapshotMissing(with),
+		proposing(names, c.snapshotCopy(stores, &elsewhere)),
 	)
 	return cmd
 }

@@ -361,5 +361,8 @@ func FuzzLease(f *testing.F) {
 
 func FuzzTail(f *testing.F) {
 	f.Add(make([]byte, packTrailer), int64(100))
-	f.Fuzz(func(_ *testing.T, b []byte, size int64) { _, _ = decodeTail(b, size) })
+	f.Fuzz(func(_ *testing.T, b []byte, size int64) {
+		_, _ = decodeTail(b, size)
+		_, _ = decodeIndex(bytes.NewReader(b).ReadAt, int64(len(b)))
+	})
 }

@@ -168,6 +168,16 @@ type importer struct {
 	in      *bufio.Reader
 	payload bytes.Buffer
 	writing bool // an error comes from the store's own folder
+	// source is where objects are decoded, if not here: the store that they come from, where that is nearer.
+	source *catalog
+}
+
+// near is where objects are decoded.
+func (i *importer) near() *catalog {
+	if i.source != nil {
+		return i.source
+	}
+	return i.catalog
 }
 
 func (i *importer) run(ctx context.Context) error {
@@ -258,13 +268,14 @@ func (i *importer) segment(e entry) error {
 		}
 		depth, effort = max(depth, int(base.depth)+1), effort+int(base.effort)+1
 	}
-	base, err := i.bases(e.bases, 0)
+	near := i.near()
+	base, err := near.bases(e.bases, 0)
 	if err != nil {
 		return err
 	}
-	slot := i.codec.slot()
+	slot := near.codec.slot()
 	content := i.payload.Bytes()
-	if slot.data, err = i.codec.unpack(slot.data, &e, content, base); err != nil {
+	if slot.data, err = near.codec.unpack(slot.data, &e, content, base); err != nil {
 		return fmt.Errorf("object %s: %w", &e, err)
 	}
 	if sum(slot.data, e.position) != e.name {
@@ -327,7 +338,7 @@ func (i *importer) proof(ctx context.Context, m *manifest) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		b, err := i.catalog.segment(name)
+		b, err := i.near().segment(name)
 		if err != nil {
 			return err
 		}

@@ -18,6 +18,9 @@ func (s *Store) keys() string { return filepath.Join(s.dir, "keys") }
 
 func (s *Store) slotFile(id string) string { return filepath.Join(s.keys(), id+slotSuffix) }
 
+// String is where the store is.
+func (s *Store) String() string { return s.name }
+
 // Encrypted says whether the store is.
 func (s *Store) Encrypted() bool { return s.key != nil }
 
@@ -70,21 +73,26 @@ func (s *Store) plain() error {
 		s.name, state.ErrNotAble)
 }
 
-// AddKey adds a way to the store's key. Nothing else is written anew.
-func (s *Store) AddKey(ctx context.Context, wrap func(vault.Key) (vault.Slot, error)) (vault.Slot, error) {
+// AddKeys adds ways to the store's key. Nothing else is written anew.
+func (s *Store) AddKeys(ctx context.Context, wrap func(vault.Key) ([]vault.Slot, error)) ([]vault.Slot, error) {
 	if !s.Encrypted() {
-		return vault.Slot{}, s.plain()
+		return nil, s.plain()
 	}
-	slot, err := wrap(*s.key)
+	slots, err := wrap(*s.key)
 	if err != nil {
-		return slot, err
+		return nil, err
 	}
 	l, err := s.lockKeys(ctx)
 	if err != nil {
-		return slot, err
+		return nil, err
 	}
 	defer l.release()
-	return slot, s.writeSlot(slot)
+	for _, slot := range slots {
+		if err := s.writeSlot(slot); err != nil {
+			return nil, err
+		}
+	}
+	return slots, nil
 }
 
 // RemoveKey takes a way to the store's key away, but never the last one.

@@ -108,7 +108,7 @@ func (f *bucketFiles) conflict(ctx context.Context, name, mine string, exclusive
 		b, err := f.fetch(o.Name, 0, min(o.Size, 4096))
 		note := decodeLease(b)
 		if err == nil && now.Sub(o.Modified) > time.Duration(note.Seconds)*time.Second {
-			f.log.Warn("the lease of somebody who is gone is removed", "lease", o.Name, "holder", note.Holder)
+			f.log.WarnContext(ctx, "the lease of somebody who is gone is removed", "lease", o.Name, "holder", note.Holder)
 			if err := f.bucket.Delete(ctx, o.Name); err != nil {
 				return err
 			}
@@ -182,7 +182,7 @@ func (l *lease) release() {
 
 // remove works also when the operation was cancelled.
 func (l *lease) remove() error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.files.ctx), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.files.ctx), 3*time.Second)
 	defer cancel()
 	return l.files.bucket.Delete(ctx, l.object)
 }

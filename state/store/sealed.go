@@ -23,7 +23,7 @@ type sealed struct {
 var _ files = (*sealed)(nil)
 
 // endings of names are not encrypted.
-var endings = []string{historySuffix, historyLock}
+var endings = []string{historySuffix, historyLock, historyCopy}
 
 // path encrypts the names in a path that say something.
 func (s *sealed) path(name string) (string, error) {

@@ -182,9 +182,10 @@ func TestKeysOfAStore(t *testing.T) {
 	must(s.Save(t.Context(), ref, "m", "manual", stream(b)))(t)
 	packs := must(filepath.Glob(filepath.Join(dir, "packs", "*")))(t)
 	before := must(os.ReadFile(packs[0]))(t)
-	added := must(s.AddKey(t.Context(), func(k vault.Key) (vault.Slot, error) {
-		return vault.WrapPassphrase(k, "correct horse", "vault", 4, time.Now())
-	}))(t)
+	added := must(s.AddKeys(t.Context(), func(k vault.Key) ([]vault.Slot, error) {
+		slot, err := vault.WrapPassphrase(k, "correct horse", "vault", 4, time.Now())
+		return []vault.Slot{slot}, err
+	}))(t)[0]
 	first := must(s.Keys(t.Context()))(t)
 	for _, slot := range first {
 		if slot.ID != added.ID {

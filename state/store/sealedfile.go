@@ -168,14 +168,21 @@ func (w *sealedWriter) put(packed []byte) error {
 
 // Sync writes the last piece.
 func (w *sealedWriter) Sync() error {
-	if !w.ended {
-		packed := w.cipher.Seal(w.begin(nil), w.head, uint64(w.number), true, w.pending)
-		w.ended = true
-		if err := w.put(packed); err != nil {
-			return err
-		}
+	if err := w.end(); err != nil {
+		return err
 	}
 	return w.file.Sync()
+}
+
+// Close writes it too: not every file is made durable.
+func (w *sealedWriter) Close() error { return errors.Join(w.end(), w.file.Close()) }
+
+func (w *sealedWriter) end() error {
+	if w.ended {
+		return nil
+	}
+	w.ended = true
+	return w.put(w.cipher.Seal(w.begin(nil), w.head, uint64(w.number), true, w.pending))
 }
 
 // ReadAt reads what was written so far.

@@ -107,7 +107,7 @@ func openState(dir string, containers []state.Container, resolve resolver, log *
 	l.modules = append(l.modules, manager.New(manager.Config{Logger: log, Accounts: accounts})...)
 	l.modules = append(l.modules, subversion.New(log), git.New())
 	var err error
-	if l.store, err = store.Open(filepath.Join(dir, "store"), store.Options{}); err != nil {
+	if l.store, err = openStore(dir, log); err != nil {
 		return nil, err
 	}
 	if l.artifacts, err = openArtifacts(filepath.Join(dir, "artifacts")); err != nil {

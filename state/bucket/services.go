@@ -1,0 +1,5 @@
+package bucket
+
+import (
+	_ "gocloud.dev/blob/s3blob" // s3
+)
