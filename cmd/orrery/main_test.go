@@ -51,9 +51,22 @@ func TestScripts(t *testing.T) {
 			"psql":       queryPostgreSQL,
 			"subst":      subst,
 			"listen":     listen,
+			"s3":         func(ts *testscript.TestScript, _ bool, _ []string) { objectStorage(t, ts) },
 			"postgresql": func(ts *testscript.TestScript, neg bool, args []string) { postgresql(t, ts, args) },
 		},
 	})
+}
+
+// s3 sets S3 to the address of a prefix in object storage, and the environment to its credentials. What comes behind the
+// prefix in a script has no query, so that the endpoint is in the environment too.
+func objectStorage(t *testing.T, ts *testscript.TestScript) {
+	t.Helper()
+	server := testenv.S3(t)
+	ts.Setenv("S3", "s3://"+server.Bucket+"/"+filepath.Base(ts.Getenv("WORK")))
+	ts.Setenv("AWS_ENDPOINT_URL_S3", "http://"+server.Address)
+	ts.Setenv("AWS_REGION", "us-east-1")
+	ts.Setenv("AWS_ACCESS_KEY_ID", server.Key)
+	ts.Setenv("AWS_SECRET_ACCESS_KEY", server.Secret)
 }
 
 // exits CODE COMMAND... runs a command that ends with this exit code.

@@ -73,7 +73,7 @@ func Open(ctx context.Context, address string) (*Bucket, error) {
 
 // query adds what services other than Amazon's need: their names are no host names, and they have no regions.
 func query(q url.Values) url.Values {
-	if q.Get("endpoint") == "" {
+	if q.Get("endpoint") == "" && os.Getenv("AWS_ENDPOINT_URL_S3") == "" && os.Getenv("AWS_ENDPOINT_URL") == "" {
 		return q
 	}
 	if !q.Has("use_path_style") {
