@@ -21,6 +21,7 @@ type cli struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	output         string // table or json
+	modulePath     string // folders of external modules
 	dir            string // of the node or the login to talk through
 }
 
@@ -86,6 +87,11 @@ Begin with orrery demo, or make this machine a node: orrery node init, then orre
 			if err := cmd.ValidateRequiredFlags(); err != nil {
 				return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 			}
+			if c.modulePath != "" { // the node's own modules and its children's are found by it, too
+				if err := os.Setenv(agent.ModulesPathVariable, c.modulePath); err != nil {
+					return err
+				}
+			}
 			if c.output == "markdown" && cmd.Annotations[writesMarkdown] != "" {
 				return nil
 			}
@@ -103,6 +109,7 @@ Begin with orrery demo, or make this machine a node: orrery node init, then orre
 	})
 	root.PersistentFlags().StringVarP(&c.output, "output", "o", "table", "how to print: table or json")
 	root.PersistentFlags().StringVar(&c.dir, "dir", defaultDir(), "folder of the node (or login) to talk through; ORRERY_DIR sets it")
+	root.PersistentFlags().StringVar(&c.modulePath, "module-path", "", "folders of modules that others wrote, separated by colons; ORRERY_MODULES_PATH sets it")
 	if err := root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // the flag is defined two lines above
 	}

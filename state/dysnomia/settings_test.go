@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"orrery/internal/testenv"
 )
 
 func TestSettings(t *testing.T) {
@@ -82,10 +84,7 @@ func TestBadSettings(t *testing.T) {
 
 // FuzzSettings looks for content that means something else to a shell: what is accepted, a shell sets to the same values.
 func FuzzSettings(f *testing.F) {
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		f.Skip("needs bash")
-	}
+	bash := testenv.Need(f, "bash", "apt-get install bash")
 	for _, seed := range []string{"a=b", "a='b c'\nb=\"c\\\"d\"", "a=(b 'c d')", "x=$'a\\n'", "a=b#c", "a=#", "a= b", "a=\"\\x\"", "a=*", "a='\n'", "a=b\\\nc", "a={b,c}", "a=!x", "a=b=~/c"} {
 		f.Add(seed)
 	}

@@ -100,7 +100,7 @@ type local struct {
 }
 
 // openState assembles the modules, the store and the keeper below dir.
-func openState(dir string, containers []state.Container, resolve resolver, log *slog.Logger) (*local, error) {
+func openState(ctx context.Context, dir string, containers []state.Container, resolve resolver, log *slog.Logger) (*local, error) {
 	accounts := account.New(account.Config{Directory: filepath.Join(dir, "accounts"), Logger: log})
 	l := &local{processes: process.New(process.Config{Logger: log, Accounts: accounts})}
 	l.modules = []state.Module{sqlite.New(log), l.processes, fileset.New(log), postgresql.New(postgresql.Config{Logger: log})}
@@ -113,6 +113,7 @@ func openState(dir string, containers []state.Container, resolve resolver, log *
 	if l.artifacts, err = openArtifacts(filepath.Join(dir, "artifacts")); err != nil {
 		return nil, err
 	}
+	l.modules = append(l.modules, externalModules(ctx, dir, l.describe(), log)...)
 	l.keeper, err = keeper.Open(keeper.Config{
 		Directory: filepath.Join(dir, "state"), Store: l.store, Modules: l.modules, Containers: containers,
 		Artifacts: l.artifacts, Resolve: resolve, Logger: log,
@@ -143,7 +144,7 @@ func openLocal(ctx context.Context, dir string) (Machine, error) {
 	alone := func(_ context.Context, _ state.Component, reference string) (string, error) {
 		return "", fmt.Errorf("%s needs a cluster (deploy the component with a manifest)", reference)
 	}
-	l, err := openState(dir, containers, alone, nil)
+	l, err := openState(ctx, dir, containers, alone, nil)
 	if err != nil {
 		return Machine{}, err
 	}

@@ -24,6 +24,17 @@ var ErrStream = errors.New("bad stream of files")
 // Pack writes those of root's paths, which are relative and inside, with all that is below them. Files, folders and
 // symbolic links are kept with their modes and owners, files with the second of their last change.
 func Pack(root string, paths []string, w io.Writer) error {
+	return packAll(root, paths, w, func(*tar.Header) {})
+}
+
+// PackContent is Pack without times and owners: of files that are a snapshot, who wrote them and when is not part of it.
+func PackContent(root string, paths []string, w io.Writer) error {
+	return packAll(root, paths, w, func(h *tar.Header) {
+		h.ModTime, h.Uid, h.Gid, h.Uname, h.Gname = time.Unix(0, 0), 0, 0, "", ""
+	})
+}
+
+func packAll(root string, paths []string, w io.Writer, adapt func(*tar.Header)) error {
 	t := tar.NewWriter(w)
 	for _, one := range slices.Sorted(slices.Values(paths)) {
 		if !filepath.IsLocal(one) {
@@ -37,7 +48,7 @@ func Pack(root string, paths []string, w io.Writer) error {
 			if err != nil {
 				return err
 			}
-			return pack(t, file, name, e)
+			return pack(t, file, name, e, adapt)
 		})
 		if err != nil {
 			return err
@@ -46,7 +57,7 @@ func Pack(root string, paths []string, w io.Writer) error {
 	return t.Close()
 }
 
-func pack(t *tar.Writer, file, name string, e fs.DirEntry) error {
+func pack(t *tar.Writer, file, name string, e fs.DirEntry, adapt func(*tar.Header)) error {
 	info, err := e.Info()
 	if err != nil {
 		return err
@@ -73,6 +84,7 @@ func pack(t *tar.Writer, file, name string, e fs.DirEntry) error {
 	if info.IsDir() {
 		h.Name += "/"
 	}
+	adapt(h)
 	if err := t.WriteHeader(h); err != nil || !info.Mode().IsRegular() {
 		return err
 	}
