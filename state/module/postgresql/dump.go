@@ -27,6 +27,14 @@ const (
 
 // dump writes the database's canonical dump.
 func (d *database) dump(ctx context.Context, w io.Writer) error {
+	if !d.props.Privileges {
+		return d.dumpWith(ctx, w, "--no-privileges")
+	}
+	return d.dumpWith(ctx, w)
+}
+
+// dumpWith writes a canonical dump that pg_dump makes with more options.
+func (d *database) dumpWith(ctx context.Context, w io.Writer, options ...string) error {
 	exists, err := d.exists(ctx, d.name)
 	if err != nil {
 		return err
@@ -38,10 +46,7 @@ func (d *database) dump(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"--format=plain", "--no-owner", "--no-tablespaces", "--no-subscriptions", "--encoding=UTF8", "--no-password"}
-	if !d.props.Privileges {
-		args = append(args, "--no-privileges")
-	}
+	args := append([]string{"--format=plain", "--no-owner", "--no-tablespaces", "--no-subscriptions", "--encoding=UTF8", "--no-password"}, options...)
 	c := &canonical{w: w}
 	err = d.run(ctx, d.name, "", nil, c, found.pgDump, args...)
 	if c.err != nil { // why pg_dump could not write on

@@ -14,7 +14,6 @@ package postgresql
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -41,7 +40,6 @@ type Module struct {
 var (
 	_ state.Stateful = (*Module)(nil)
 	_ state.Exporter = (*Module)(nil)
-	_ state.Forker   = (*Module)(nil)
 	_ state.Doctor   = (*Module)(nil)
 	_ state.Sizer    = (*Module)(nil)
 
@@ -134,11 +132,17 @@ func (m *Module) Deactivate(ctx context.Context, t state.Target) error {
 
 // Snapshot implements state.Stateful.
 func (m *Module) Snapshot(ctx context.Context, t state.Target, w io.Writer) error {
+	if err := refuseLayer(t, "snapshot"); err != nil {
+		return err
+	}
 	return m.with(ctx, t, "snapshot", func(d *database) error { return d.dump(ctx, w) })
 }
 
 // Restore implements state.Stateful. It ends the sessions of connected clients when the new database is complete.
 func (m *Module) Restore(ctx context.Context, t state.Target, r io.Reader) error {
+	if err := refuseLayer(t, "restore"); err != nil {
+		return err
+	}
 	return m.with(ctx, t, "restore", func(d *database) error {
 		if err := d.dropSides(ctx); err != nil {
 			return err
@@ -153,25 +157,14 @@ func (m *Module) CollectGarbage(ctx context.Context, t state.Target) error {
 		if err := d.dropSides(ctx); err != nil {
 			return err
 		}
-		return d.drop(ctx, d.name)
+		if err := d.drop(ctx, d.name); err != nil {
+			return err
+		}
+		if err := d.dropRoles(ctx); err != nil {
+			return err
+		}
+		return removeMark(t)
 	})
-}
-
-// Fork implements state.Forker. The server copies the files of a database that nobody is connected to; of one in
-// use it loads a dump, because copying files would keep new clients of the source waiting.
-func (m *Module) Fork(ctx context.Context, from, into state.Target) (string, error) {
-	err := m.with(ctx, from, "fork", func(source *database) error {
-		return m.with(ctx, into, "fork into", func(d *database) error {
-			if err := d.dropSides(ctx); err != nil {
-				return err
-			}
-			if exists, err := d.exists(ctx, d.name); err != nil || exists {
-				return errors.Join(err, fmt.Errorf("database %q exists: %w", d.name, state.ErrInUse))
-			}
-			return d.copyOf(ctx, source)
-		})
-	})
-	return "copy", err
 }
 
 // Health implements state.Doctor: the database accepts connections and is not closed for clients.
@@ -198,6 +191,11 @@ func (*Module) Exports(t state.Target) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	k, err := readMark(t)
+	if err != nil {
+		return nil, err
+	}
+	s = k.at(s)
 	port := strconv.Itoa(s.Port)
 	u := url.URL{Scheme: "postgres", User: url.User(s.User), Host: net.JoinHostPort(s.Host, port), Path: "/" + p.Database}
 	if strings.HasPrefix(s.Host, "/") {

@@ -174,25 +174,6 @@ func (d *database) copyOf(ctx context.Context, source *database) error {
 	if err != nil {
 		return err
 	}
-	same := d.server.Host == source.server.Host && d.server.Port == source.server.Port
-	if like != nil {
-		like.dropFence()
-		if !same {
-			like = &traits{encoding: like.encoding} // the other server's roles and locales are not this one's
-		}
-	}
-	if same {
-		idle, err := source.idle(ctx)
-		if err != nil {
-			return err
-		}
-		// Copied files keep their owner.
-		if idle && like != nil && (d.props.Owner == "" || d.props.Owner == like.owner) {
-			if err := d.copyFiles(ctx, source, like); !hasCode(err, objectInUse) {
-				return err
-			}
-		}
-	}
 	return d.build(ctx, like, func() error { return d.pipeFrom(ctx, source) })
 }
 
@@ -201,21 +182,6 @@ func (d *database) idle(ctx context.Context) (bool, error) {
 	var idle bool
 	err := d.admin.QueryRow(ctx, "select not exists (select from pg_stat_activity where datname = $1 and backend_type = 'client backend')", d.name).Scan(&idle)
 	return idle, err
-}
-
-// copyFiles has the server copy the source's files.
-func (d *database) copyFiles(ctx context.Context, source *database, like *traits) error {
-	err := d.exec(ctx, "create database %s owner %s template %s", d.next, like.owner, source.name)
-	if err == nil {
-		err = like.apply(ctx, d.admin, d.next)
-	}
-	if err == nil {
-		err = d.swap(ctx)
-	}
-	if err != nil {
-		return errors.Join(err, d.cleanUp(ctx))
-	}
-	return nil
 }
 
 // pipeFrom fills the side database from a dump of the source.
