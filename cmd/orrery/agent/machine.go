@@ -12,6 +12,7 @@ import (
 	"orrery/state/account"
 	"orrery/state/address"
 	"orrery/state/keeper"
+	"orrery/state/module/etcd"
 	"orrery/state/module/fileset"
 	"orrery/state/module/git"
 	"orrery/state/module/manager"
@@ -105,7 +106,7 @@ func openState(ctx context.Context, dir string, containers []state.Container, re
 	l := &local{processes: process.New(process.Config{Logger: log, Accounts: accounts})}
 	l.modules = []state.Module{sqlite.New(log), l.processes, fileset.New(log), postgresql.New(postgresql.Config{Logger: log})}
 	l.modules = append(l.modules, manager.New(manager.Config{Logger: log, Accounts: accounts})...)
-	l.modules = append(l.modules, subversion.New(log), git.New())
+	l.modules = append(l.modules, subversion.New(log), git.New(), etcd.New())
 	var err error
 	if l.store, err = openStore(dir, log); err != nil {
 		return nil, err

@@ -32,12 +32,17 @@ func (s *stream) store(ctx context.Context, side, format string) error {
 	return err
 }
 
+// packSum is what a pack ends with a sum by.
+func packSum(format string) hash.Hash {
+	if format == "sha256" {
+		return sha256.New()
+	}
+	return sha1.New() //nolint:gosec // it is Git's
+}
+
 // pack writes a pack of version 2.
 func (s *stream) pack(w io.Writer, format string) error {
-	var sum hash.Hash = sha1.New() //nolint:gosec // what Git's packs end with
-	if format == "sha256" {
-		sum = sha256.New()
-	}
+	sum := packSum(format)
 	out := bufio.NewWriterSize(io.MultiWriter(w, sum), 64<<10)
 	compress, err := zlib.NewWriterLevel(out, zlib.BestSpeed)
 	if err != nil {
