@@ -199,7 +199,7 @@ statuses and output. docs/dysnomia.md says for each option what it does here.`,
 			},
 		})
 	}
-	cmd.AddCommand(c.compatInstall(names), c.compatDrive())
+	cmd.AddCommand(c.compatInstall(names), c.compatDrive(), c.compatImport())
 	return cmd
 }
 

@@ -105,6 +105,14 @@ func (d Database) read(ctx context.Context, r io.Reader, load func(io.Reader) er
 	return through(ctx, func(w io.Writer) error { return foreign.Import(ctx, head, w) }, func(_ context.Context, r io.Reader) error { return load(r) })
 }
 
+// Convert writes the module's snapshot of a dump, which may be the server's tools'.
+func (d Database) Convert(ctx context.Context, dump io.Reader, w io.Writer) error {
+	return d.read(ctx, dump, func(r io.Reader) error {
+		_, err := io.Copy(w, r)
+		return err
+	})
+}
+
 // drive carries out one operation of the module with folders of its own.
 func (d Database) drive(ctx context.Context, c Call, operation string, in io.Reader, out io.Writer) error {
 	folder, err := os.MkdirTemp("", "orrery-compat-")

@@ -300,3 +300,15 @@ func (*scripted) Export(ctx context.Context, snapshot io.Reader, w io.Writer) er
 func (*scripted) Import(ctx context.Context, plain io.Reader, w io.Writer) error {
 	return stateful{}.Import(ctx, plain, w)
 }
+
+// FromFolder writes the snapshot that a module which speaks Dysnomia's protocol would have of a snapshot's folder.
+func FromFolder(folder string, w io.Writer) error {
+	s := newSealing(w)
+	if s.err != nil {
+		return s.err
+	}
+	if err := tree.PackContent(filepath.Dir(folder), []string{filepath.Base(folder)}, s); err != nil {
+		return err
+	}
+	return s.finish()
+}
