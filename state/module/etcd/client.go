@@ -185,10 +185,7 @@ func (k *keyspace) bounds() (first, end []byte) {
 		return []byte{0}, []byte{0} // in etcd's language: everything
 	}
 	end = []byte(k.prefix)
-	for end[len(end)-1] == 0xff { // a prefix of these alone is refused
-		end = end[:len(end)-1]
-	}
-	end[len(end)-1]++
+	end[len(end)-1]++ // it is UTF-8, in which no byte is the last one there is
 	return []byte(k.prefix), end
 }
 

@@ -112,8 +112,9 @@ func decode(c state.Component) (properties, error) {
 	if p.All && p.Prefix != "" {
 		return p, fmt.Errorf("%s: %w: all and prefix exclude each other", c.Ref(), state.ErrBadProperty)
 	}
-	if p.Prefix != "" && strings.Count(p.Prefix, string([]byte{0xff})) == len(p.Prefix) || strings.HasPrefix(p.Prefix, "\x00") {
-		return p, fmt.Errorf("%s: %w: prefix %q has no end that etcd knows", c.Ref(), state.ErrBadProperty, p.Prefix)
+	// JSON has no other bytes than those of UTF-8, and what was none became U+FFFD.
+	if strings.ContainsRune(p.Prefix, '\uFFFD') || strings.HasPrefix(p.Prefix, "\x00") {
+		return p, fmt.Errorf("%s: %w: prefix %q is not UTF-8, or begins with a zero byte", c.Ref(), state.ErrBadProperty, p.Prefix)
 	}
 	if p.Prefix == "" && !p.All {
 		p.Prefix = c.Name + "/"
