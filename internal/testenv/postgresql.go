@@ -114,11 +114,14 @@ func fastFolder() string {
 
 // notRoot returns the credential of the user postgres if the test runs as root, which PostgreSQL refuses,
 // and gives it the folder.
-func notRoot(dir string) (*syscall.Credential, error) {
+func notRoot(dir string) (*syscall.Credential, error) { return notRootAs(dir, "postgres") }
+
+// notRootAs returns the credential of a service's user if the test runs as root, and gives it the folder.
+func notRootAs(dir, name string) (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil //nolint:nilnil // no credential means the caller's own
 	}
-	account, err := user.Lookup("postgres")
+	account, err := user.Lookup(name)
 	if err != nil {
 		return nil, err
 	}

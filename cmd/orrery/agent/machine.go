@@ -16,6 +16,7 @@ import (
 	"orrery/state/module/fileset"
 	"orrery/state/module/git"
 	"orrery/state/module/manager"
+	"orrery/state/module/mysql"
 	"orrery/state/module/postgresql"
 	"orrery/state/module/process"
 	"orrery/state/module/sqlite"
@@ -107,6 +108,8 @@ func openState(ctx context.Context, dir string, containers []state.Container, re
 	l.modules = []state.Module{sqlite.New(log), l.processes, fileset.New(log), postgresql.New(postgresql.Config{Logger: log})}
 	l.modules = append(l.modules, manager.New(manager.Config{Logger: log, Accounts: accounts})...)
 	l.modules = append(l.modules, subversion.New(log), git.New(), etcd.New())
+	l.modules = append(l.modules, mysql.New())
+	l.modules = append(l.modules, subversion.New(log), git.New())
 	var err error
 	if l.store, err = openStore(dir, log); err != nil {
 		return nil, err

@@ -1,0 +1,225 @@
+// Package mysql is the module of components that are a database of a MariaDB or
+// MySQL server.
+//
+// A container is a server that exists; its user must be allowed to do everything in
+// the component's database and in databases whose names begin with "orrery-side-", and to
+// set the definers of what is restored. Everything that makes or replaces a database is
+// prepared in a side database and takes its place by one RENAME TABLE (see swap.go); what is not in a
+// snapshot is gone after its restore. A crash leaves what the next operation undoes.
+//
+// A snapshot is a canonical dump (see dump.go): tables, rows, AUTO_INCREMENT counters, triggers, views, routines and events
+// with their definers, but neither accounts nor grants, which belong to the place. The rows of a table that has no
+// key are in the order in which the server keeps them.
+//
+// MariaDB has no way to close one database for its clients. Deactivation ends their sessions; those that come back find
+// the database still there.
+package mysql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"orrery/state"
+)
+
+// Module drives databases of MariaDB and MySQL servers. It is safe for concurrent use and keeps no connections.
+type Module struct{}
+
+var (
+	_ state.Stateful     = (*Module)(nil)
+	_ state.Exporter     = (*Module)(nil)
+	_ state.Forker       = (*Module)(nil)
+	_ state.Neighbor     = (*Module)(nil)
+	_ state.Doctor       = (*Module)(nil)
+	_ state.Sizer        = (*Module)(nil)
+	_ state.Integrity    = (*Module)(nil)
+	_ state.Clients      = (*Module)(nil)
+	_ state.Sheller      = (*Module)(nil)
+	_ state.Versioner    = (*Module)(nil)
+	_ state.Migrator     = (*Module)(nil)
+	_ state.Itemizer     = (*Module)(nil)
+	_ state.PartRestorer = (*Module)(nil)
+	_ state.Portable     = (*Module)(nil)
+)
+
+// New makes a module.
+func New() *Module { return &Module{} }
+
+// Describe implements state.Module.
+func (*Module) Describe() state.Description {
+	return state.Description{
+		Name: "mysql-database",
+		Doc: "A database of a MariaDB (10.6 or newer) or MySQL server. Snapshots are dumps by the server's own mariadb-dump or mysqldump, consistent while clients write; " +
+			"tables that are not of InnoDB are refused. A restore goes into a side database, and its tables take the place of the old ones in one statement; " +
+			"for the milliseconds after it the triggers, views, routines and events of the new ones are being made. Clients stay connected, but for those that hold tables in a transaction for longer than two seconds. " +
+			"Deactivation ends the clients' sessions; the server has no way to close one database for those that come back.",
+		Stateful: true,
+		Properties: []state.Property{
+			{Name: "schema", Type: "string", Doc: "Path of an SQL file, usually ${file.NAME}, that is loaded when the database is created."},
+			{Name: "database", Type: "string", Doc: "Name of the database; by default the component's."},
+		},
+		Container: []state.Property{
+			{Name: "host", Type: "string", Default: "127.0.0.1", Doc: "Host name or address of the server."},
+			{Name: "port", Type: "int", Default: "3306", Doc: "Port of the server."},
+			{Name: "socket", Type: "string", Doc: "Absolute path of the server's socket; used instead of host and port."},
+			{Name: "user", Type: "string", Default: "root", Doc: "An account that may create databases and set definers."},
+			{Name: "passwordFile", Type: "string", Doc: "Path of a file that holds the password."},
+			{Name: "passwordEnv", Type: "string", Doc: "Name of the node's environment variable that holds the password."},
+			{Name: "tools", Type: "string", Doc: "Folder of mariadb-dump and mariadb, or mysqldump and mysql; by default found in PATH."},
+		},
+		Exports: []state.Property{
+			{Name: "host", Type: "string", Doc: "Host of the server."},
+			{Name: "port", Type: "int", Doc: "Port of the server."},
+			{Name: "database", Type: "string", Doc: "Name of the database."},
+			{Name: "user", Type: "string", Doc: "The container's user."},
+			{Name: "url", Type: "string", Doc: "Connection URL without a password."},
+		},
+	}
+}
+
+// Check implements state.Module.
+func (*Module) Check(c state.Component) error {
+	_, err := decodeComponent(c)
+	return err
+}
+
+// Activate implements state.Module. A database of that name that exists is taken over as it is.
+func (m *Module) Activate(ctx context.Context, t state.Target) error {
+	return m.with(ctx, t, "activate", func(d *database) error {
+		if _, err := d.tool("mariadb-dump", "mysqldump"); err != nil { // said now, not when a snapshot is needed
+			return err
+		}
+		if err := d.recover(ctx); err != nil {
+			return err
+		}
+		if exists, err := d.exists(ctx, d.name); err != nil || exists {
+			return err
+		}
+		return d.replace(ctx, func() error { return d.loadSchema(ctx) })
+	})
+}
+
+// Deactivate implements state.Module: it ends the clients' sessions.
+func (m *Module) Deactivate(ctx context.Context, t state.Target) error {
+	return m.with(ctx, t, "deactivate", func(d *database) error { return d.terminate(ctx) })
+}
+
+// Snapshot implements state.Stateful.
+func (m *Module) Snapshot(ctx context.Context, t state.Target, w io.Writer) error {
+	return m.with(ctx, t, "snapshot", func(d *database) error {
+		if err := d.mustExist(ctx); err != nil {
+			return err
+		}
+		if err := d.checkEngines(ctx); err != nil {
+			return err
+		}
+		return d.dump(ctx, d.name, w)
+	})
+}
+
+// Restore implements state.Stateful.
+func (m *Module) Restore(ctx context.Context, t state.Target, r io.Reader) error {
+	return m.with(ctx, t, "restore", func(d *database) error {
+		from, err := openSnapshot(r)
+		if err != nil {
+			return err
+		}
+		if err := d.recover(ctx); err != nil {
+			return err
+		}
+		return d.replace(ctx, func() error { return d.load(ctx, from, "") })
+	})
+}
+
+// CollectGarbage implements state.Stateful.
+func (m *Module) CollectGarbage(ctx context.Context, t state.Target) error {
+	return m.with(ctx, t, "drop", func(d *database) error {
+		if err := d.recover(ctx); err != nil {
+			return err
+		}
+		if err := d.terminate(ctx); err != nil {
+			return err
+		}
+		return d.drop(ctx, d.name)
+	})
+}
+
+// Fork implements state.Forker: it loads a dump of the source, as of one point in time, while that is in use.
+func (m *Module) Fork(ctx context.Context, from, into state.Target) (string, error) {
+	err := m.with(ctx, from, "fork", func(source *database) error {
+		if err := errors.Join(source.mustExist(ctx), source.checkEngines(ctx)); err != nil {
+			return err
+		}
+		return m.with(ctx, into, "fork into", func(d *database) error {
+			if err := d.recover(ctx); err != nil {
+				return err
+			}
+			if exists, err := d.exists(ctx, d.name); err != nil || exists {
+				return errors.Join(err, fmt.Errorf("database %q exists: %w", d.name, state.ErrInUse))
+			}
+			return d.replace(ctx, func() error {
+				return source.dumpInto(ctx, source.name, func(r *reader) error { return d.load(ctx, r, "") })
+			})
+		})
+	})
+	return state.ForkCopy, err
+}
+
+// Beside implements state.Neighbor.
+func (*Module) Beside(c state.Component, name string) state.Component {
+	c.Name = name
+	properties := state.Properties{}
+	for key, value := range c.Properties {
+		if key != "database" {
+			properties[key] = value
+		}
+	}
+	c.Properties = properties
+	return c
+}
+
+// Exports implements state.Exporter.
+func (*Module) Exports(t state.Target) (map[string]string, error) {
+	s, err := decodeContainer(t.Container)
+	if err != nil {
+		return nil, err
+	}
+	p, err := decodeComponent(t.Component)
+	if err != nil {
+		return nil, err
+	}
+	port := strconv.Itoa(s.Port)
+	u := url.URL{Scheme: "mysql", User: url.User(s.User), Host: net.JoinHostPort(s.Host, port), Path: "/" + p.Database}
+	if s.Socket != "" {
+		u.RawQuery = url.Values{"socket": {s.Socket}}.Encode()
+	}
+	return map[string]string{"host": s.Host, "port": port, "database": p.Database, "user": s.User, "url": u.String()}, nil
+}
+
+// with carries out do on the target's database and says in an error what could not be done to it.
+func (m *Module) with(ctx context.Context, t state.Target, what string, do func(*database) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	d, err := m.open(ctx, t)
+	if err == nil {
+		defer d.close()
+		err = do(d)
+	}
+	if err == nil {
+		return nil
+	}
+	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
+		err = errors.Join(ended, err)
+	}
+	if d != nil && d.secret != "" && strings.Contains(err.Error(), d.secret) {
+		err = errors.New(strings.ReplaceAll(err.Error(), d.secret, "[secret]"))
+	}
+	return fmt.Errorf("cannot %s database %s: %w", what, t.Component.Ref(), err)
+}
