@@ -21,6 +21,9 @@ import (
 	"orrery/state/module/process"
 	"orrery/state/module/sqlite"
 	"orrery/state/module/subversion"
+	"orrery/state/module/trivial"
+	"orrery/state/module/webapp"
+	"orrery/state/module/wrapper"
 	"orrery/state/store"
 )
 
@@ -109,7 +112,8 @@ func openState(ctx context.Context, dir string, containers []state.Container, re
 	l.modules = append(l.modules, manager.New(manager.Config{Logger: log, Accounts: accounts})...)
 	l.modules = append(l.modules, subversion.New(log), git.New(), etcd.New())
 	l.modules = append(l.modules, mysql.New())
-	l.modules = append(l.modules, subversion.New(log), git.New())
+	l.modules = append(l.modules, webapp.New(log)...)
+	l.modules = append(l.modules, trivial.NewEcho(log), trivial.Noop{}, wrapper.New())
 	var err error
 	if l.store, err = openStore(dir, log); err != nil {
 		return nil, err
