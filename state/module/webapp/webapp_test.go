@@ -278,13 +278,14 @@ func (w world) configuration(t *testing.T) {
 	target := w.target(t, "configured")
 	snippet := filepath.Join(t.TempDir(), "snippet")
 	write := func(text string) { must(t, os.WriteFile(snippet, []byte(text), 0o600)) }
+	answers := func() {
+		testenv.Eventually(t, "the alias answers", func() bool { return w.page(t, "alias/index.html") == "first light" })
+	}
 	p := target.Component.Properties
 	p["configuration"], p["url"] = snippet, fmt.Sprintf("http://127.0.0.1:%d/alias/index.html", w.port)
 	write(fmt.Sprintf(w.vhost, filepath.Join(w.root, "configured")))
 	must(t, w.module.Activate(t.Context(), target))
-	if got := w.page(t, "alias/index.html"); got != "first light" {
-		t.Errorf("page %q", got)
-	}
+	answers() // also when the processes from before the reload are gone
 	placed := filepath.Join(w.container["configurationDir"].(string), "configured.conf")
 	before, err := os.ReadFile(placed)
 	must(t, err)
@@ -295,9 +296,7 @@ func (w world) configuration(t *testing.T) {
 	if now, err := os.ReadFile(placed); err != nil || !bytes.Equal(now, before) {
 		t.Errorf("the configuration before is gone: %q, %v", now, err)
 	}
-	if got := w.page(t, "alias/index.html"); got != "first light" {
-		t.Errorf("page %q", got)
-	}
+	answers() // also when the processes from before the reload are gone
 	must(t, w.module.Deactivate(t.Context(), target))
 	if _, err := os.Stat(placed); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("left: %v", err)
