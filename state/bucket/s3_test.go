@@ -155,15 +155,15 @@ func reads(t *testing.T, s *store.Store, want ...[]byte) {
 func TestCopyToEncryptedBucketAndBack(t *testing.T) {
 	_, address := blank(t)
 	home, cache := local(t), t.TempDir()
-	first := save(t, home, 20<<20, 1)
+	first := save(t, home, 6<<20, 1)
 	made, err := store.InitBucket(t.Context(), reach(t, address), store.Options{Cache: cache}, wrap)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if moved := copied(t, made, home); len(moved.Generations) != 1 || moved.Bytes < 20<<20 {
+	if moved := copied(t, made, home); len(moved.Generations) != 1 || moved.Bytes < 6<<20 {
 		t.Fatalf("%+v", moved)
 	}
-	second := save(t, home, 20<<20, 2)
+	second := save(t, home, 6<<20, 2)
 	if _, err := home.Relabel(t.Context(), ref, 2, state.Relabel{AddTags: []string{"kept"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -277,12 +277,12 @@ func TestCorruptObject(t *testing.T) {
 func TestCutConnection(t *testing.T) {
 	s, address := blank(t)
 	home := local(t)
-	content := save(t, home, 80<<20, 1)
+	content := save(t, home, 20<<20, 1)
 	if _, err := store.InitBucket(t.Context(), reach(t, address), store.Options{}, wrap); err != nil {
 		t.Fatal(err)
 	}
-	through := cutter(t, s.Address, 50<<20)
-	away, err := store.OpenBucket(t.Context(), reach(t, strings.Replace(address, s.Address, through, 1)), store.Options{Keys: keys(t)})
+	through := cutter(t, s.Address, 12<<20)
+	away, err := store.OpenBucket(t.Context(), reach(t, strings.Replace(address, s.Address, through, 1)), store.Options{Keys: keys(t), CopyPack: 4 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +294,7 @@ func TestCutConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rest := copied(t, away, home); rest.Bytes > 81<<20-moved.Bytes {
+	if rest := copied(t, away, home); rest.Bytes > 21<<20-moved.Bytes {
 		t.Fatalf("moved %d and then %d bytes", moved.Bytes, rest.Bytes)
 	}
 	reads(t, away, content)
@@ -363,7 +363,7 @@ func TestKilledCopyGoesOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	content := save(t, home, 80<<20, 1)
+	content := save(t, home, 20<<20, 1)
 	b := reach(t, address)
 	away, err := store.InitBucket(t.Context(), b, store.Options{}, nil)
 	if err != nil {
@@ -387,7 +387,7 @@ func TestKilledCopyGoesOn(t *testing.T) {
 	if err != nil || len(before) == 0 {
 		t.Fatal(before, err)
 	}
-	if moved := copied(t, away, home); moved.Bytes > 60<<20 {
+	if moved := copied(t, away, home); moved.Bytes > 17<<20 {
 		t.Fatalf("%d bytes were moved again", moved.Bytes)
 	}
 	reads(t, away, content)
@@ -409,7 +409,7 @@ func copyUntilKilled(dir, address string) {
 	check(err)
 	b, err := Open(ctx, address)
 	check(err)
-	away, err := store.OpenBucket(ctx, b, store.Options{})
+	away, err := store.OpenBucket(ctx, b, store.Options{CopyPack: 4 << 20})
 	check(err)
 	all, err := home.Generations(ctx, state.Ref{})
 	check(err)

@@ -10,7 +10,7 @@ import (
 	"orrery/state"
 )
 
-// copyPack is how much a copy adds to a pack, in bytes. What is interrupted begins again with that one.
+// copyPack is how much a copy adds to a pack unless it is told otherwise. What is interrupted begins again with that one.
 const copyPack = 32 << 20
 
 // Moved says what a copy has done.
@@ -130,7 +130,7 @@ func (c *copying) fill(ctx context.Context, i *importer, source *catalog, left [
 	for _, e := range left {
 		c.moved.Left += e.stored
 	}
-	for ; objects < len(left) && n < copyPack; objects++ {
+	for ; objects < len(left) && n < c.to.copyPack; objects++ {
 		e := left[objects]
 		if err := ctx.Err(); err != nil {
 			return objects, n, err

@@ -41,6 +41,9 @@ func newStore(dir, name string, o Options) *Store {
 	if s.grace == 0 {
 		s.grace = time.Hour
 	}
+	if s.copyPack = o.CopyPack; s.copyPack == 0 {
+		s.copyPack = copyPack
+	}
 	if s.now == nil {
 		s.now = time.Now
 	}

@@ -38,22 +38,25 @@ type Options struct {
 	// Cache is a folder of this machine in which a store in a bucket keeps the indexes of packs, and what it is
 	// about to upload. Empty: no indexes, and the system's folder for temporary files.
 	Cache string
-	files files
-	now   func() time.Time
+	// CopyPack is how many bytes a copy into the store adds to one pack. Zero: 32 MiB.
+	CopyPack int64
+	files    files
+	now      func() time.Time
 }
 
 // Store is a place of snapshots. It needs no closing and runs nothing in the background.
 type Store struct {
-	dir    string
-	name   string // for people
-	log    *slog.Logger
-	grace  time.Duration
-	files  files // encrypted where the store is
-	raw    files // what files is made of
-	key    *vault.Key
-	cache  *cache // nil where the files are at hand
-	now    func() time.Time
-	codecs sync.Pool
+	dir      string
+	name     string // for people
+	log      *slog.Logger
+	grace    time.Duration
+	copyPack int64
+	files    files // encrypted where the store is
+	raw      files // what files is made of
+	key      *vault.Key
+	cache    *cache // nil where the files are at hand
+	now      func() time.Time
+	codecs   sync.Pool
 
 	mu    sync.Mutex
 	known map[string]*pack
