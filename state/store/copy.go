@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"orrery/state"
 )
@@ -266,4 +267,45 @@ func (s *Store) adoptAs(ctx context.Context, g state.Generation) (state.Generati
 	}
 	g = h.place(g)
 	return g, s.writeHistory(r, h)
+}
+
+// Needed leaves out of the names that a receiver misses those that it can do without: what segments that it has were
+// once made from. Without the manifest of a snapshot among them, all are needed.
+func (s *Store) Needed(ctx context.Context, missing []string) ([]string, error) {
+	c, err := s.catalog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	asked, needed := map[digest]bool{}, map[digest]bool{}
+	var manifests []digest
+	for _, name := range missing {
+		d, err := parseObject(name)
+		if err != nil {
+			return nil, err
+		}
+		if asked[d] = true; strings.HasPrefix(name, "m-") {
+			manifests = append(manifests, d)
+		}
+	}
+	if len(manifests) == 0 {
+		return missing, nil
+	}
+	for _, name := range manifests {
+		m, err := c.manifestNamed(name)
+		if err != nil {
+			return nil, err
+		}
+		for stack := append([]digest{name}, m.Segments...); len(stack) > 0; {
+			name, stack = stack[len(stack)-1], stack[:len(stack)-1]
+			if e := c.find(name); e != nil && asked[name] && !needed[name] {
+				needed[name] = true
+				stack = append(stack, e.bases...)
+			}
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(missing), func(name string) bool {
+		d, err := parseObject(name)
+		return err == nil && !needed[d]
+	}), nil
 }

@@ -69,6 +69,31 @@ func TestCopyLeavesBasesOfWhatIsThere(t *testing.T) {
 	check(t, to, second)
 }
 
+func TestExportLeavesBasesOfWhatIsThere(t *testing.T) {
+	from, to := open(t, t.TempDir()), open(t, t.TempDir())
+	first, second := text(3<<20, 1), changed(text(3<<20, 1), 1)
+	must(from.Save(t.Context(), ref, "m", "manual", image(first)))(t)
+	must(from.Save(t.Context(), ref, "m", "manual", image(second)))(t)
+	copy(first, "other") // in the first segment alone
+	third := changed(first, 2)
+	copy(third[1<<20:], second[1<<20:])
+	must(from.Save(t.Context(), ref, "m", "manual", image(third)))(t)
+	must(to.Save(t.Context(), state.Ref{Container: "c", Component: "other"}, "m", "manual", image(second)))(t)
+	missing := must(to.Missing(t.Context(), must(from.Objects(t.Context(), id(third)))(t)))(t)
+	needed := must(from.Needed(t.Context(), missing))(t)
+	if len(missing) < 5 || len(needed) >= len(missing) {
+		t.Fatalf("%d missing, %d needed", len(missing), len(needed))
+	}
+	var wire bytes.Buffer
+	must(true, from.Export(t.Context(), needed, &wire))(t)
+	must(true, to.Import(t.Context(), &wire))(t)
+	must(to.Adopt(t.Context(), ref, "move", id(third)))(t)
+	check(t, to, third)
+	if got := must(from.Needed(t.Context(), missing[:1]))(t); len(got) != 1 {
+		t.Fatal(got)
+	}
+}
+
 // Histories of two machines meet in one store without losing anything.
 func TestCopyOfTwoMachines(t *testing.T) {
 	one, two, to := open(t, t.TempDir()), open(t, t.TempDir()), open(t, t.TempDir())

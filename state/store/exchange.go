@@ -77,7 +77,8 @@ func parseObject(name string) (digest, error) {
 	return d, fmt.Errorf("object %.100q: %w: not the name of an object", name, state.ErrBadProperty)
 }
 
-// Missing returns those of names that the store does not have, in the order given.
+// Missing returns those of names that the store does not have, in the order given. A segment of which something that it
+// is made from was lost is missing too.
 func (s *Store) Missing(ctx context.Context, names []string) ([]string, error) {
 	c, err := s.catalog(ctx)
 	if err != nil {
@@ -90,7 +91,7 @@ func (s *Store) Missing(ctx context.Context, names []string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if c.find(d) == nil {
+		if e := c.find(d); e == nil || e.kind != kindManifest && !s.readable(c, d) {
 			missing = append(missing, name)
 		}
 	}

@@ -240,6 +240,9 @@ func (n *Node) serveExport(ctx context.Context, _ fabric.Identity, _ json.RawMes
 	if err := json.NewDecoder(io.LimitReader(conn, maxNames)).Decode(&names); err != nil {
 		return err
 	}
+	if names, err = n.local.store.Needed(ctx, names); err != nil {
+		return err
+	}
 	return n.local.store.Export(ctx, names, conn)
 }
 
