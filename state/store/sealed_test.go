@@ -90,6 +90,12 @@ func TestEncrypted(t *testing.T) {
 		"PrunedSnapshotIsNotHalfThere":     TestPrunedSnapshotIsNotHalfThere,
 		"ConcurrentUse":                    TestConcurrentUse,
 		"NewerFormatAndBadNamesAreRefused": TestNewerFormatAndBadNamesAreRefused,
+		"WhatIsKeptWithAGeneration":        TestWhatIsKeptWithAGeneration,
+		"Relabel":                          TestRelabel,
+		"Forget":                           TestForget,
+		"PruneKeepsPinnedAndTagged":        TestPruneKeepsPinnedAndTagged,
+		"CopyMovesWhatIsLacking":           TestCopyMovesWhatIsLacking,
+		"CopyOfWhatIsDamaged":              TestCopyOfWhatIsDamaged,
 	} {
 		t.Run(name, test)
 	}
