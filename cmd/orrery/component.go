@@ -82,6 +82,11 @@ where no node runs, the state folder in --dir itself. REF is CONTAINER/COMPONENT
 		proposing(refs, c.componentUnlock(with)), proposing(refs, c.componentMigrate(with)),
 	)
 	c.addExaminations(cmd, onRef)
+	cmd.AddCommand(&cobra.Command{
+		Use: "supervise FOLDER", Short: "Run the process of a component (the program does so itself where no node runs)",
+		Args: exactly("FOLDER"), Hidden: true,
+		RunE: func(cmd *cobra.Command, args []string) error { return agent.Supervise(cmd.Context(), c.dir, args[0]) },
+	})
 	return cmd
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -43,7 +44,7 @@ type Machine struct {
 	close func() error
 }
 
-// Close releases what the machine holds; components go on, but for processes, which need a node.
+// Close releases what the machine holds; components go on.
 func (m Machine) Close() error { return m.close() }
 
 // Find returns the snapshot that a name means (see the package address). An empty one stays empty.
@@ -101,13 +102,23 @@ type local struct {
 	keeper    *keeper.Keeper
 	artifacts *artifacts
 	modules   []state.Module
-	processes *process.Module
+	processes processes
 }
 
-// openState assembles the modules, the store and the keeper below dir.
-func openState(ctx context.Context, dir string, containers []state.Container, resolve resolver, log *slog.Logger) (*local, error) {
+// processes is the process module: of a node, or one whose processes have supervisors of their own.
+type processes interface {
+	state.Module
+	Close(ctx context.Context) error
+}
+
+// openState assembles the modules, the store and the keeper below dir. Without a node, supervise is the command that
+// runs a process.
+func openState(ctx context.Context, dir string, containers []state.Container, resolve resolver, log *slog.Logger, supervise []string) (*local, error) {
 	accounts := account.New(account.Config{Directory: filepath.Join(dir, "accounts"), Logger: log})
 	l := &local{processes: process.New(process.Config{Logger: log, Accounts: accounts})}
+	if supervise != nil {
+		l.processes = process.NewDetached(process.Config{Logger: log, Accounts: accounts}, supervise)
+	}
 	l.modules = []state.Module{sqlite.New(log), l.processes, fileset.New(log), postgresql.New(postgresql.Config{Logger: log})}
 	l.modules = append(l.modules, manager.New(manager.Config{Logger: log, Accounts: accounts})...)
 	l.modules = append(l.modules, subversion.New(log), git.New(), etcd.New())
@@ -149,17 +160,25 @@ func openLocal(ctx context.Context, dir string) (Machine, error) {
 	if err != nil {
 		return Machine{}, err
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return Machine{}, err
+	}
+	absolute, err := filepath.Abs(dir)
+	if err != nil {
+		return Machine{}, err
+	}
 	alone := func(_ context.Context, _ state.Component, reference string) (string, error) {
 		return "", fmt.Errorf("%s needs a cluster (deploy the component with a manifest)", reference)
 	}
-	l, err := openState(ctx, dir, containers, alone, nil)
+	l, err := openState(ctx, dir, containers, alone, nil, []string{self, "component", "supervise", "--dir", absolute})
 	if err != nil {
 		return Machine{}, err
 	}
 	// What cannot be swept, because a server is away, does not hold up other components; fork expire says so.
 	_ = l.keeper.Sweep(ctx)
 	return Machine{
-		Keeper:  withoutProcesses{l.keeper},
+		Keeper:  l.keeper,
 		Store:   l.store,
 		Care:    l.keeper,
 		Near:    true,
@@ -169,13 +188,9 @@ func openLocal(ctx context.Context, dir string) (Machine, error) {
 	}, nil
 }
 
-// withoutProcesses refuses to start processes: they would end with the command line, since
-// the node is their supervisor.
-type withoutProcesses struct{ state.Keeper }
-
-func (k withoutProcesses) Activate(ctx context.Context, c state.Component) (state.Status, error) {
-	if c.Module == "process" {
-		return state.Status{}, fmt.Errorf("cannot activate %s: a process needs a running node to supervise it (orrery node init, orrery node run)", c.Ref())
-	}
-	return k.Keeper.Activate(ctx, c)
+// Supervise runs the process of one component on a machine without a node, until ctx ends. The process module starts it
+// so.
+func Supervise(ctx context.Context, dir, component string) error {
+	accounts := account.New(account.Config{Directory: filepath.Join(dir, "accounts")})
+	return process.Supervise(ctx, process.Config{Accounts: accounts}, component)
 }

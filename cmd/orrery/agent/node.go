@@ -149,7 +149,7 @@ func (n *Node) open(ctx context.Context, parts *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
-	if n.local, err = openState(ctx, n.dir, containers, n.resolve, n.log); err != nil {
+	if n.local, err = openState(ctx, n.dir, containers, n.resolve, n.log, nil); err != nil {
 		return err
 	}
 	if err := n.openSessions(); err != nil {

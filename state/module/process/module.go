@@ -4,7 +4,7 @@
 // A Module starts a component's command with a clean environment in a process group of its own, waits
 // until it answers, starts it again with growing pauses when it ends, keeps its output in
 // rotated log files, and stops the whole group. A process never outlives its node: the kernel kills it
-// when the node dies, and what the command itself had started is found by a run file and killed at the
+// when the node dies (without a node, its own supervisor; see Detached), and what the command itself had started is found by a run file and killed at the
 // next activation. The module owns the port, run and log folders of the target's directory; a process has no
 // state that could be snapshotted.
 package process
@@ -39,6 +39,8 @@ type Module struct {
 	log      *slog.Logger
 	accounts *account.Manager
 	ports    *ports
+
+	detached bool // it is in a component's own supervisor; see Supervise
 
 	mu      sync.Mutex
 	running map[state.Ref]*supervisor
@@ -106,7 +108,7 @@ func (m *Module) Activate(ctx context.Context, t state.Target) error {
 		}
 		m.stop(ctx, t, old)
 	}
-	if err := killStale(ctx, t.Directory); err != nil {
+	if err := m.takeOver(ctx, t); err != nil {
 		return fmt.Errorf("cannot stop the process that an earlier node left of %s: %w", t.Component.Ref(), err)
 	}
 	if err := m.accounts.Ensure(ctx, t.Component.Ref().String(), p.Properties); err != nil {
@@ -117,6 +119,16 @@ func (m *Module) Activate(ctx context.Context, t state.Target) error {
 		return errors.Join(fmt.Errorf("cannot start process %s: %w", t.Component.Ref(), err), released)
 	}
 	return nil
+}
+
+// takeOver ends whoever else runs the component: a supervisor of its own, and what an earlier node left.
+func (m *Module) takeOver(ctx context.Context, t state.Target) error {
+	if !m.detached {
+		if err := endDetached(ctx, t.Directory); err != nil {
+			return err
+		}
+	}
+	return killStale(ctx, t.Directory)
 }
 
 // launch starts a process and waits until it is ready.
@@ -183,7 +195,7 @@ func (m *Module) Deactivate(ctx context.Context, t state.Target) error {
 	if s := m.find(t); s != nil {
 		m.stop(ctx, t, s)
 	}
-	if err := killStale(ctx, t.Directory); err != nil {
+	if err := m.takeOver(ctx, t); err != nil {
 		return fmt.Errorf("cannot stop process %s: %w", t.Component.Ref(), err)
 	}
 	p, err := decode(t.Component)

@@ -63,6 +63,8 @@ func helper(what string, args []string) int {
 	case "sleep":
 		signal.Ignore(syscall.SIGTERM)
 		select {}
+	case "supervise":
+		return supervise(args[0])
 	case "node": // a node that supervises one process, until it is killed
 		return node(args[0])
 	}
