@@ -13,12 +13,14 @@ import (
 	"orrery/state/account"
 	"orrery/state/address"
 	"orrery/state/keeper"
+	"orrery/state/module/docker"
 	"orrery/state/module/etcd"
 	"orrery/state/module/fileset"
 	"orrery/state/module/git"
 	"orrery/state/module/ldap"
 	"orrery/state/module/manager"
 	"orrery/state/module/mysql"
+	"orrery/state/module/nixos"
 	"orrery/state/module/postgresql"
 	"orrery/state/module/process"
 	"orrery/state/module/sqlite"
@@ -125,7 +127,7 @@ func openState(ctx context.Context, dir string, containers []state.Container, re
 	l.modules = append(l.modules, subversion.New(log), git.New(), etcd.New(), ldap.New())
 	l.modules = append(l.modules, mysql.New())
 	l.modules = append(l.modules, webapp.New(log)...)
-	l.modules = append(l.modules, trivial.NewEcho(log), trivial.Noop{}, wrapper.New())
+	l.modules = append(l.modules, trivial.NewEcho(log), trivial.Noop{}, wrapper.New(), docker.Module{}, nixos.Module{})
 	var err error
 	if l.store, err = openStore(dir, log); err != nil {
 		return nil, err
