@@ -17,6 +17,7 @@ import (
 	"orrery/internal/command"
 	"orrery/state"
 	"orrery/state/dysnomia"
+	my "orrery/state/module/mysql"
 	pg "orrery/state/module/postgresql"
 )
 
@@ -45,16 +46,30 @@ func compatDatabases() map[string]dysnomia.Database {
 				}
 				return p, c.Property("postgresqlPassword", "")
 			},
-			Component: func(name, schema string) state.Properties {
-				p := state.Properties{"database": name}
-				if schema != "" {
-					p["schema"] = schema
-				}
-				return p
-			},
+			Component: databaseProperties,
 			Account: func(c dysnomia.Call) string { return c.Property("postgresqlUsername", "postgres") },
 		},
+		"mysql-database": {
+			Module: my.New(), Schema: "mysql-databases", Dump: "dump.sql.xz", Own: "-- Orrery MySQL dump",
+			Closing: "SET SQL_NOTES=@OLD_SQL_NOTES */;", End: "\n-- Dump completed\n",
+			Container: func(c dysnomia.Call) (state.Properties, string) {
+				p := state.Properties{"user": c.Property("mysqlUsername", "root")}
+				if socket := c.Property("mysqlSocket", ""); socket != "" {
+					p["socket"] = socket
+				}
+				return p, c.Property("mysqlPassword", "")
+			},
+			Component: databaseProperties,
+		},
 	}
+}
+
+func databaseProperties(name, schema string) state.Properties {
+	p := state.Properties{"database": name}
+	if schema != "" {
+		p["schema"] = schema
+	}
+	return p
 }
 
 // driveAs carries out an operation of a module as an account of this machine, whom a server on it knows by that. Only

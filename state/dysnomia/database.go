@@ -22,6 +22,9 @@ type Database struct {
 	Dump   string // the name of a snapshot's file
 	// Own is how the module's own snapshots begin; another dump is read as that of the server's tools.
 	Own string
+	// Closing are the last words of a whole dump by Dysnomia's module where that cuts off the tool's end marker; End
+	// is the marker, which is put back.
+	Closing, End string
 	// Container maps the container's properties. A secret is given to the module as the file secret.
 	Container func(c Call) (properties state.Properties, secret string)
 	// Component are the properties of a database with a schema, which may be empty.
@@ -102,7 +105,8 @@ func (d Database) read(ctx context.Context, r io.Reader, load func(io.Reader) er
 	if !ok || bytes.Equal(begin, []byte(d.Own)) {
 		return load(head)
 	}
-	return through(ctx, func(w io.Writer) error { return foreign.Import(ctx, head, w) }, func(_ context.Context, r io.Reader) error { return load(r) })
+	whole := &completing{r: head, closing: d.Closing, end: d.End}
+	return through(ctx, func(w io.Writer) error { return foreign.Import(ctx, whole, w) }, func(_ context.Context, r io.Reader) error { return load(r) })
 }
 
 // Convert writes the module's snapshot of a dump, which may be the server's tools'.
