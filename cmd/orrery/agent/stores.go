@@ -36,16 +36,20 @@ func (s Stores) Ring() (*vault.Ring, error) {
 			return nil, err
 		}
 	}
-	return r, r.AddEnvironment(os.Getenv)
+	if err := r.AddEnvironment(os.Getenv); err != nil {
+		return r, err
+	}
+	return r, nil
 }
 
 // openStore opens a machine's own store, with what the environment has to open it with if it is encrypted.
 func openStore(dir string, log *slog.Logger) (*store.Store, error) {
-	ring, err := Stores{}.Ring()
-	if err != nil {
-		return nil, err
+	ring, failed := Stores{}.Ring()
+	s, err := store.Open(filepath.Join(dir, "store"), store.Options{Keys: ring, Logger: log})
+	if errors.Is(err, state.ErrKey) { // otherwise nobody needs a key
+		err = errors.Join(failed, err)
 	}
-	return store.Open(filepath.Join(dir, "store"), store.Options{Keys: ring, Logger: log})
+	return s, err
 }
 
 // Open opens the store at an address: a folder, a URL, or the machine's own if it is empty. The store is there.
