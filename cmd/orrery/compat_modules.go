@@ -47,7 +47,7 @@ func compatDatabases() map[string]dysnomia.Database {
 				return p, c.Property("postgresqlPassword", "")
 			},
 			Component: databaseProperties,
-			Account: func(c dysnomia.Call) string { return c.Property("postgresqlUsername", "postgres") },
+			Account:   func(c dysnomia.Call) string { return c.Property("postgresqlUsername", "postgres") },
 		},
 		"mysql-database": {
 			Module: my.New(), Schema: "mysql-databases", Dump: "dump.sql.xz", Own: "-- Orrery MySQL dump",

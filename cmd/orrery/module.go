@@ -32,7 +32,7 @@ func (c *cli) moduleCommand() *cobra.Command {
 		}
 		return names, err
 	}))
-	cmd.AddCommand(
+	cmd.AddCommand(c.moduleTest(),
 		&cobra.Command{
 			Use: "list", Short: "List the modules", Args: exactly(),
 			RunE: func(cmd *cobra.Command, _ []string) error {
