@@ -110,9 +110,6 @@ func (d supervisord) start(ctx context.Context, s spec) error {
 	if err := d.update(ctx, s); err != nil {
 		return err
 	}
-	if d.status(ctx, s) == nil {
-		return nil
-	}
 	out, err := d.ctl(ctx, "start", s.Name)
 	if err != nil && !strings.Contains(out, "already started") {
 		return fmt.Errorf("%s: %w", out, err)
@@ -121,12 +118,9 @@ func (d supervisord) start(ctx context.Context, s spec) error {
 }
 
 func (d supervisord) stop(ctx context.Context, s spec) error {
-	if err := d.reach(ctx); err != nil {
-		return err
-	}
 	_, err := d.ctl(ctx, "stop", s.Name) // waits
 	if failed(err) {
-		return nil // it was not running, or is not known; the update would complain otherwise
+		return nil // it was not running, or supervisord is not: the update that follows tells
 	}
 	return err
 }

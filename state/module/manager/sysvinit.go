@@ -109,8 +109,10 @@ func (d sysvinit) definition(s spec) []byte {
 }
 
 func (d sysvinit) start(ctx context.Context, s spec) error {
-	if err := d.stop(ctx, s); err != nil { // of an earlier definition
-		return err
+	if d.status(ctx, s) == nil { // of an earlier definition
+		if err := d.stop(ctx, s); err != nil {
+			return err
+		}
 	}
 	_, err := call(ctx, d.path(s), "start")
 	return err
