@@ -52,6 +52,12 @@ func worker(folder string, ids []state.SnapshotID) error {
 		for _, step := range []func() error{
 			func() error { return k.Restore(ctx, notesRef, id) },
 			func() error { _, err := k.Fork(ctx, notesRef, blueNotes); return err },
+			func() error { _, err := k.TestRestore(ctx, notesRef, id); return err },
+			func() error {
+				_, err := k.ForkAs(ctx, state.ForkRequest{From: notesRef, As: "try", At: other})
+				return err
+			},
+			func() error { return k.DeleteFork(ctx, state.Ref{Container: sqlite.Name, Component: "try"}) },
 			func() error { return k.Deactivate(ctx, notesRef) },
 			func() error { return k.Stage(ctx, notes, id) },
 			func() error { return k.Stage(ctx, notes, other) },
@@ -87,7 +93,7 @@ func TestKilledKeeper(t *testing.T) {
 	check(t, m.Close(ctx))
 	self, err := os.Executable()
 	check(t, err)
-	for round := range 14 { // the worker has 12 steps
+	for round := range 17 { // the worker has 15 steps
 		command := exec.CommandContext(ctx, self, folder, string(one), string(two))
 		command.Env = append(os.Environ(), roleEnvironment+"=worker")
 		command.Stderr = os.Stderr
@@ -113,6 +119,11 @@ func goesOn(t *testing.T, folder string, states ...state.SnapshotID) {
 	k, err := openFolder(folder)
 	check(t, err)
 	check(t, k.Boot(ctx, func(state.Component) bool { return true }))
+	for _, rec := range must(k.records())(t) {
+		if rec.Scratch || rec.Forking != nil || rec.Collecting {
+			t.Errorf("after a crash and a boot: %+v", rec)
+		}
+	}
 	for _, s := range must(k.List(ctx))(t) {
 		if s.Phase == state.PhaseFailed {
 			t.Errorf("after a crash: %+v", s)
