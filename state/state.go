@@ -363,6 +363,51 @@ type Curator interface {
 	Forget(ctx context.Context, r Ref, numbers []uint64, dryRun bool) (Pruned, error)
 }
 
+// Auditor looks for damage in a store, and mends what can be mended.
+type Auditor interface {
+	// Audit looks at the store's files and at snapshots: those given, or for nil all that generations point at. It
+	// finds whether all that they consist of is there; with readData it reads each whole, compares it with its id,
+	// and notes that in the generations of those that are well. Damage is no error of the audit.
+	Audit(ctx context.Context, ids []SnapshotID, readData bool) (Audit, error)
+	// Repair mends what can be mended from what is there, and moves damaged files aside. Generations whose snapshots
+	// are lost are dropped only with dropLost, so that an audit finds nothing afterwards. With dryRun it only says what it
+	// would do.
+	Repair(ctx context.Context, dropLost, dryRun bool) (Repair, error)
+}
+
+// Audit is what an Auditor found.
+type Audit struct {
+	Snapshots int      `json:"snapshots"` // that were looked at
+	Bytes     int64    `json:"bytes"`     // that were read; 0 if only the structure was looked at
+	Files     []Damage `json:"files"`     // that are not as they were written
+	Lost      []Loss   `json:"lost"`      // snapshots that cannot be read whole
+}
+
+// Whole says that nothing is wrong.
+func (a Audit) Whole() bool { return len(a.Files) == 0 && len(a.Lost) == 0 }
+
+// Damage is a file of a store that is not as it was written.
+type Damage struct {
+	File      string       `json:"file"` // relative to the store
+	Problem   string       `json:"problem"`
+	Snapshots []SnapshotID `json:"snapshots,omitempty"` // that cannot be read whole because of it
+}
+
+// Loss is a snapshot that cannot be read whole.
+type Loss struct {
+	Snapshot    SnapshotID   `json:"snapshot"`
+	Problem     string       `json:"problem"`
+	Generations []Generation `json:"generations"` // that point at it
+}
+
+// Repair is what was mended, or would be.
+type Repair struct {
+	Mended  []Damage     `json:"mended"`  // and how, in Problem
+	Aside   []string     `json:"aside"`   // files that were moved into the folder damaged
+	Lost    []Loss       `json:"lost"`    // beyond repair
+	Dropped []Generation `json:"dropped"` // of what is lost
+}
+
 // Exchange moves snapshots between stores: only what the receiver lacks.
 type Exchange interface {
 	// Objects lists what a snapshot consists of, in an order in which they can be imported (a delta after its base).

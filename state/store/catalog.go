@@ -60,7 +60,10 @@ type catalog struct {
 	packs []*pack
 	open  map[string]file
 	fresh *packWriter // what this operation adds, nil if nothing
-	codec *codec
+	// blamed collects what is wrong with packs, by name; nil: nobody asks.
+	blamed    map[string]error
+	undecoded map[digest]error // segments of which no copy could be decoded
+	codec     *codec
 }
 
 // catalog opens a view that holds the store against Prune until it is closed.
@@ -74,7 +77,7 @@ func (s *Store) catalog(ctx context.Context) (*catalog, error) {
 
 // locked opens a view under a lock, which it takes over.
 func (s *Store) locked(l lock) (c *catalog, err error) {
-	c = &catalog{store: s, lock: l, open: map[string]file{}}
+	c = &catalog{store: s, lock: l, open: map[string]file{}, undecoded: map[digest]error{}}
 	if c.packs, err = s.indexes(); err == nil {
 		c.codec, err = s.codec()
 	}
@@ -134,7 +137,7 @@ func (c *catalog) load(name digest) (*entry, []byte, error) {
 	if e == nil {
 		return nil, nil, c.absent(name)
 	}
-	f, err := c.handle(p)
+	b, err := c.loadFrom(p, e)
 	if errors.Is(err, fs.ErrNotExist) { // compacted since: it is elsewhere
 		if c.packs, err = c.store.indexes(); err != nil {
 			return nil, nil, err
@@ -142,18 +145,35 @@ func (c *catalog) load(name digest) (*entry, []byte, error) {
 		if e, p = c.locate(name); e == nil {
 			return nil, nil, c.absent(name)
 		}
-		f, err = c.handle(p)
+		b, err = c.loadFrom(p, e)
 	}
+	return e, b, err
+}
+
+// loadFrom reads an object of a pack.
+func (c *catalog) loadFrom(p *pack, e *entry) ([]byte, error) {
+	f, err := c.handle(p)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	c.codec.packed = grow(c.codec.packed, int(e.stored))
 	if _, err := f.ReadAt(c.codec.packed, e.offset); err != nil && !errors.Is(err, io.EOF) {
-		return nil, nil, fmt.Errorf("cannot read object %s in pack %s: %w", e, p.name, err)
+		return nil, c.blame(p, fmt.Errorf("cannot read object %s: %w", e, err))
 	} else if err != nil {
-		return nil, nil, fmt.Errorf("pack %s: %w: object %s is cut off", p.name, state.ErrCorrupt, e)
+		return nil, c.blame(p, fmt.Errorf("%w: object %s is cut off", state.ErrCorrupt, e))
 	}
-	return e, c.codec.packed, nil
+	return c.codec.packed, nil
+}
+
+// blame notes that a pack is damaged, for whoever looks for that.
+func (c *catalog) blame(p *pack, err error) error {
+	if p == nil { // being written
+		return err
+	}
+	if c.blamed != nil && c.blamed[p.name] == nil {
+		c.blamed[p.name] = err
+	}
+	return &packError{p.name, fmt.Errorf("pack %s: %w", p.name, err)}
 }
 
 func (c *catalog) loadFresh(e *entry) ([]byte, error) {
@@ -169,7 +189,7 @@ func (c *catalog) loadFresh(e *entry) ([]byte, error) {
 func (c *catalog) absent(name digest) error {
 	for _, p := range c.packs {
 		if p.broken != nil {
-			return fmt.Errorf("object %s is missing (%w)", name, p.broken)
+			return fmt.Errorf("object %s is missing (%w)", name, &packError{p.name, p.broken})
 		}
 	}
 	return fmt.Errorf("%w: object %s is missing", state.ErrCorrupt, name)
@@ -220,6 +240,26 @@ func (c *catalog) decode(name digest, level int) (*slot, error) {
 	if e.kind == kindManifest || level > hardDepth {
 		return nil, fmt.Errorf("%w: object %s is no segment", state.ErrCorrupt, e)
 	}
+	if err := c.undecoded[name]; err != nil {
+		return nil, err
+	}
+	slot, err := c.decodeCopy(name, e, level)
+	if err == nil || !damage(err) {
+		return slot, err
+	}
+	for _, p := range c.packs { // another copy may be whole
+		if other := p.find(name); other != nil && other != e {
+			if slot, failed := c.decodeFrom(p, other, level); failed == nil {
+				return slot, nil
+			}
+		}
+	}
+	c.undecoded[name] = err // chains of deltas meet: it is looked for once
+	return nil, err
+}
+
+// decodeCopy decodes the copy of a segment that is to be used.
+func (c *catalog) decodeCopy(name digest, e *entry, level int) (*slot, error) {
 	base, err := c.bases(e.bases, level)
 	if err != nil {
 		return nil, err
@@ -228,11 +268,30 @@ func (c *catalog) decode(name digest, level int) (*slot, error) {
 	if err != nil {
 		return nil, err
 	}
-	slot := c.codec.slot()
-	if slot.data, err = c.codec.unpack(slot.data, e, stored, base); err != nil {
-		return nil, fmt.Errorf("object %s: %w", e, err)
+	_, p := c.locate(name)
+	return c.decodeStored(p, e, stored, base)
+}
+
+// decodeFrom decodes the copy of a segment that a certain pack has.
+func (c *catalog) decodeFrom(p *pack, e *entry, level int) (*slot, error) {
+	base, err := c.bases(e.bases, level)
+	if err != nil {
+		return nil, err
 	}
-	slot.name, slot.position, slot.verified = name, e.position, false
+	stored, err := c.loadFrom(p, e)
+	if err != nil {
+		return nil, err
+	}
+	return c.decodeStored(p, e, stored, base)
+}
+
+func (c *catalog) decodeStored(p *pack, e *entry, stored, base []byte) (*slot, error) {
+	slot := c.codec.slot()
+	var err error
+	if slot.data, err = c.codec.unpack(slot.data, e, stored, base); err != nil {
+		return nil, c.blame(p, fmt.Errorf("object %s: %w", e, err))
+	}
+	slot.name, slot.position, slot.verified = e.name, e.position, false
 	return slot, nil
 }
 
@@ -327,15 +386,36 @@ func (c *catalog) manifest(id state.SnapshotID) (*manifest, error) {
 
 func (c *catalog) manifestNamed(name digest) (*manifest, error) {
 	e, b, err := c.load(name)
+	if err != nil && !damage(err) {
+		return nil, err
+	}
+	_, p := c.locate(name)
+	m, err := c.manifestFrom(p, e, b, err)
+	if err == nil {
+		return m, nil
+	}
+	for _, p := range c.packs { // another copy may be whole
+		if other := p.find(name); other != nil && other != e {
+			b, failed := c.loadFrom(p, other)
+			if m, failed = c.manifestFrom(p, other, b, failed); failed == nil {
+				return m, nil
+			}
+		}
+	}
+	return nil, err
+}
+
+// manifestFrom decodes the copy of a manifest in a pack, if it could be read.
+func (c *catalog) manifestFrom(p *pack, e *entry, b []byte, err error) (*manifest, error) {
 	if err != nil {
 		return nil, err
 	}
 	m, err := decodeManifest(b)
 	if err != nil {
-		return nil, fmt.Errorf("object %s: %w", e, err)
+		return nil, c.blame(p, fmt.Errorf("object %s: %w", e, err))
 	}
-	if e.kind != kindManifest || manifestName(m.ID) != name {
-		return nil, fmt.Errorf("object %s: %w: it is the manifest of another snapshot", e, state.ErrCorrupt)
+	if e.kind != kindManifest || manifestName(m.ID) != e.name {
+		return nil, c.blame(p, fmt.Errorf("object %s: %w: it is the manifest of another snapshot", e, state.ErrCorrupt))
 	}
 	return m, nil
 }

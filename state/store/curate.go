@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -111,9 +113,10 @@ func (s *Store) verified(ctx context.Context, ids map[state.SnapshotID]time.Time
 		return err
 	}
 	for _, r := range refs {
-		h, err := s.history(r)
-		if err != nil {
-			continue // the audit says so
+		h, err := s.readHistory(s.historyFile(r), r)
+		_, copied := s.readHistory(s.historyCopy(r), r)
+		if err != nil || copied != nil && !errors.Is(copied, fs.ErrNotExist) {
+			continue // the audit says so, and writing would hide it
 		}
 		if !slices.ContainsFunc(h.Generations, func(g state.Generation) bool { return !ids[g.Snapshot].IsZero() }) {
 			continue

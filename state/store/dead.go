@@ -33,6 +33,9 @@ func (s *Store) readDead() (map[string][]byte, error) {
 	if len(b) < 32 || sum(b[32:], free) != digest(b[:32]) || json.Unmarshal(b[32:], &d) != nil || d.Version != 1 {
 		return nil, fmt.Errorf("%s: %w: not a list of dead objects of version 1", s.deadFile(), state.ErrCorrupt)
 	}
+	if d.Packs == nil {
+		d.Packs = map[string][]byte{}
+	}
 	return d.Packs, nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"lukechampine.com/blake3"
 
+	"orrery/internal/progress"
 	"orrery/state"
 )
 
@@ -310,7 +311,7 @@ func (i *importer) manifest(ctx context.Context, e entry) error {
 		return err
 	}
 	if m.Layout == layoutContent && len(m.Segments) > 1 {
-		if err := i.proof(ctx, m); err != nil {
+		if err := i.near().prove(ctx, m, nil); err != nil {
 			return err
 		}
 	}
@@ -332,18 +333,19 @@ func (c *catalog) whole(m *manifest) error {
 	return nil
 }
 
-// proof reads a snapshot whose manifest does not prove the id.
-func (i *importer) proof(ctx context.Context, m *manifest) error {
+// prove reads a snapshot whole and compares it with its id.
+func (c *catalog) prove(ctx context.Context, m *manifest, task *progress.Task) error {
 	hash := blake3.New(32, nil)
 	for _, name := range m.Segments {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		b, err := i.near().segment(name)
+		b, err := c.segment(name)
 		if err != nil {
-			return err
+			return fmt.Errorf("snapshot %s: %w", m.ID, err)
 		}
 		_, _ = hash.Write(b) // never fails
+		task.Add(int64(len(b)))
 	}
 	if digest(hash.Sum(nil)) != m.ID {
 		return fmt.Errorf("snapshot %s: %w: content differs from its id", m.ID, state.ErrCorrupt)

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,6 +57,11 @@ func (s *Store) versionFile() string { return filepath.Join(s.dir, "version") }
 // begin finds out what kind of store is there. It changes nothing before it knows that it can use it.
 func (s *Store) begin(o Options) error {
 	version, err := s.raw.ReadFile(s.versionFile())
+	if used, failed := s.used(); used || failed != nil {
+		if s.versionProblem(version, err) != nil {
+			return errors.Join(failed, s.guess(o.Keys))
+		}
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && o.Existing:
 		return fmt.Errorf("%w: there is none (orrery store init makes one)", state.ErrNotFound)
@@ -76,6 +83,49 @@ func (s *Store) begin(o Options) error {
 	default:
 		return fmt.Errorf("its version is %.40q, this program knows up to %q",
 			strings.TrimSpace(string(version)), strings.TrimSpace(formatVersion))
+	}
+	return s.folders()
+}
+
+// used says whether there are packs.
+func (s *Store) used() (bool, error) {
+	listed, err := s.raw.ReadDir(s.packs())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return len(listed) > 0, err
+}
+
+// anyVersion is what a file version has, of this program or a newer one.
+var anyVersion = regexp.MustCompile(`^orrery snapshot store [0-9]+( [a-z]+)*\n$`)
+
+// versionProblem says what is wrong with the file version, given what reading it brought. That a newer program wrote it
+// is nothing wrong.
+func (s *Store) versionProblem(version []byte, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("it is missing: %w", state.ErrCorrupt)
+	case err != nil || slices.Contains([]string{version1, formatVersion, formatEncrypted}, string(version)):
+		return nil
+	}
+	if anyVersion.Match(version) {
+		return nil
+	}
+	return fmt.Errorf("%w: %.40q is no version", state.ErrCorrupt, string(version))
+}
+
+// guess opens a store whose file version is damaged. Every other kind of file has a version of its own, so that nothing is
+// read as what it is not.
+func (s *Store) guess(keys *vault.Ring) error {
+	s.log.Warn("the version of the snapshot store is damaged (orrery snapshot repair mends it)", "store", s.name)
+	slots, err := s.slots()
+	if err != nil {
+		return err
+	}
+	if len(slots) > 0 {
+		if err := s.unlock(keys); err != nil {
+			return err
+		}
 	}
 	return s.folders()
 }

@@ -34,6 +34,7 @@ type pack struct {
 	entries []entry
 	dead    []byte // see deadObjects
 	broken  error  // why its index cannot be used
+	damaged error  // why the copy of its index is used
 }
 
 func (p *pack) find(name digest) *entry {
@@ -127,7 +128,8 @@ func (w *packWriter) commit() (size int64, err error) {
 	return w.offset, w.store.publish(w.temp, filepath.Join(w.store.packs(), w.prefix+random()+packSuffix))
 }
 
-// index is the end of a pack: the sorted entries, their length, their checksum.
+// index is the end of a pack: the sorted entries, their length, their checksum; all that twice, for it is what the
+// rest cannot be read without.
 func (w *packWriter) index() []byte {
 	sorted := slices.Clone(w.entries)
 	slices.SortFunc(sorted, func(a, b entry) int { return bytes.Compare(a.name[:], b.name[:]) })
@@ -137,7 +139,8 @@ func (w *packWriter) index() []byte {
 	}
 	check := sum(b, free)
 	b = binary.LittleEndian.AppendUint64(b, uint64(len(b)))
-	return append(append(b, check[:]...), packEnd...)
+	b = append(append(b, check[:]...), packEnd...)
+	return append(b, b...)
 }
 
 // abort leaves nothing behind. It may follow a commit.
@@ -165,10 +168,13 @@ func (s *Store) readPack(name string, size int64) (*pack, error) {
 	if err == nil {
 		p.entries, err = decodeTail(tail, size)
 	}
-	if err != nil {
-		p.broken = fmt.Errorf("pack %s: %w", filepath.Join(s.packs(), name), err)
-	} else {
+	if err == nil {
 		s.cache.put(name, tail)
+	} else {
+		err = fmt.Errorf("pack %s: %w", filepath.Join(s.packs(), name), err)
+		if p.entries, p.damaged = salvageIndex(f.ReadAt, size), err; p.entries == nil {
+			p.broken = err
+		}
 	}
 	return p, f.Close()
 }
@@ -246,7 +252,7 @@ func (s *Store) indexes() ([]*pack, error) {
 		return nil, err
 	}
 	dead, err := s.readDead()
-	if err != nil {
+	if err != nil && !errors.Is(err, state.ErrCorrupt) {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -268,9 +274,14 @@ func (s *Store) indexes() ([]*pack, error) {
 				return nil, err
 			}
 		}
-		p = p.with(dead[p.name])
-		now[p.name] = p
 		all = append(all, p)
+	}
+	if dead == nil { // never pruned, or the list is damaged or gone
+		dead = orphans(all)
+	}
+	for i, p := range all {
+		p = p.with(dead[p.name])
+		all[i], now[p.name] = p, p
 	}
 	s.mu.Lock()
 	s.forget(now)
