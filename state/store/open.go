@@ -117,7 +117,7 @@ func (s *Store) versionProblem(version []byte, err error) error {
 // guess opens a store whose file version is damaged. Every other kind of file has a version of its own, so that nothing is
 // read as what it is not.
 func (s *Store) guess(keys *vault.Ring) error {
-	s.log.Warn("the version of the snapshot store is damaged (orrery snapshot repair mends it)", "store", s.name)
+	s.log.Warn("the version of the snapshot store is damaged", "store", s.name)
 	slots, err := s.slots()
 	if err != nil {
 		return err
