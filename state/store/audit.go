@@ -162,8 +162,7 @@ func (a *audit) snapshot(ctx context.Context, c *catalog, id state.SnapshotID, g
 		}
 	}
 	a.found.Lost = append(a.found.Lost, loss)
-	var blamed *packError
-	if errors.As(err, &blamed) {
+	if blamed, ok := errors.AsType[*packError](err); ok {
 		a.by[id] = blamed.pack
 	}
 	return nil

@@ -105,7 +105,9 @@ func (s *Store) versionProblem(version []byte, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("it is missing: %w", state.ErrCorrupt)
-	case err != nil || slices.Contains([]string{version1, formatVersion, formatEncrypted}, string(version)):
+	case err != nil:
+		return nil //nolint:nilerr // that it cannot be read just now says nothing about what it holds
+	case slices.Contains([]string{version1, formatVersion, formatEncrypted}, string(version)):
 		return nil
 	}
 	if anyVersion.Match(version) {
