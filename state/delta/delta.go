@@ -19,7 +19,8 @@ var ErrMalformed = errors.New("malformed delta")
 
 const (
 	block    = 32      // bytes of an indexed block, and what a match found by index has at least
-	resync   = 16      // equal bytes that end an insertion at the same alignment
+	resync   = 16      // equal bytes that may end an insertion at the same alignment
+	certain  = 256     // equal bytes that do
 	lookFor  = 1 << 12 // how far an insertion is followed before the index is asked
 	hashBits = 17
 	prime    = 0x9E3779B97F4A7C15
@@ -71,29 +72,52 @@ func (e *Encoder) copied(at, from, n int) {
 	e.expected, e.inserted = from+n, at+n
 }
 
-// next finds where copying can go on: close by at the same alignment, else wherever the index says.
+// next finds where copying can go on: close by at the same alignment where that is certain, else wherever the
+// index says, if that is longer. Rows resemble each other: behind one that was deleted there are equal bytes at the same
+// alignment again and again, and following those would miss that everything has moved.
 func (e *Encoder) next(at, from int) (int, int) {
-	limit := min(len(e.target)-at, len(e.base)-from, lookFor)
-	for k := 0; k+resync <= limit; k++ {
-		if same16(e.base[from+k:], e.target[at+k:]) {
-			return at + k, from + k
-		}
+	near, length := e.near(at, from)
+	if length >= certain || length > 0 && near+length == len(e.target)-at {
+		return at + near, from + near
+	}
+	last := len(e.target) - block
+	if length > 0 {
+		last = min(last, at+near+length)
 	}
 	e.index()
-	for ; at+block <= len(e.target); at++ {
-		slot := e.table[hash(e.target[at:])]
+	for p := at; p <= last; p++ {
+		slot := e.table[hash(e.target[p:])]
 		if slot == 0 {
 			continue
 		}
-		if found := int(slot - 1); equal(e.base[found:], e.target[at:]) >= block {
-			back := min(at-e.inserted, found)
-			for back > 0 && e.base[found-1] == e.target[at-1] {
-				at, found, back = at-1, found-1, back-1
-			}
-			return at, found
+		found := int(slot - 1)
+		if n := equal(e.base[found:], e.target[p:]); n >= block && n > length {
+			return e.back(p, found)
 		}
 	}
+	if length > 0 {
+		return at + near, from + near
+	}
 	return len(e.target), len(e.base)
+}
+
+// near finds equal bytes ahead at the same alignment: how far ahead, and how many; none is 0.
+func (e *Encoder) near(at, from int) (ahead, length int) {
+	limit := min(len(e.target)-at, len(e.base)-from, lookFor)
+	for k := 0; k+resync <= limit; k++ {
+		if same16(e.base[from+k:], e.target[at+k:]) {
+			return k, equal(e.base[from+k:], e.target[at+k:])
+		}
+	}
+	return 0, 0
+}
+
+// back extends a match towards the beginning of the pending insertion.
+func (e *Encoder) back(at, found int) (int, int) {
+	for at > e.inserted && found > 0 && e.base[found-1] == e.target[at-1] {
+		at, found = at-1, found-1
+	}
+	return at, found
 }
 
 func (e *Encoder) index() {

@@ -2,6 +2,7 @@ package delta_test
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -107,5 +108,27 @@ func BenchmarkEncodeShifted(b *testing.B) {
 	b.SetBytes(int64(len(target)))
 	for b.Loop() {
 		out = e.Encode(out[:0], base, target)
+	}
+}
+
+// Rows of one length that resemble each other, of which every hundredth was deleted: behind each there are equal bytes at
+// the same alignment, and to follow those would store nearly everything again.
+func TestDeletedRows(t *testing.T) {
+	var base, target []byte
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range 10000 {
+		row := fmt.Sprintf("%06d\tobservation\t2020-01-01 00:00:00+00\t%064x\n", i, r.Uint64())
+		base = append(base, row...)
+		if i%100 != 7 {
+			target = append(target, row...)
+		}
+	}
+	var e delta.Encoder
+	d := e.Encode(nil, base, target)
+	if len(d) > 2000 {
+		t.Errorf("a delta of %d bytes for 100 deletions", len(d))
+	}
+	if got, err := delta.Apply(nil, base, d, len(target)); err != nil || !bytes.Equal(got, target) {
+		t.Errorf("it makes something else: %v", err)
 	}
 }
