@@ -21,6 +21,8 @@ const (
 	block    = 32      // bytes of an indexed block, and what a match found by index has at least
 	resync   = 16      // equal bytes that may end an insertion at the same alignment
 	certain  = 256     // equal bytes that do
+	probable = 64      // equal bytes that do if the last ones that did were certain
+	patience = 2       // probable ones in a row, after which only certain ones do
 	lookFor  = 1 << 12 // how far an insertion is followed before the index is asked
 	hashBits = 17
 	prime    = 0x9E3779B97F4A7C15
@@ -34,6 +36,7 @@ type Encoder struct {
 	base     []byte
 	target   []byte
 	indexed  bool
+	unsure   int // probable matches since the last certain one
 	expected int // where in the base the next copy would go on
 	inserted int // start of the pending insertion in the target
 }
@@ -41,7 +44,7 @@ type Encoder struct {
 // Encode appends to dst a delta that makes target from base. The slices are only read and not kept.
 func (e *Encoder) Encode(dst, base, target []byte) []byte {
 	e.ops, e.literals, e.base, e.target = e.ops[:0], e.literals[:0], base, target
-	e.indexed, e.expected, e.inserted = false, 0, 0
+	e.indexed, e.unsure, e.expected, e.inserted = false, 0, 0, 0
 	at, from := 0, 0
 	for at < len(target) {
 		n := equal(base[min(from, len(base)):], target[at:])
@@ -77,7 +80,12 @@ func (e *Encoder) copied(at, from, n int) {
 // alignment again and again, and following those would miss that everything has moved.
 func (e *Encoder) next(at, from int) (int, int) {
 	near, length := e.near(at, from)
-	if length >= certain || length > 0 && near+length == len(e.target)-at {
+	switch {
+	case length >= certain:
+		e.unsure = 0
+		return at + near, from + near
+	case length >= probable && e.unsure < patience, length > 0 && near+length == len(e.target)-at:
+		e.unsure++
 		return at + near, from + near
 	}
 	last := len(e.target) - block
