@@ -58,6 +58,7 @@ type streamer struct {
 	key     uint64
 	err     error
 	closed  bool
+	packer  *packer
 }
 
 // stream stores what write writes.
@@ -71,18 +72,83 @@ func (w *saver) stream(write func(io.Writer) error) error {
 			}
 		}
 	}
+	s.packer = w.startPacker()
 	err := write(s)
 	s.closed = true
-	if err = errors.Join(s.err, err); err != nil {
-		return err
+	if err = errors.Join(s.err, err); err == nil && len(s.buffer) > 0 {
+		err = s.segment(s.buffer)
 	}
-	if len(s.buffer) > 0 {
-		if err := s.segment(s.buffer); err != nil {
-			return err
-		}
+	if packed := s.packer.wait(); packed != nil && (err == nil || errors.Is(err, errPacker)) {
+		err = packed
+	}
+	if err != nil {
+		return err
 	}
 	s.hash.Sum(w.m.ID[:0])
 	return nil
+}
+
+// packer stores segments while the stream is read on: whoever reads cuts and hashes, and one goroutine finds deltas and
+// compresses. Only that goroutine uses the saver's catalog, codec and pack until wait returns.
+type packer struct {
+	jobs  chan packing
+	spare chan []byte // buffers to use again; as many as there are jobs under way
+	ended chan error
+	// broken is closed with the first error, so that the stream ends early.
+	broken chan struct{}
+}
+
+// packing is one segment to store.
+type packing struct {
+	data  []byte
+	name  digest
+	bases []digest
+}
+
+// packerDepth is how many segments may wait.
+const packerDepth = 2
+
+func (w *saver) startPacker() *packer {
+	p := &packer{
+		jobs: make(chan packing, packerDepth), spare: make(chan []byte, packerDepth+1),
+		ended: make(chan error, 1), broken: make(chan struct{}),
+	}
+	for range cap(p.spare) {
+		p.spare <- nil
+	}
+	go func() {
+		var failed error
+		for job := range p.jobs {
+			if failed == nil {
+				if failed = w.put(job.data, job.name, free, job.bases); failed != nil {
+					close(p.broken)
+				}
+			}
+			p.spare <- job.data
+		}
+		p.ended <- failed
+	}()
+	return p
+}
+
+// add hands a segment over; its bytes are copied.
+func (p *packer) add(b []byte, name digest, bases []digest) error {
+	select {
+	case <-p.broken:
+		return errPacker
+	case spare := <-p.spare:
+		p.jobs <- packing{append(spare[:0], b...), name, bases}
+		return nil
+	}
+}
+
+// errPacker ends a stream whose segments cannot be stored; wait says why.
+var errPacker = errors.New("segments cannot be stored")
+
+// wait returns when all is stored, or why it is not.
+func (p *packer) wait() error {
+	close(p.jobs)
+	return <-p.ended
 }
 
 func (s *streamer) Write(b []byte) (n int, err error) {
@@ -127,7 +193,7 @@ func (s *streamer) segment(b []byte) error {
 	m.Segments, m.keys = append(m.Segments, name), append(m.keys, s.key)
 	m.Size += int64(len(b))
 	m.ends = append(m.ends, m.Size)
-	if err := s.put(b, name, free, s.likely(int64(len(b)))); err != nil {
+	if err := s.packer.add(b, name, s.likely(int64(len(b)))); err != nil {
 		return err
 	}
 	tail := b[max(0, len(b)-cutWindow):]
