@@ -65,6 +65,11 @@ func (b *bench) dumpSeries(p *server, database string, clustered bool) error {
 		return err
 	}
 	before := make([]int64, len(all))
+	for i, s := range all { // the folder may hold another series
+		if before[i], err = diskSize(s.disk); err != nil {
+			return err
+		}
+	}
 	for round := range b.rounds + 1 {
 		if round > 0 {
 			if err := b.change(p, database, round, clustered); err != nil {
