@@ -131,9 +131,11 @@ func (b *bench) tools(p *server, database string) ([]series, error) {
 		all = append(all, series{"restic", line(`pg_dump "$N" | restic -q backup --no-cache --stdin`), filepath.Join(dir, "restic")})
 	}
 	if have("zstd") {
-		all = append(all, series{"zstd -1 --long=27 --patch-from", line(`pg_dump "$N" > "$D/plain/$I"
+		all = append(all, series{
+			"zstd -1 --long=27 --patch-from", line(`pg_dump "$N" > "$D/plain/$I"
 if [ "$I" = 0 ]; then zstd -q -1 "$D/plain/0" -o "$D/zstd/0"; else zstd -q -1 --long=27 --patch-from="$D/plain/$J" "$D/plain/$I" -o "$D/zstd/$I"; rm "$D/plain/$J"; fi`),
-			filepath.Join(dir, "zstd")})
+			filepath.Join(dir, "zstd"),
+		})
 	}
 	if b.dysnomia != "" {
 		all = append(all, series{"dysnomia", line(`mkdir -p "$D/c/$N"; "$DYSNOMIA" -o snapshot -c "$D/c/$N" -t postgresql-database --environment`), filepath.Join(dir, "dysnomia")})
