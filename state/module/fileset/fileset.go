@@ -64,7 +64,7 @@ type properties struct {
 func (m *Module) Describe() state.Description {
 	return state.Description{
 		Name: Name,
-		Doc: "A folder of files. Its snapshot is an exact copy of names, contents, modes, owners, times and links, " +
+		Doc: "A folder of files. Its snapshot is an exact copy of names, contents, modes, owners, extended attributes (with access control lists), times and links, " +
 			"and fails if files change while it is taken.",
 		Properties: []state.Property{
 			{Name: "directory", Type: "string", Doc: "Absolute path of the folder; default: one of its own in the container's folder, as a session's copy always has."},

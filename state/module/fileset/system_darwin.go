@@ -23,3 +23,8 @@ func syncTree(folder string) error {
 		return syncFolder(path)
 	})
 }
+
+// extended: attributes are not kept on this system.
+func extended(string) (map[string]string, error) { return map[string]string{}, nil }
+
+func setAttribute(*os.File, string, string) error { return errors.ErrUnsupported }

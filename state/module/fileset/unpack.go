@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"orrery/state"
 )
@@ -87,10 +89,13 @@ func (b *builder) addFile(name string, content func(f *os.File) error) error {
 	return errors.Join(content(f), f.Close())
 }
 
-// dress sets owner, mode and time, in the order in which they do not undo each other.
+// dress sets owner, extended attributes, mode and time, in the order in which they do not undo each other.
 func (b *builder) dress(h *tar.Header) error {
 	name := filepath.FromSlash(h.Name)
 	if err := b.own(name, h); err != nil {
+		return err
+	}
+	if err := b.attribute(name, h); err != nil {
 		return err
 	}
 	if err := b.root.Chmod(name, fileMode(h.Mode)); err != nil {
@@ -103,6 +108,29 @@ func (b *builder) dress(h *tar.Header) error {
 func (b *builder) own(name string, h *tar.Header) error {
 	if err := b.root.Lchown(name, h.Uid, h.Gid); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err
+	}
+	return nil
+}
+
+// attribute sets the extended attributes, as far as this process may.
+func (b *builder) attribute(name string, h *tar.Header) (err error) {
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(h.PAXRecords)), isAttribute) {
+		return nil
+	}
+	f, err := b.root.Open(name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	for _, key := range slices.Sorted(maps.Keys(h.PAXRecords)) {
+		if !isAttribute(key) {
+			continue
+		}
+		attribute := strings.TrimPrefix(key, attributePrefix)
+		err := setAttribute(f, attribute, h.PAXRecords[key])
+		if err != nil && (os.Geteuid() == 0 || !errors.Is(err, fs.ErrPermission)) {
+			return fmt.Errorf("cannot set attribute %s of %s (does the file system keep such attributes?): %w", attribute, h.Name, err)
+		}
 	}
 	return nil
 }
@@ -129,8 +157,7 @@ func unpack(ctx context.Context, folder string, r io.Reader) error {
 				}
 			}
 			err = b.add(h, func(f *os.File) error {
-				_, err := io.Copy(f, in)
-				return err
+				return copySparse(f, in)
 			})
 			if err != nil {
 				return err
@@ -168,18 +195,19 @@ func tryDuplicate(ctx context.Context, source, folder string) (method string, er
 	}
 	method = "reflink"
 	err = build(folder, func(b *builder) error {
-		for i, h := range headers(entries) {
-			if err := ctx.Err(); err != nil {
+		i := -1
+		for h, err := range headers(source, entries) {
+			if err = errors.Join(err, ctx.Err()); err != nil {
 				return err
 			}
-			err := b.add(h, func(into *os.File) error {
+			i++
+			err = b.add(h, func(into *os.File) error {
 				return entries[i].read(source, func(from *os.File) error {
 					if h.Size == 0 || cloneFile(into, from) == nil {
 						return nil
 					}
 					method = "copy"
-					_, err := io.Copy(into, from)
-					return err
+					return copySparse(into, from)
 				})
 			})
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -148,30 +149,49 @@ func (e entry) still(f *os.File) error {
 	return nil
 }
 
-// headers returns the tar header of each entry. Only regular entries have content.
-func headers(entries []entry) []*tar.Header {
-	first := map[[2]uint64]string{}
-	all := make([]*tar.Header, len(entries))
-	for i, e := range entries {
-		h := &tar.Header{
-			Format: tar.FormatPAX, Name: filepath.ToSlash(e.path), Mode: int64(unixMode(e.mode)), Uid: e.uid, Gid: e.gid,
-			ModTime: e.modified, Typeflag: tar.TypeReg, Size: e.size,
-		}
-		switch {
-		case e.mode.IsDir():
-			h.Typeflag, h.Name = tar.TypeDir, h.Name+"/"
-		case e.mode&fs.ModeSymlink != 0:
-			h.Typeflag, h.Linkname, h.ModTime = tar.TypeSymlink, e.link, time.Unix(0, 0)
-		case e.links > 1:
-			if original, ok := first[e.id]; ok {
-				h.Typeflag, h.Linkname, h.Size = tar.TypeLink, original, 0
-			} else {
-				first[e.id] = h.Name
+// headers makes the tar header of each entry. Only regular entries have content.
+func headers(folder string, entries []entry) iter.Seq2[*tar.Header, error] {
+	return func(yield func(*tar.Header, error) bool) {
+		first := map[[2]uint64]string{}
+		for _, e := range entries {
+			h := e.header(first)
+			var err error
+			if h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeDir {
+				h.PAXRecords, err = extended(filepath.Join(folder, e.path))
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				err = errChanged
+			}
+			if err != nil {
+				err = fmt.Errorf("%s: %w", e.path, err)
+			}
+			if !yield(h, err) || err != nil {
+				return
 			}
 		}
-		all[i] = h
 	}
-	return all
+}
+
+// header is an entry's tar header without its extended attributes. First are the names of files by device and inode,
+// of those that have several.
+func (e entry) header(first map[[2]uint64]string) *tar.Header {
+	h := &tar.Header{
+		Format: tar.FormatPAX, Name: filepath.ToSlash(e.path), Mode: int64(unixMode(e.mode)), Uid: e.uid, Gid: e.gid,
+		ModTime: e.modified, Typeflag: tar.TypeReg, Size: e.size,
+	}
+	switch {
+	case e.mode.IsDir():
+		h.Typeflag, h.Name = tar.TypeDir, h.Name+"/"
+	case e.mode&fs.ModeSymlink != 0:
+		h.Typeflag, h.Linkname, h.ModTime = tar.TypeSymlink, e.link, time.Unix(0, 0)
+	case e.links > 1:
+		if original, ok := first[e.id]; ok {
+			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, original, 0
+		} else {
+			first[e.id] = h.Name
+		}
+	}
+	return h
 }
 
 func unixMode(m fs.FileMode) uint32 {
@@ -221,12 +241,13 @@ func writeTar(ctx context.Context, folder string, w io.Writer) error {
 		return err
 	}
 	out := tar.NewWriter(w)
-	for i, h := range headers(entries) {
-		if err := ctx.Err(); err != nil {
+	i := -1
+	for h, err := range headers(folder, entries) {
+		if err = errors.Join(err, ctx.Err()); err != nil {
 			return err
 		}
-		if i == 0 {
-			h.PAXRecords = map[string]string{recordEntries: fmt.Sprint(len(entries))}
+		if i++; i == 0 {
+			h.PAXRecords[recordEntries] = fmt.Sprint(len(entries))
 		}
 		if err := out.WriteHeader(h); err != nil {
 			return fmt.Errorf("%s: %w", entries[i].path, err)
@@ -234,7 +255,7 @@ func writeTar(ctx context.Context, folder string, w io.Writer) error {
 		if h.Typeflag != tar.TypeReg {
 			continue
 		}
-		err := entries[i].read(folder, func(f *os.File) error {
+		err = entries[i].read(folder, func(f *os.File) error {
 			n, err := io.CopyN(out, f, h.Size)
 			if errors.Is(err, io.EOF) && n < h.Size {
 				return fmt.Errorf("%s: %w", entries[i].path, errChanged)
