@@ -78,8 +78,8 @@ func (Module) Describe() state.Description {
 }
 
 var (
-	validName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
-	validImage = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_./:@-]{0,255}$`)
+	validName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+	validImage = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_./:@-]*$`)
 	variable   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 )
 
@@ -96,11 +96,11 @@ func decode(c state.Component) (properties, error) {
 		return p, err
 	}
 	switch {
-	case !validImage.MatchString(p.Image) && !strings.HasPrefix(p.Image, "${"):
+	case (len(p.Image) > 256 || !validImage.MatchString(p.Image)) && !strings.HasPrefix(p.Image, "${"):
 		return p, bad("image %q cannot name an image", p.Image)
 	case p.Archive != "" && !filepath.IsAbs(p.Archive) && !strings.HasPrefix(p.Archive, "${"):
 		return p, bad("archive %q is not an absolute path", p.Archive)
-	case !validName.MatchString(p.Name):
+	case len(p.Name) > 128 || !validName.MatchString(p.Name):
 		return p, bad("name %q has other characters than letters, digits, '.', '-' and '_'", p.Name)
 	case p.Port < 0 || p.Port > 65535:
 		return p, bad("port %d is not from 0 to 65535", p.Port)

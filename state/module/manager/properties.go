@@ -61,7 +61,7 @@ const (
 	readyHTTP    = "http:"
 )
 
-var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
+var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 
 func bad(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{state.ErrBadProperty}, args...)...)
@@ -97,7 +97,7 @@ func (p Properties) check() error {
 		return bad("directory %q is not an absolute path", p.Directory)
 	case p.Definition != "" && !absolute(p.Definition):
 		return bad("definition %q is not an absolute path", p.Definition)
-	case !validName.MatchString(p.Name):
+	case len(p.Name) > 128 || !validName.MatchString(p.Name):
 		return bad("name %q has other characters than letters, digits, '.', '-' and '_'", p.Name)
 	case p.Port < 0 || p.Port > 65535:
 		return bad("port %d is not from 0 to 65535", p.Port)
@@ -107,7 +107,7 @@ func (p Properties) check() error {
 		return bad("ready %q is none of running, tcp, http:/PATH", p.Ready)
 	case p.Ready != readyRunning && p.Port == 0:
 		return bad("ready %q needs a port", p.Ready)
-	case p.User != "" && !validName.MatchString(p.User):
+	case p.User != "" && (len(p.User) > 128 || !validName.MatchString(p.User)):
 		return bad("user %q has other characters than letters, digits, '.', '-' and '_'", p.User)
 	}
 	for name, value := range p.Environment {

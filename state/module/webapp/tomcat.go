@@ -72,7 +72,7 @@ func decodeTomcat(c state.Component) (tomcatProperties, error) {
 	switch {
 	case !absolute(p.Content):
 		return p, bad("content %q is not an absolute path", p.Content)
-	case !validPath.MatchString(p.Path):
+	case len(p.Path) > 128 || !validPath.MatchString(p.Path):
 		return p, bad("path %q has other characters than letters, digits, '.', '-' and '_'", p.Path)
 	case !strings.HasPrefix(p.Ready, "/"):
 		return p, bad("ready %q is not a path", p.Ready)

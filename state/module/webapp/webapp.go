@@ -112,7 +112,7 @@ func (m *Module) Describe() state.Description {
 	}
 }
 
-var validPath = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
+var validPath = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 
 func bad(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{state.ErrBadProperty}, args...)...)
@@ -128,7 +128,7 @@ func decode(c state.Component) (properties, error) {
 	switch {
 	case !absolute(p.Content):
 		return p, bad("content %q is not an absolute path", p.Content)
-	case !validPath.MatchString(p.Path):
+	case len(p.Path) > 128 || !validPath.MatchString(p.Path):
 		return p, bad("path %q has other characters than letters, digits, '.', '-' and '_'", p.Path)
 	case p.Configuration != "" && !absolute(p.Configuration):
 		return p, bad("configuration %q is not an absolute path", p.Configuration)
