@@ -151,10 +151,17 @@ func (k *keyspace) do(ctx context.Context, method, path string, body io.Reader, 
 		_, err = io.Copy(io.Discard, answer.Body)
 		return err
 	}
-	if err := in.Decode(reply); err != nil {
-		return fmt.Errorf("cannot read what server %s answers: %w", k.server.Endpoint, err)
+	err = in.Decode(reply)
+	_, broken := errors.AsType[net.Error](err)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case broken || errors.Is(err, io.ErrUnexpectedEOF): // the connection broke in the middle
+		return fmt.Errorf("the answer of server %s breaks off: %w: %w", k.server.Endpoint, state.ErrUnreachable, err)
 	}
-	return nil
+	return fmt.Errorf("cannot read what server %s answers: %w", k.server.Endpoint, err)
 }
 
 func (k *keyspace) version(ctx context.Context) (string, error) {
