@@ -48,7 +48,14 @@ func (m *Module) open(ctx context.Context, t state.Target) (*database, error) {
 	if p.Database == s.Database {
 		return nil, fmt.Errorf("%w: database %q is the container's maintenance database", state.ErrBadProperty, p.Database)
 	}
+	k, err := readMark(t)
+	if err != nil {
+		return nil, err
+	}
 	d := &database{server: s, props: p, name: p.Database}
+	if k.Port != 0 {
+		d.server = k.at(s)
+	}
 	d.next, d.previous = sideNames(p.Database)
 	if d.secret, err = s.password(); err != nil {
 		return nil, err

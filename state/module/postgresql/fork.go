@@ -13,7 +13,7 @@ var _ state.MethodForker = (*Module)(nil)
 
 // Methods implements state.MethodForker.
 func (*Module) Methods() []string {
-	return []string{state.ForkTemplate, state.ForkLayered, state.ForkCopy}
+	return []string{state.ForkTemplate, state.ForkThin, state.ForkLayered, state.ForkCopy}
 }
 
 // Fork implements state.Forker. The server copies the files of a database that nobody is connected to; of one in
@@ -38,6 +38,9 @@ func (m *Module) Fork(ctx context.Context, from, into state.Target) (string, err
 
 // ForkBy implements state.MethodForker.
 func (m *Module) ForkBy(ctx context.Context, from, into state.Target, method string) error {
+	if method == state.ForkThin {
+		return m.thin(ctx, from, into)
+	}
 	return m.forkInto(ctx, from, into, func(source, d *database) error {
 		switch method {
 		case state.ForkTemplate:

@@ -15,6 +15,8 @@ import (
 type mark struct {
 	Method string `json:"method"`
 	User   string `json:"user,omitempty"` // of clients, where that is not the container's
+	Port   int    `json:"port,omitempty"` // of the fork's own server
+	Bin    string `json:"bin,omitempty"`  // of that server's programs
 }
 
 const markFile = "fork.json"
@@ -59,6 +61,9 @@ func removeMark(t state.Target) error {
 func (k mark) at(s server) server {
 	if k.User != "" {
 		s.User = k.User
+	}
+	if k.Port != 0 {
+		s.Host, s.Port, s.SSLMode = "127.0.0.1", k.Port, "disable"
 	}
 	return s
 }

@@ -14,6 +14,7 @@ package postgresql
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -82,6 +83,7 @@ func (*Module) Describe() state.Description {
 			{Name: "database", Type: "string", Default: "postgres", Doc: "The database to connect to for maintenance."},
 			{Name: "sslmode", Type: "string", Default: "prefer", Doc: "disable, allow, prefer, require, verify-ca or verify-full."},
 			{Name: "tools", Type: "string", Doc: "Folder of pg_dump and psql; by default found by the server's version."},
+			{Name: "forks", Type: "string", Doc: "Folder in which thin forks keep their files, best on XFS or btrfs; the server's user must reach it. By default forks in the container's folder."},
 		},
 		Exports: []state.Property{
 			{Name: "host", Type: "string", Doc: "Host of the server, or its socket's folder."},
@@ -101,6 +103,9 @@ func (*Module) Check(c state.Component) error {
 
 // Activate implements state.Module. A database of that name that exists is taken over as it is.
 func (m *Module) Activate(ctx context.Context, t state.Target) error {
+	if err := startThin(ctx, t); err != nil {
+		return err
+	}
 	return m.with(ctx, t, "activate", func(d *database) error {
 		if _, err := d.tools(ctx); err != nil { // said now, not when a snapshot is needed
 			return err
@@ -121,6 +126,9 @@ func (m *Module) Activate(ctx context.Context, t state.Target) error {
 
 // Deactivate implements state.Module: it ends the clients' sessions and makes the database read-only for new ones.
 func (m *Module) Deactivate(ctx context.Context, t state.Target) error {
+	if c, ok, err := thinOf(t); err != nil || ok {
+		return errors.Join(err, c.Stop(ctx))
+	}
 	return m.with(ctx, t, "deactivate", func(d *database) error {
 		exists, err := d.exists(ctx, d.name)
 		if err != nil || !exists {
@@ -153,6 +161,12 @@ func (m *Module) Restore(ctx context.Context, t state.Target, r io.Reader) error
 
 // CollectGarbage implements state.Stateful.
 func (m *Module) CollectGarbage(ctx context.Context, t state.Target) error {
+	if was, err := removeThin(ctx, t); err != nil || was {
+		if err != nil {
+			return fmt.Errorf("cannot remove the server of %s: %w", t.Component.Ref(), err)
+		}
+		return removeMark(t)
+	}
 	return m.with(ctx, t, "drop", func(d *database) error {
 		if err := d.dropSides(ctx); err != nil {
 			return err
@@ -169,6 +183,9 @@ func (m *Module) CollectGarbage(ctx context.Context, t state.Target) error {
 
 // Health implements state.Doctor: the database accepts connections and is not closed for clients.
 func (m *Module) Health(ctx context.Context, t state.Target) error {
+	if c, ok, err := thinOf(t); err != nil || ok && !c.Running() {
+		return errors.Join(err, fmt.Errorf("the server of %s does not run: %w", t.Component.Ref(), state.ErrInactive))
+	}
 	return m.with(ctx, t, "reach", func(d *database) error { return d.ping(ctx) })
 }
 
@@ -209,15 +226,23 @@ func (m *Module) with(ctx context.Context, t state.Target, what string, do func(
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	d, err := m.open(ctx, t)
+	end, err := serve(ctx, t)
+	if err == nil {
+		err = errors.Join(m.do(ctx, t, do), end())
+	}
 	if err != nil {
 		return fmt.Errorf("cannot %s database %s: %w", what, t.Component.Ref(), err)
 	}
-	defer d.close(ctx)
-	if err := do(d); err != nil {
-		return fmt.Errorf("cannot %s database %s: %w", what, t.Component.Ref(), err)
-	}
 	return nil
+}
+
+func (m *Module) do(ctx context.Context, t state.Target, do func(*database) error) error {
+	d, err := m.open(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer d.close(ctx)
+	return do(d)
 }
 
 // password finds the container's password; empty if it has none.

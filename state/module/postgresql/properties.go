@@ -32,6 +32,7 @@ type server struct {
 	Database     string `json:"database"`
 	SSLMode      string `json:"sslmode"`
 	Tools        string `json:"tools"`
+	Forks        string `json:"forks"`
 }
 
 func decodeComponent(c state.Component) (properties, error) {
@@ -73,7 +74,9 @@ func decodeContainer(c state.Container) (server, error) {
 		return s, bad("passwordFile and passwordEnv exclude each other")
 	case !slices.Contains([]string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}, s.SSLMode):
 		return s, bad("sslmode %q is unknown", s.SSLMode)
-	case strings.ContainsRune(s.Host+s.User+s.Database+s.Tools, 0):
+	case s.Forks != "" && !filepath.IsAbs(s.Forks):
+		return s, bad("forks %q is not an absolute path", s.Forks)
+	case strings.ContainsRune(s.Host+s.User+s.Database+s.Tools+s.Forks, 0):
 		return s, bad("a value has a zero byte")
 	}
 	return s, nil

@@ -1,0 +1,14 @@
+//go:build !linux
+
+package thin
+
+import (
+	"errors"
+	"os"
+)
+
+func ioctlClone(_, _ *os.File) error { return errors.ErrUnsupported }
+
+func mountOverlay(_, _, _, _ string) error { return errors.ErrUnsupported }
+
+func unmount(string) error { return nil }
