@@ -19,75 +19,84 @@ import (
 	"orrery/state/module/postgresql/thin"
 )
 
+// sharing are the file systems that a fork may be on, and how to come by a folder on one.
+var sharing = map[string]func(testing.TB) string{"xfs": onXFS, "btrfs": onBtrfs, "overlay": reachable}
+
+func onXFS(tb testing.TB) string {
+	tb.Helper()
+	return mounted(tb, testenv.Need(tb, "mkfs.xfs", "apt-get install xfsprogs", "/usr/sbin/mkfs.xfs", "/sbin/mkfs.xfs"))
+}
+
+func onBtrfs(tb testing.TB) string {
+	tb.Helper()
+	return mounted(tb, testenv.Need(tb, "mkfs.btrfs", "apt-get install btrfs-progs", "/usr/sbin/mkfs.btrfs", "/sbin/mkfs.btrfs"))
+}
+
 // mounted is a folder on a file system of its own, made in a file.
-func mounted(t *testing.T, mkfs string, install string) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		testenv.Missing(t, "root, to mount a file system", "run as root")
-	}
-	program := testenv.Need(t, mkfs, install, "/usr/sbin/"+mkfs, "/sbin/"+mkfs)
-	dir, err := os.MkdirTemp("/dev/shm", "orrery-thin-")
-	if err != nil {
-		dir = t.TempDir()
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+func mounted(tb testing.TB, mkfs string) string {
+	tb.Helper()
+	dir := reachable(tb)
 	image, at := filepath.Join(dir, "image"), filepath.Join(dir, "fs")
 	if err := os.Mkdir(at, 0o755); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := os.Truncate(image, 2<<30); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	if out, err := exec.CommandContext(t.Context(), program, image).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v: %s", mkfs, err, out)
+	if out, err := exec.CommandContext(tb.Context(), mkfs, image).CombinedOutput(); err != nil {
+		tb.Fatalf("%s: %v: %s", mkfs, err, out)
 	}
-	if out, err := exec.CommandContext(t.Context(), "mount", "-o", "loop", image, at).CombinedOutput(); err != nil {
-		testenv.Missing(t, "a loop device: "+string(out), "run on a machine that has them")
+	if out, err := exec.CommandContext(tb.Context(), "mount", "-o", "loop", image, at).CombinedOutput(); err != nil {
+		testenv.Missing(tb, "a loop device: "+string(out), "run on a machine that has them")
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := syscall.Unmount(at, 0); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return at
 }
 
 // reachable is a folder that the server's user can reach, on whatever file system the machine has.
-func reachable(t *testing.T) string {
-	t.Helper()
+func reachable(tb testing.TB) string {
+	tb.Helper()
 	if os.Geteuid() != 0 {
-		testenv.Missing(t, "root, to mount an overlay", "run as root")
+		testenv.Missing(tb, "root, to mount a file system", "run as root")
 	}
-	dir, err := os.MkdirTemp("/dev/shm", "orrery-thin-")
+	dir, err := os.MkdirTemp("/dev/shm", "orrery-thin-") //nolint:usetesting // the parents of t.TempDir are root's alone
 	if err != nil {
-		t.Skip(err)
+		dir, err = os.MkdirTemp("", "orrery-thin-") //nolint:usetesting // see above
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
+	if err == nil {
+		err = os.Chmod(dir, 0o755) //nolint:gosec // the server's user passes through
 	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			tb.Error(err)
+		}
+	})
 	return dir
 }
 
 func TestThin(t *testing.T) {
 	t.Parallel()
-	for name, folder := range map[string]func(*testing.T) string{
-		"xfs":     func(t *testing.T) string { return mounted(t, "mkfs.xfs", "apt-get install xfsprogs") },
-		"btrfs":   func(t *testing.T) string { return mounted(t, "mkfs.btrfs", "apt-get install btrfs-progs") },
-		"overlay": reachable,
-	} {
-		t.Run(name, func(t *testing.T) { thinFork1(t, folder(t), name) })
+	for name, folder := range sharing {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tryThin(t, folder(t), name)
+		})
 	}
 }
 
-// thinFork1 makes forks in a folder and leads one through its life.
-func thinFork1(t *testing.T, folder, name string) {
+// tryThin makes forks in a folder and leads one through its life.
+func tryThin(t *testing.T, folder, name string) {
+	t.Helper()
 	m := New(Config{})
 	source := newTarget(t, "thin-"+name)
 	source.Container.Properties["forks"] = folder

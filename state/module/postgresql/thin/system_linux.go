@@ -22,3 +22,5 @@ func unmount(at string) error {
 	}
 	return err
 }
+
+func syncFS(of *os.File) error { return unix.Syncfs(int(of.Fd())) }

@@ -133,7 +133,7 @@ func (c Copy) cloneFile(into, path string) error {
 	if err != nil {
 		return err
 	}
-	defer from.Close()
+	defer func() { _ = from.Close() }() // read only
 	to, err := os.OpenFile(into, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -183,6 +183,16 @@ func (c Copy) Remove() error {
 	return os.RemoveAll(c.Folder)
 }
 
+// Sync has the system write what it holds of the copy.
+func (c Copy) Sync() error {
+	data, err := os.Open(c.Data())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = data.Close() }() // read only
+	return syncFS(data)
+}
+
 // Running says whether the copy's server runs.
 func (c Copy) Running() bool {
 	content, err := os.ReadFile(filepath.Join(c.Data(), "postmaster.pid"))
@@ -209,15 +219,16 @@ func (c Copy) Start(ctx context.Context) error {
 	if c.Running() {
 		return nil
 	}
-	err := c.control(ctx, "start", "-w", "-t", "120", "-l", filepath.Join(c.Data(), logName), "-o", "-c config_file="+ConfigName+" -c hba_file="+HBAName+" -c ident_file=")
+	// A pg_ctl that is ended leaves a server behind that nobody knows of yet.
+	err := c.control(context.WithoutCancel(ctx), "start", "-w", "-t", "120", "-l", filepath.Join(c.Data(), logName), "-o", "-c config_file="+ConfigName+" -c hba_file="+HBAName+" -c ident_file=")
 	if err != nil {
-		return fmt.Errorf("%w: %s", err, c.lastWords())
+		return fmt.Errorf("%w: %s", err, c.LastWords())
 	}
-	return nil
+	return ctx.Err()
 }
 
-// lastWords is the end of the server's log.
-func (c Copy) lastWords() string {
+// LastWords is the end of the server's own log.
+func (c Copy) LastWords() string {
 	content, err := os.ReadFile(filepath.Join(c.Data(), logName))
 	if err != nil {
 		return err.Error()
