@@ -17,6 +17,7 @@ import (
 	"orrery/state/module/etcd"
 	"orrery/state/module/fileset"
 	"orrery/state/module/git"
+	"orrery/state/module/influxdb"
 	"orrery/state/module/ldap"
 	"orrery/state/module/manager"
 	"orrery/state/module/mysql"
@@ -125,7 +126,7 @@ func openState(ctx context.Context, dir string, containers []state.Container, re
 	l.modules = []state.Module{sqlite.New(log), l.processes, fileset.New(log), postgresql.New(postgresql.Config{Logger: log})}
 	l.modules = append(l.modules, manager.New(manager.Config{Logger: log, Accounts: accounts})...)
 	l.modules = append(l.modules, subversion.New(log), git.New(), etcd.New(), ldap.New())
-	l.modules = append(l.modules, mysql.New())
+	l.modules = append(l.modules, mysql.New(), influxdb.New())
 	l.modules = append(l.modules, webapp.New(log)...)
 	l.modules = append(l.modules, trivial.NewEcho(log), trivial.Noop{}, wrapper.New(), docker.Module{}, nixos.Module{})
 	var err error

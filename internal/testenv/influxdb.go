@@ -1,0 +1,76 @@
+package testenv
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// InfluxDB is an InfluxDB 1.x server for tests.
+type InfluxDB struct {
+	URL            string
+	User, Password string // empty without authentication
+}
+
+const influxConfig = `
+reporting-disabled = true
+bind-address = "127.0.0.1:%[1]d"
+[meta]
+dir = "%[2]s/meta"
+[data]
+dir = "%[2]s/data"
+wal-dir = "%[2]s/wal"
+query-log-enabled = false
+[http]
+bind-address = "127.0.0.1:%[3]d"
+log-enabled = false
+auth-enabled = %[4]t
+[monitor]
+store-enabled = false
+`
+
+// Influx starts one for one test, with a user who may do everything if it has authentication.
+func Influx(tb testing.TB, authentication bool) InfluxDB {
+	tb.Helper()
+	path := Need(tb, "influxd", "apt-get install influxdb", "/usr/bin/influxd")
+	dir, err := os.MkdirTemp(fastFolder(), "orrery-influxdb-") //nolint:usetesting // the server removes it when it has ended
+	if err != nil {
+		tb.Fatal(err)
+	}
+	port := FreePort(tb)
+	config := fmt.Sprintf(influxConfig, FreePort(tb), dir, port, authentication)
+	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(config), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	i := InfluxDB{URL: fmt.Sprintf("http://127.0.0.1:%d", port)}
+	alive := Start(tb, Daemon{
+		Folder: dir, Path: path, Args: []string{"-config", filepath.Join(dir, "config")},
+		Ready: func([]byte) bool { return i.answers(tb, http.MethodGet, "/ping") },
+	})
+	tb.Cleanup(func() { _ = alive.Close() })
+	if authentication {
+		i.User, i.Password = "orrery", `sesame's "secret"`
+		create := fmt.Sprintf(`CREATE USER "orrery" WITH PASSWORD '%s' WITH ALL PRIVILEGES`, strings.ReplaceAll(i.Password, `'`, `\'`))
+		if !i.answers(tb, http.MethodPost, "/query?"+url.Values{"q": {create}}.Encode()) {
+			tb.Fatal("the server refuses its first user")
+		}
+	}
+	return i
+}
+
+func (i InfluxDB) answers(tb testing.TB, method, path string) bool {
+	tb.Helper()
+	r, err := http.NewRequestWithContext(tb.Context(), method, i.URL+path, http.NoBody)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return false
+	}
+	return answer.Body.Close() == nil && answer.StatusCode/100 == 2
+}
