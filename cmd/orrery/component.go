@@ -56,12 +56,6 @@ where no node runs, the state folder in --dir itself. REF is CONTAINER/COMPONENT
 				})
 			},
 		},
-		&cobra.Command{
-			Use: "modules", Short: "Describe the modules of the machine", Args: exactly(),
-			RunE: func(cmd *cobra.Command, _ []string) error {
-				return with(cmd, func(m agent.Machine) error { return c.printModules(cmd, m) })
-			},
-		},
 		onRef("show", "Show one component", func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
 			status, err := m.Keeper.Status(cmd.Context(), r)
 			if err != nil {
@@ -175,27 +169,6 @@ func aboutFork(s state.Status) [][]string {
 	return rows
 }
 
-func (c *cli) printModules(cmd *cobra.Command, m agent.Machine) error {
-	modules, err := m.Modules(cmd.Context())
-	if err != nil {
-		return err
-	}
-	var rows [][]string
-	for _, d := range modules {
-		var properties []string
-		for _, p := range d.Properties {
-			properties = append(properties, p.Name)
-		}
-		rows = append(rows, []string{d.Name, fmt.Sprint(d.Stateful), orDash(strings.Join(properties, " ")), firstSentence(d.Doc)})
-	}
-	return c.table(modules, []string{"module", "stateful", "properties", "what it is for"}, rows)
-}
-
-func firstSentence(s string) string {
-	first, _, _ := strings.Cut(s, ". ")
-	return strings.TrimSuffix(first, ".")
-}
-
 func (c *cli) componentActivate(with onMachine) *cobra.Command {
 	var component state.Component
 	var properties, files map[string]string
@@ -235,7 +208,7 @@ func (c *cli) componentActivate(with onMachine) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&component.Module, "module", "", "the module that drives it (see orrery component modules)")
+	cmd.Flags().StringVar(&component.Module, "module", "", "the module that drives it (see orrery module list)")
 	cmd.Flags().StringVar(&component.Container, "container", "", "the container that hosts it (default: the module's name)")
 	cmd.Flags().StringToStringVar(&properties, "property", nil, "NAME=VALUE, where VALUE may be JSON")
 	cmd.Flags().StringToStringVar(&files, "file", nil, "NAME=PATH of a file that properties refer to as ${file.NAME}")

@@ -53,6 +53,27 @@ func (c *cli) moduleCommand() *cobra.Command {
 	return cmd
 }
 
+func (c *cli) printModules(cmd *cobra.Command, m agent.Machine) error {
+	modules, err := m.Modules(cmd.Context())
+	if err != nil {
+		return err
+	}
+	var rows [][]string
+	for _, d := range modules {
+		var properties []string
+		for _, p := range d.Properties {
+			properties = append(properties, p.Name)
+		}
+		rows = append(rows, []string{d.Name, fmt.Sprint(d.Stateful), orDash(strings.Join(properties, " ")), firstSentence(d.Doc)})
+	}
+	return c.table(modules, []string{"module", "stateful", "properties", "what it is for"}, rows)
+}
+
+func firstSentence(s string) string {
+	first, _, _ := strings.Cut(s, ". ")
+	return strings.TrimSuffix(first, ".")
+}
+
 func (c *cli) describeModule(cmd *cobra.Command, m agent.Machine, name string) error {
 	modules, err := m.Modules(cmd.Context())
 	if err != nil {

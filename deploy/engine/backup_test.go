@@ -195,7 +195,7 @@ func TestCheck(t *testing.T) {
 		want := []string{
 			`distribution.c: node "three" is dead (start it, or place the service on another node)`,
 			`nodes[3]: node "four" does not exist (the cluster has one, three, two)`,
-			`services.a.components[0].module: node "one" has no module "bd" (orrery component modules lists those it has)`,
+			`services.a.components[0].module: node "one" has no module "bd" (orrery module list lists those it has)`,
 			`services.a.components[1].properties.command: is not a list of strings`,
 			`services.a.components[1].properties.colour: module process has no property "colour" (it has command, version, database, fails)`,
 			`services.b.components[1].properties.database: ${component.b-db.pth} refers to something that module db does not export (it exports path)`,

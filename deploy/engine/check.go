@@ -107,7 +107,7 @@ func (c *checking) component(ctx context.Context, s deploy.Service, i int, o sta
 	d := c.description(ctx, node, o.Module)
 	switch {
 	case errors.Is(d.err, state.ErrNotFound):
-		c.add(path+".module", "orrery component modules lists those it has", "node %q has no module %q", c.m.Distribution[s.Name], o.Module)
+		c.add(path+".module", "orrery module list lists those it has", "node %q has no module %q", c.m.Distribution[s.Name], o.Module)
 		return
 	case d.err != nil:
 		c.add(path+".module", "", "node %q does not tell about module %q: %v", c.m.Distribution[s.Name], o.Module, d.err)

@@ -72,7 +72,7 @@ func (n *Node) describe(module string) (state.Description, error) {
 			return d, nil
 		}
 	}
-	return state.Description{}, fmt.Errorf("module %s: %w (see orrery component modules)", module, state.ErrNotFound)
+	return state.Description{}, fmt.Errorf("module %s: %w (see orrery module list)", module, state.ErrNotFound)
 }
 
 // Provide brings artifacts that this node has to another one.
