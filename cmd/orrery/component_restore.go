@@ -33,7 +33,7 @@ snapshot is complete, and their generations share a group. If one of them refuse
 			return with(cmd, func(m agent.Machine) error {
 				var err error
 				if all {
-					if q.Refs, err = stateful(cmd, m); err != nil {
+					if q.Refs, err = m.Stateful(cmd.Context()); err != nil {
 						return err
 					}
 				}
@@ -50,26 +50,6 @@ snapshot is complete, and their generations share a group. If one of them refuse
 	cmd.Flags().StringSliceVar(&q.Tags, "tag", nil, "tag of the generation")
 	cmd.Flags().BoolVar(&q.Check, "check", false, "check the component's integrity first, where its module can")
 	return cmd
-}
-
-// stateful are the active components with state, without forks and sessions' copies.
-func stateful(cmd *cobra.Command, m agent.Machine) ([]state.Ref, error) {
-	modules, err := m.Modules(cmd.Context())
-	if err != nil {
-		return nil, err
-	}
-	able := map[string]bool{}
-	for _, d := range modules {
-		able[d.Name] = d.Stateful
-	}
-	list, err := m.Keeper.List(cmd.Context())
-	var refs []state.Ref
-	for _, s := range list {
-		if able[s.Component.Module] && s.Phase == state.PhaseActive && s.Forked == "" && s.Component.Session == "" {
-			refs = append(refs, s.Component.Ref())
-		}
-	}
-	return refs, err
 }
 
 func (c *cli) componentRestore(with onMachine) *cobra.Command {

@@ -38,7 +38,7 @@ func (c *cli) snapshotCommand() *cobra.Command {
 	refs := first(c.completeComponents(&on))
 	names := c.completeSnapshots(&on)
 	with := c.inStore(c.onMachine(&on), stores, &elsewhere)
-	cmd.AddCommand(c.scheduleCommand(&on))
+	cmd.AddCommand(c.scheduleCommand())
 	cmd.AddCommand(
 		proposing(refs, c.snapshotList(with)), proposing(first(names), c.snapshotShow(with)),
 		proposing(names, c.snapshotVerify(with)),

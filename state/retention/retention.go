@@ -47,7 +47,7 @@ func Choose(generations []state.Generation, r state.Retention) (kept, dropped []
 func Reasons(generations []state.Generation, r state.Retention) [][]string {
 	reasons := make([][]string, len(generations))
 	order := newestFirst(generations)
-	all := empty(r)
+	all := Empty(r)
 	for at, i := range order {
 		g := &generations[i]
 		if at == 0 {
@@ -72,7 +72,8 @@ func Reasons(generations []state.Generation, r state.Retention) [][]string {
 	return reasons
 }
 
-func empty(r state.Retention) bool {
+// Empty says whether a retention has no rule, so that all is kept.
+func Empty(r state.Retention) bool {
 	return r.Last == 0 && r.Hourly == 0 && r.Daily == 0 && r.Weekly == 0 && r.Monthly == 0 && r.Within == 0 && len(r.Tags) == 0
 }
 

@@ -112,7 +112,7 @@ func naive(all []state.Generation, i int, r state.Retention) bool {
 		return ya == yb && wa == wb
 	}
 	all0, _ := newer(func(time.Time, time.Time) bool { return true })
-	if g.Pinned || all0 == 0 || all0 < r.Last || empty(r) {
+	if g.Pinned || all0 == 0 || all0 < r.Last || Empty(r) {
 		return true
 	}
 	for _, c := range []struct {
@@ -166,7 +166,7 @@ func TestChooseIsWhatTheRulesSay(t *testing.T) {
 		}
 		wider := r
 		wider.Last += 3
-		if more, _ := Choose(all, wider); !empty(r) {
+		if more, _ := Choose(all, wider); !Empty(r) {
 			for _, g := range kept {
 				if !slices.Contains(numbers(more), g.Number) {
 					t.Fatalf("a wider rule drops %d", g.Number)

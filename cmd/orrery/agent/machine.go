@@ -85,6 +85,26 @@ func (e noSnapshot) Is(target error) bool { return target == state.ErrNoSnapshot
 // Clock is what times on the command line are relative to.
 func Clock() address.Clock { return address.Clock{Now: time.Now(), Location: time.Local} }
 
+// Stateful are the active components with state, without forks and sessions' copies.
+func (m Machine) Stateful(ctx context.Context) ([]state.Ref, error) {
+	modules, err := m.Modules(ctx)
+	if err != nil {
+		return nil, err
+	}
+	able := map[string]bool{}
+	for _, d := range modules {
+		able[d.Name] = d.Stateful
+	}
+	list, err := m.Keeper.List(ctx)
+	var refs []state.Ref
+	for _, s := range list {
+		if able[s.Component.Module] && s.Phase == state.PhaseActive && s.Forked == "" && s.Component.Session == "" {
+			refs = append(refs, s.Component.Ref())
+		}
+	}
+	return refs, err
+}
+
 // OpenMachine reaches the machine of the node (or login) in dir, or of another node
 // by its name. Where dir is no node's, dir is a state folder that is used without one.
 func OpenMachine(ctx context.Context, dir, on string) (Machine, error) {

@@ -17,7 +17,7 @@ import (
 )
 
 // settle brings the node back to what the table says, and then keeps house: operations whose
-// coordinator is gone, and addresses for the next start.
+// coordinator is gone, addresses for the next start, and snapshots that are due.
 func (n *Node) settle(ctx context.Context) error {
 	if err := n.enroll(ctx); err != nil {
 		return err
@@ -29,6 +29,7 @@ func (n *Node) settle(ctx context.Context) error {
 	tending.Go(func() error { return n.engine.Tend(ctx) })
 	tending.Go(func() error { return n.remember(ctx) })
 	tending.Go(func() error { return n.sweep(ctx) })
+	tending.Go(func() error { return n.keepSchedule(ctx) })
 	return tending.Wait()
 }
 
