@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 			"await":      await,
 			"field":      field,
 			"sql":        query,
+			"hold":       hold,
 			"psql":       queryPostgreSQL,
 			"subst":      subst,
 			"listen":     listen,
@@ -141,6 +142,20 @@ func query(ts *testscript.TestScript, neg bool, args []string) {
 	if got != args[2] {
 		ts.Fatalf("%s is %s, not %s", args[1], got, args[2])
 	}
+}
+
+// hold FILE opens a SQLite database, and reads from it, until the script ends.
+func hold(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: hold FILE")
+	}
+	db, err := sql.Open("sqlite", args[0])
+	ts.Check(err)
+	ts.Defer(func() { _ = db.Close() })
+	tx, err := db.Begin()
+	ts.Check(err)
+	var n int
+	ts.Check(tx.QueryRow("SELECT count(*) FROM sqlite_schema").Scan(&n))
 }
 
 // postgresql FILE starts a server and writes a containers.json in which it is the container shop.

@@ -254,6 +254,21 @@ func TestMigrations(t *testing.T) {
 		t.Errorf("%+v", left)
 	}
 	must(m.Activate(ctx, with("x=1")))(t) // a version before is no error
+	for _, l.loose = range []bool{false, true} {
+		l.whole = true
+		l.take()
+		if _, err := m.Activate(ctx, with("x=1", "y=2;x=3", "z=1;fail")); !errors.Is(err, errProbe) || !strings.Contains(err.Error(), "nothing was migrated") {
+			t.Errorf("a migration that the module took back: %v", err)
+		}
+		if seen := l.take(); slices.Contains(seen, "restore a") {
+			t.Errorf("restored although nothing had changed: %q", seen)
+		}
+		l.whole = false
+		if _, err := m.Activate(ctx, with("x=1", "y=2;x=3", "z=1;fail")); !errors.Is(err, errProbe) || !slices.Contains(l.take(), "restore a") || l.get("a", "z") != "" {
+			t.Errorf("a migration that left a part: %v, %v", err, l.books["a"])
+		}
+	}
+	l.loose = false
 	for name, applied := range map[string]struct{ wanted, applied []state.Migration }{
 		"between": {[]state.Migration{{Number: 1}, {Number: 2}}, []state.Migration{{Number: 2}}},
 		"changed": {[]state.Migration{{Number: 1, SHA256: "a"}}, []state.Migration{{Number: 1, SHA256: "b"}}},
@@ -265,6 +280,31 @@ func TestMigrations(t *testing.T) {
 	for _, bad := range []map[string]string{{"migrations/x.sql": ""}, {"migrations/0.sql": ""}, {"migrations/1-a": "", "migrations/01-b": ""}} {
 		if _, err := migrations(state.Component{Files: bad}); !errors.Is(err, state.ErrBadProperty) {
 			t.Errorf("%v: %v", bad, err)
+		}
+	}
+}
+
+// A component that cannot be migrated when it is activated first is out of service, and its record says why.
+func TestUnmigratedComponent(t *testing.T) {
+	ctx, files := t.Context(), scripts{}
+	m, l := openLedger(t, Config{Artifacts: files}, "old")
+	bad := files.add(t, "y=1;fail")
+	for _, name := range []string{"new", "old"} {
+		c := book(name)
+		c.Files = map[string]string{"migrations/0001-bad.sql": bad}
+		if name == "old" {
+			check(t, m.Deactivate(ctx, bookRef("old")))
+		}
+		if _, err := m.Activate(ctx, c); !errors.Is(err, errProbe) {
+			t.Errorf("%s: %v", name, err)
+		}
+		s := must(m.Status(ctx, bookRef(name)))(t)
+		if s.Phase != state.PhaseInactive || !strings.Contains(s.Detail, "could not be migrated: migration 0001-bad.sql") || l.get(name, "y") != "" {
+			t.Errorf("%s: %+v, %v", name, s, l.books[name])
+		}
+		c.Files["migrations/0001-bad.sql"] = files.add(t, "y=1")
+		if s := must(m.Activate(ctx, c))(t); s.Phase != state.PhaseActive || s.Detail != "" || l.get(name, "y") != "1" {
+			t.Errorf("%s: %+v, %v", name, s, l.books[name])
 		}
 	}
 }

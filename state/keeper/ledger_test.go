@@ -22,6 +22,7 @@ type ledger struct {
 	locked  map[string]int
 	veto    string // the component that refuses to be locked
 	clients int
+	whole   bool // a migration that fails leaves nothing
 	loose   bool // snapshots of one state differ
 	writes  int
 	damaged bool
@@ -218,6 +219,9 @@ func (l *ledger) Migrated(_ context.Context, t state.Target) ([]state.Migration,
 func (l *ledger) Migrate(_ context.Context, t state.Target, m state.Migration, script []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.whole && strings.Contains(string(script), "fail") {
+		return errProbe
+	}
 	for line := range strings.SplitSeq(string(script), ";") {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		if key == "fail" {

@@ -91,7 +91,7 @@ func (k *Keeper) activate(ctx context.Context, c state.Component) error {
 		return nil
 	}
 	if _, err := k.migrate(ctx, rec, false); err != nil {
-		return errors.Join(err, k.unmigrated(context.WithoutCancel(ctx), rec, old, existed, changed))
+		return errors.Join(err, k.unmigrated(context.WithoutCancel(ctx), rec, old, existed, changed, err))
 	}
 	return nil
 }

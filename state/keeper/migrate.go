@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"orrery/state"
 )
@@ -132,7 +133,7 @@ func (k *Keeper) migrate(ctx context.Context, rec record, dryRun bool) ([]state.
 	for i, m := range left {
 		if err := migrator.Migrate(ctx, target, m, scripts[i]); err != nil {
 			err = fmt.Errorf("migration %s: %w", m.Name, err)
-			if back := k.restoreFrom(context.WithoutCancel(ctx), rec, before.Snapshot); back != nil {
+			if back := k.backTo(context.WithoutCancel(ctx), rec, before.Snapshot); back != nil {
 				return nil, errors.Join(err, fmt.Errorf("the state before could not be brought back: %w (restore generation %d)", back, before.Number))
 			}
 			return nil, fmt.Errorf("%w (nothing was migrated: the state is that of generation %d)", err, before.Number)
@@ -140,6 +141,17 @@ func (k *Keeper) migrate(ctx context.Context, rec record, dryRun bool) ([]state.
 		k.log.InfoContext(ctx, "migrated", "component", rec.ref().String(), "migration", m.Name)
 	}
 	return left, nil
+}
+
+// backTo restores a snapshot unless the state is that already: a module that takes a failed migration back by itself is left
+// alone, and its clients with it.
+func (k *Keeper) backTo(ctx context.Context, rec record, id state.SnapshotID) error {
+	_, _, err := k.compare(ctx, rec, id)
+	if err == nil {
+		return nil
+	}
+	k.log.InfoContext(ctx, "the state before a migration is brought back", "component", rec.ref().String(), "snapshot", string(id), "because", err)
+	return k.restoreFrom(ctx, rec, id)
 }
 
 // scripts reads migrations' files.
@@ -163,17 +175,22 @@ func (k *Keeper) scripts(all []state.Migration) ([][]byte, error) {
 }
 
 // unmigrated goes back after an activation whose migrations failed. A component that had no record before stays, out of
-// service: what there is of its state is not the keeper's to delete.
-func (k *Keeper) unmigrated(ctx context.Context, rec, old record, existed, deactivated bool) error {
+// service and with a record that says why: what there is of its state is not the keeper's to delete.
+func (k *Keeper) unmigrated(ctx context.Context, rec, old record, existed, deactivated bool, cause error) error {
 	if existed && old.Phase == state.PhaseActive && !deactivated {
 		return k.save(old)
 	}
+	rec.Failure = fmt.Sprintf("it was activated and could not be migrated: %v", cause)
 	if err := k.deactivate(ctx, rec); err != nil {
-		return err
+		return errors.Join(err, k.save(rec))
 	}
-	if existed && old.Phase != state.PhaseStaged {
+	if existed && old.Phase == state.PhaseActive {
 		return k.undo(ctx, rec.ref(), old, existed, deactivated)
 	}
-	rec.enter(state.PhaseInactive)
+	if existed && old.Phase != state.PhaseStaged {
+		old.Failure = rec.Failure
+		return k.save(old)
+	}
+	rec.Phase, rec.Changed = state.PhaseInactive, time.Now().UTC()
 	return k.save(rec)
 }
