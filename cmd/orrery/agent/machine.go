@@ -24,6 +24,7 @@ import (
 	"orrery/state/module/nixos"
 	"orrery/state/module/postgresql"
 	"orrery/state/module/process"
+	"orrery/state/module/redis"
 	"orrery/state/module/sqlite"
 	"orrery/state/module/subversion"
 	"orrery/state/module/trivial"
@@ -146,7 +147,7 @@ func openState(ctx context.Context, dir string, containers []state.Container, re
 	l.modules = []state.Module{sqlite.New(log), l.processes, fileset.New(log), postgresql.New(postgresql.Config{Logger: log})}
 	l.modules = append(l.modules, manager.New(manager.Config{Logger: log, Accounts: accounts})...)
 	l.modules = append(l.modules, subversion.New(log), git.New(), etcd.New(), ldap.New())
-	l.modules = append(l.modules, mysql.New(), influxdb.New())
+	l.modules = append(l.modules, mysql.New(), influxdb.New(), redis.New())
 	l.modules = append(l.modules, webapp.New(log)...)
 	l.modules = append(l.modules, trivial.NewEcho(log), trivial.Noop{}, wrapper.New(), docker.Module{}, nixos.Module{})
 	var err error
