@@ -181,7 +181,7 @@ func TestPortable(t *testing.T) {
 func TestSorter(t *testing.T) {
 	folder := t.TempDir()
 	inMemory, inFiles := newSorter(folder), newSorter(folder)
-	inFiles.limit = 2000 // some hundred runs, of which the first are joined
+	inFiles.limit = 2000
 	random := rand.New(rand.NewPCG(7, 7)) //nolint:gosec // of a test
 	for range 30000 {
 		r := record{fmt.Append(nil, "key", random.IntN(500)), []byte{placeElement, byte(random.IntN(256))}, make([]byte, random.IntN(40))}
