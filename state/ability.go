@@ -49,6 +49,13 @@ type Neighbor interface {
 	Beside(c Component, name string) Component
 }
 
+// Finder is a module that can say whether state is there. Of a module with it, nothing is forked or restored into a new
+// component whose state would take the place of something that nobody made a component of.
+type Finder interface {
+	// Exists says whether there is something where t's state is, or would be.
+	Exists(ctx context.Context, t Target) (bool, error)
+}
+
 // Doctor is a module that can say whether a component is well.
 type Doctor interface {
 	// Health returns nil, or why the component does not serve.

@@ -134,6 +134,9 @@ func (k *Keeper) copy(ctx context.Context, source record, into state.Component, 
 	if err := module.Check(target.Component); err != nil {
 		return err
 	}
+	if err := checkFree(ctx, module, target); err != nil { // before it is noted as ours to remove
+		return err
+	}
 	if err := k.save(rec); err != nil {
 		return err
 	}
@@ -158,6 +161,19 @@ func (k *Keeper) copy(ctx context.Context, source record, into state.Component, 
 	}
 	k.log.InfoContext(ctx, "copied", "component", from.String(), "into", into.Ref().String(), "method", method, "took", time.Since(began))
 	return nil
+}
+
+// checkFree refuses a place that holds something already, which belongs to no component.
+func checkFree(ctx context.Context, module state.Module, target state.Target) error {
+	finder, ok := module.(state.Finder)
+	if !ok {
+		return nil
+	}
+	found, err := finder.Exists(ctx, target)
+	if err == nil && found {
+		err = fmt.Errorf("where its state would be, there is something that belongs to no component: %w (choose another name, or activate it)", state.ErrInUse)
+	}
+	return err
 }
 
 // branchOf completes what is known of a fork.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"orrery/state"
+	"orrery/state/module/fileset"
 	"orrery/state/module/sqlite"
 )
 
@@ -218,6 +219,29 @@ func TestForkOfASession(t *testing.T) {
 	check(t, m.CollectGarbage(ctx, fork))
 	if all := must(m.List(ctx))(t); len(all) != 1 {
 		t.Fatalf("after the session: %+v", all)
+	}
+}
+
+// A refused fork leaves what was there before it, which is nobody's garbage.
+func TestForkOverSomething(t *testing.T) {
+	ctx := t.Context()
+	k := must(Open(Config{Directory: t.TempDir(), Store: newStore(t), Modules: []state.Module{fileset.New(nil)}}))(t)
+	photos := state.Component{Name: "photos", Module: fileset.Name}
+	must(k.Activate(ctx, photos))(t)
+	precious := filepath.Join(t.TempDir(), "precious")
+	check(t, os.Mkdir(precious, 0o700))
+	into := photos
+	into.Name, into.Properties = "mine", state.Properties{"directory": precious}
+	for range 2 {
+		if _, err := k.Fork(ctx, state.Ref{Container: fileset.Name, Component: "photos"}, into); !errors.Is(err, state.ErrInUse) {
+			t.Errorf("fork: %v", err)
+		}
+	}
+	if _, err := os.Stat(precious); err != nil {
+		t.Errorf("what was there: %v", err)
+	}
+	if all := must(k.List(ctx))(t); len(all) != 1 {
+		t.Errorf("%+v", all)
 	}
 }
 

@@ -44,6 +44,9 @@ func (h Harness) stateful(t *testing.T, m state.Stateful) {
 	t.Run("BadSnapshot", s.badSnapshot)
 	t.Run("FailingWriter", s.failingWriter)
 	t.Run("CollectGarbage", s.collectGarbage)
+	if f, ok := m.(state.Finder); ok {
+		t.Run("Exists", func(t *testing.T) { s.exists(t, f) })
+	}
 	if f, ok := m.(state.Forker); ok {
 		t.Run("Fork", forkerHarness{h, f}.fork)
 	}
@@ -216,6 +219,29 @@ func (h statefulHarness) collectGarbage(t *testing.T) {
 	if h.Digest(t, target) != fresh {
 		t.Error("state survived its garbage collection")
 	}
+}
+
+func (h statefulHarness) exists(t *testing.T, f state.Finder) {
+	t.Helper()
+	target := h.NewTarget(t, "exists")
+	check := func(when string, want bool) {
+		t.Helper()
+		for range 2 {
+			if got, err := f.Exists(t.Context(), target); err != nil || got != want {
+				t.Errorf("%s: exists: %v, %v", when, got, err)
+			}
+		}
+	}
+	check("at first", false)
+	h.activate(t, target)
+	h.Change(t, target, 1)
+	check("active", true)
+	h.deactivate(t, target)
+	check("inactive", true)
+	if err := h.m.CollectGarbage(t.Context(), target); err != nil {
+		t.Fatal(err)
+	}
+	check("at the end", false)
 }
 
 func (h forkerHarness) fork(t *testing.T) {

@@ -1,0 +1,19 @@
+package git
+
+import (
+	"context"
+
+	"orrery/state"
+)
+
+var _ state.Finder = (*Module)(nil)
+
+// Exists implements state.Finder.
+func (m *Module) Exists(ctx context.Context, t state.Target) (found bool, err error) {
+	err = m.with(ctx, t, "look for", func(r *repository) error {
+		active, inactive, err := r.Where()
+		found = active || inactive
+		return err
+	})
+	return found, err
+}
