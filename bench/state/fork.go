@@ -24,14 +24,18 @@ func (b *bench) fork(p *server) error {
 	if _, err := b.command(dir, "component", "activate", "origin", "--module", "postgresql-database"); err != nil {
 		return err
 	}
-	for _, method := range []string{"layered", "thin", "thin", "template", "copy"} {
+	for i, method := range []string{"layered", "thin", "thin", "thin", "template", "copy"} {
+		label := "orrery, " + method
+		if method == "thin" {
+			label = fmt.Sprintf("%s, time %d", label, i) // the first takes a base backup
+		}
 		u, err := b.command(dir, "component", "fork", "postgresql-database/origin", "--as", "try", "--method", method)
 		if err != nil {
 			text, _, _ := strings.Cut(err.Error(), "\n")
-			t.row(fmt.Sprintf("orrery, %s: not here: %.200s", method, text), usage{}, -1)
+			t.row(fmt.Sprintf("%s: not here: %.200s", label, text), usage{}, -1)
 			continue
 		}
-		t.row("orrery, "+method, u, -1)
+		t.row(label, u, -1)
 		if _, err := b.command(dir, "component", "fork", "delete", "postgresql-database/try"); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,17 +17,20 @@ import (
 
 // server is a PostgreSQL server with the settings of its package but for the place.
 type server struct {
-	bin  string
-	dir  string
-	port int
-	cmd  *exec.Cmd
+	bin    string
+	dir    string
+	port   int
+	secret string
+	cmd    *exec.Cmd
 }
 
 // containers describes the server for orrery, in a folder of its own.
 func (p *server) containers(dir string) error {
 	text, err := json.Marshal([]map[string]any{{
 		"name": "postgresql-database", "module": "postgresql-database",
-		"properties": map[string]any{"host": p.dir, "port": p.port, "user": "postgres"},
+		"properties": map[string]any{
+			"host": p.dir, "port": p.port, "user": "postgres", "passwordFile": p.passwordFile(), "forks": filepath.Join(p.dir, "forks"),
+		},
 	}})
 	if err != nil {
 		return err
@@ -37,10 +41,12 @@ func (p *server) containers(dir string) error {
 	return os.WriteFile(filepath.Join(dir, "containers.json"), text, 0o600)
 }
 
+func (p *server) passwordFile() string { return filepath.Join(p.dir, "password") }
+
 // variables are what the client programs need.
 func (p *server) variables() []string {
 	return []string{
-		"PGHOST=" + p.dir, "PGPORT=" + strconv.Itoa(p.port), "PGUSER=postgres", "PATH=" + p.bin + ":" + os.Getenv("PATH"),
+		"PGHOST=" + p.dir, "PGPORT=" + strconv.Itoa(p.port), "PGUSER=postgres", "PGPASSWORD=" + p.secret, "PATH=" + p.bin + ":" + os.Getenv("PATH"),
 	}
 }
 
@@ -49,8 +55,11 @@ func (b *bench) startServer() (*server, error) {
 	if err != nil || len(found) == 0 {
 		return nil, errors.Join(err, errors.New("needs a PostgreSQL server (apt-get install postgresql)"))
 	}
-	p := &server{bin: found[len(found)-1], dir: filepath.Join(b.dir, "pg")}
+	p := &server{bin: found[len(found)-1], dir: filepath.Join(b.dir, "pg"), secret: rand.Text()}
 	if err := os.Mkdir(p.dir, 0o755); err != nil { //nolint:gosec // clients of other users connect in it
+		return nil, err
+	}
+	if err := os.WriteFile(p.passwordFile(), []byte(p.secret+"\n"), 0o644); err != nil { //nolint:gosec // the server's user reads it, for as long as this runs
 		return nil, err
 	}
 	credential, err := p.owner()
@@ -61,7 +70,8 @@ func (b *bench) startServer() (*server, error) {
 		return nil, err
 	}
 	data := filepath.Join(p.dir, "data")
-	initdb := exec.CommandContext(b.ctx, filepath.Join(p.bin, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale", "C")
+	initdb := exec.CommandContext(b.ctx, filepath.Join(p.bin, "initdb"), "-D", data, "-U", "postgres", "-A", "scram-sha-256",
+		"--pwfile", p.passwordFile(), "-E", "UTF8", "--locale", "C")
 	initdb.Dir, initdb.SysProcAttr = p.dir, &syscall.SysProcAttr{Credential: credential}
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w: %s", err, out)
