@@ -20,6 +20,7 @@ import (
 	"orrery/state/module/influxdb"
 	"orrery/state/module/ldap"
 	"orrery/state/module/manager"
+	"orrery/state/module/mongodb"
 	"orrery/state/module/mysql"
 	"orrery/state/module/nixos"
 	"orrery/state/module/postgresql"
@@ -148,6 +149,7 @@ func openState(ctx context.Context, dir string, containers []state.Container, re
 	l.modules = append(l.modules, manager.New(manager.Config{Logger: log, Accounts: accounts})...)
 	l.modules = append(l.modules, subversion.New(log), git.New(), etcd.New(), ldap.New())
 	l.modules = append(l.modules, mysql.New(), influxdb.New(), redis.New())
+	l.modules = append(l.modules, mongodb.New())
 	l.modules = append(l.modules, webapp.New(log)...)
 	l.modules = append(l.modules, trivial.NewEcho(log), trivial.Noop{}, wrapper.New(), docker.Module{}, nixos.Module{})
 	var err error

@@ -1,0 +1,1 @@
+// Makes the Go compiler accept a function without a body.
