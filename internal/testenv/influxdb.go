@@ -6,7 +6,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -14,7 +16,23 @@ import (
 type InfluxDB struct {
 	URL            string
 	User, Password string // empty without authentication
+
+	folder string
 }
+
+// influxLoop runs the server again after it ended, where a restart was asked for.
+const influxLoop = `
+folder=$1
+shift
+trap 'kill $server; wait $server; exit' TERM
+while :; do
+	"$@" &
+	server=$!
+	wait $server
+	[ -e "$folder/again" ] || exit
+	rm "$folder/again"
+done
+`
 
 const influxConfig = `
 reporting-disabled = true
@@ -46,9 +64,10 @@ func Influx(tb testing.TB, authentication bool) InfluxDB {
 	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(config), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	i := InfluxDB{URL: fmt.Sprintf("http://127.0.0.1:%d", port)}
+	i := InfluxDB{URL: fmt.Sprintf("http://127.0.0.1:%d", port), folder: dir}
 	alive := Start(tb, Daemon{
-		Folder: dir, Path: path, Args: []string{"-config", filepath.Join(dir, "config")},
+		Folder: dir, Path: "/bin/sh",
+		Args:  []string{"-c", influxLoop, "sh", dir, path, "-config", filepath.Join(dir, "config"), "-pidfile", filepath.Join(dir, "pid")},
 		Ready: func([]byte) bool { return i.answers(tb, http.MethodGet, "/ping") },
 	})
 	tb.Cleanup(func() { _ = alive.Close() })
@@ -60,6 +79,30 @@ func Influx(tb testing.TB, authentication bool) InfluxDB {
 		}
 	}
 	return i
+}
+
+// Restart kills the server as a crash would, starts it again and returns when it serves.
+func (i InfluxDB) Restart(tb testing.TB) {
+	tb.Helper()
+	again, pid := filepath.Join(i.folder, "again"), filepath.Join(i.folder, "pid")
+	content, err := os.ReadFile(pid)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	number, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := os.WriteFile(again, nil, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	if err := syscall.Kill(number, syscall.SIGKILL); err != nil {
+		tb.Fatal(err)
+	}
+	Eventually(tb, "the server runs again", func() bool {
+		_, err := os.Stat(again)
+		return err != nil && i.answers(tb, http.MethodGet, "/ping")
+	})
 }
 
 func (i InfluxDB) answers(tb testing.TB, method, path string) bool {

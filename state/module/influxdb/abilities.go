@@ -88,13 +88,13 @@ func (m *Module) Shell(ctx context.Context, t state.Target, script string) (stat
 
 // Items implements state.Itemizer: a part is a measurement, and an item is a point as a line.
 func (*Module) Items(ctx context.Context, snapshot io.Reader, visit func(state.Item) error) error {
-	last := ""
+	seen := map[string]bool{} // a measurement may be in several retention policies
 	return read(snapshot, visitor{
 		section: func(at place) error {
-			if at.Name == last {
+			if seen[at.Name] {
 				return ctx.Err()
 			}
-			last = at.Name
+			seen[at.Name] = true
 			return errors.Join(ctx.Err(), visit(state.Item{Part: at.Name}))
 		},
 		point: func(at place, line []byte) error {

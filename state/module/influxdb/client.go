@@ -49,7 +49,7 @@ func (s server) open() (*client, error) {
 		}
 	}
 	// No proxy: what the environment says about the Internet is not about a database.
-	transport := &http.Transport{DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, TLSClientConfig: config}
+	transport := &http.Transport{DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, TLSClientConfig: config, DisableCompression: true}
 	return &client{server: s, password: password, http: &http.Client{Transport: transport}}, nil
 }
 
@@ -157,6 +157,9 @@ func (c *client) query(ctx context.Context, database, statement string, visit fu
 			}
 			more = more || reply.Results[i].Partial
 		}
+	}
+	if _, err := io.Copy(io.Discard, answer.Body); err != nil { // its end has to be there too
+		return fmt.Errorf("cannot read what server %s answers: %w", c.server.Endpoint, err)
 	}
 	return nil
 }

@@ -112,12 +112,17 @@ func (d *database) queries(ctx context.Context, name string) ([]query, error) {
 	return all, err
 }
 
-// measurements are those that have fields in a retention policy, sorted. A field of two types is an error.
-func (d *database) measurements(ctx context.Context, name, policy string) ([]string, []map[string]kind, error) {
+// measurements are those that have fields in a retention policy, sorted, or the part alone if that is not empty. A field of
+// two types is an error.
+func (d *database) measurements(ctx context.Context, name, policy, part string) ([]string, []map[string]kind, error) {
 	kinds := map[string]map[string]kind{}
-	err := d.client.query(ctx, name, "SHOW FIELD KEYS ON "+quote(name)+" FROM "+quote(policy)+"./.*/", func(s *series) error {
+	from := quote(policy) + "./.*/"
+	if part != "" {
+		from = quote(policy) + "." + quote(part)
+	}
+	err := d.client.query(ctx, name, "SHOW FIELD KEYS ON "+quote(name)+" FROM "+from, func(s *series) error {
 		if strings.Contains(s.Name, `\,`) || strings.Contains(s.Name, `\ `) || !expressible(s.Name) {
-			return fmt.Errorf("measurement %q: the server cannot read it back by that name: %w snapshot it (delete it)", s.Name, state.ErrNotAble)
+			return unreadable(s.Name)
 		}
 		of := kinds[s.Name]
 		if of == nil {
@@ -151,15 +156,16 @@ func source(database, policy, measurement string) string {
 	return quote(database) + "." + quote(policy) + "." + quote(measurement)
 }
 
-// newest is the newest timestamp of a database; false if it has no points.
+// newest is the newest timestamp of a database; false if it has no points. A measurement that the server cannot read is an error.
 func (d *database) newest(ctx context.Context, name string, h header) (int64, bool, error) {
-	newest, found := int64(math.MinInt64), false
+	newest, found, readable := int64(math.MinInt64), false, map[string]bool{}
 	for _, p := range h.Policies {
-		all, _, err := d.measurements(ctx, name, p.Name)
+		all, _, err := d.measurements(ctx, name, p.Name, "")
 		if err != nil {
 			return 0, false, err
 		}
 		for _, m := range all {
+			readable[m] = true
 			err := d.client.query(ctx, name, "SELECT *::field FROM "+source(name, p.Name, m)+" ORDER BY time DESC LIMIT 1", func(s *series) error {
 				for _, row := range s.Values {
 					at, err := timestamp(row)
@@ -171,11 +177,23 @@ func (d *database) newest(ctx context.Context, name string, h header) (int64, bo
 				return nil
 			})
 			if err != nil {
-				return 0, false, err
+				return 0, false, fmt.Errorf("measurement %q in retention policy %q: %w", m, p.Name, err)
 			}
 		}
 	}
-	return newest, found, nil
+	there, err := d.names(ctx, name, "SHOW MEASUREMENTS ON "+quote(name))
+	for _, m := range there {
+		if !readable[m] && strings.ContainsAny(m, ", ") && err == nil { // others linger after their policy was dropped
+			err = unreadable(m)
+		}
+	}
+	return newest, found, err
+}
+
+// unreadable is the error about a measurement whose name has a backslash before a comma or a space. The server takes its points,
+// lists it by another name, and finds its points by neither.
+func unreadable(name string) error {
+	return fmt.Errorf("measurement %q: the server lists it and finds no points by that name: %w snapshot it (drop the measurement)", name, state.ErrNotAble)
 }
 
 func timestamp(row []any) (int64, error) {
@@ -208,14 +226,11 @@ func (d *database) sections(ctx context.Context, name string, h header, e extent
 		if e.none {
 			break
 		}
-		names, kinds, err := d.measurements(ctx, name, p.Name)
+		names, kinds, err := d.measurements(ctx, name, p.Name, e.part)
 		if err != nil {
 			return all, err
 		}
 		for i, m := range names {
-			if e.part != "" && e.part != m {
-				continue
-			}
 			n, err := d.section(ctx, name, place{p.Name, m}, kinds[i], e, out)
 			if err != nil {
 				return all, fmt.Errorf("measurement %q in retention policy %q: %w", m, p.Name, err)

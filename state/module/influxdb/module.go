@@ -39,6 +39,7 @@ var (
 	_ state.Versioner    = (*Module)(nil)
 	_ state.Itemizer     = (*Module)(nil)
 	_ state.PartRestorer = (*Module)(nil)
+	_ state.Portable     = (*Module)(nil)
 )
 
 // New returns the module.
@@ -128,7 +129,10 @@ func (m *Module) RestorePart(ctx context.Context, t state.Target, r io.Reader, p
 
 // CollectGarbage implements state.Stateful.
 func (m *Module) CollectGarbage(ctx context.Context, t state.Target) error {
-	return m.with(ctx, t, "drop", func(d *database) error {
+	return m.reach(ctx, t, "drop", func(d *database) error {
+		if err := d.dropSides(ctx); err != nil {
+			return err
+		}
 		return d.statements(ctx, "", "DROP DATABASE "+quote(d.name))
 	})
 }
@@ -154,18 +158,25 @@ func (m *Module) Fork(ctx context.Context, from, into state.Target) (string, err
 	return state.ForkCopy, err
 }
 
-// with carries out do on the target's database, after going on with what was interrupted, and says in an error
-// what could not be done to it.
+// with carries out do on the target's database after going on with what was interrupted.
 func (m *Module) with(ctx context.Context, t state.Target, what string, do func(*database) error) error {
+	return m.reach(ctx, t, what, func(d *database) error {
+		if err := d.settle(ctx); err != nil {
+			return err
+		}
+		return do(d)
+	})
+}
+
+// reach carries out do on the target's database and says in an error what could not be done to it.
+func (*Module) reach(ctx context.Context, t state.Target, what string, do func(*database) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	d, err := open(t)
 	if err == nil {
 		defer d.client.close()
-		if err = d.settle(ctx); err == nil {
-			err = do(d)
-		}
+		err = do(d)
 	}
 	if err == nil {
 		return nil

@@ -42,7 +42,8 @@ func describe() state.Description {
 			"A restore loads a side database and compares it with the snapshot. Then the database is dropped, created anew and filled from there: until that is done it has no default retention policy, " +
 			"so that clients get errors for what they write and read, and what those write that name a retention policy may be lost. A crash meanwhile is made up for by the next operation on the component. " +
 			"InfluxDB cannot close a database for its clients: stop who writes before deactivating. Names with a backslash before a comma, a space or their end, and text that is not UTF-8, " +
-			"cannot be read back from the server and are refused, and so are fields that have several types in one retention policy.",
+			"cannot be read back from the server and are refused, and so are fields that have several types in one retention policy. " +
+			"The portable form is what influx -import loads, into a database named " + portableName + ".",
 		Properties: []state.Property{
 			{Name: "database", Type: "string", Doc: "Name of the database; by default the component's."},
 			{Name: "initial", Type: "string", Doc: "Path of a file of line protocol, usually ${file.NAME}, that is loaded when the database is created."},

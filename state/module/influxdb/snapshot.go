@@ -124,6 +124,7 @@ type visitor struct {
 	point   func(place, []byte) error
 	// raw gets all lines of sections, their first and last ones too.
 	raw func(place, []byte) error
+	end func(totals) error
 }
 
 // read visits what is in a snapshot and checks that all is there and in its place.
@@ -148,6 +149,7 @@ type reader struct {
 	in     *bufio.Reader
 	v      visitor
 	line   []byte // the current one, with its end
+	plain  bool   // no line is of line protocol
 	head   header
 	at     place
 	totals totals
@@ -161,7 +163,7 @@ func (r *reader) next() error {
 	for {
 		part, err := r.in.ReadSlice('\n')
 		if len(r.line) == 0 && len(part) > 0 {
-			comment = part[0] == '#'
+			comment = r.plain || part[0] == '#'
 		}
 		r.line = append(r.line, part...)
 		if len(r.line) > maxLine || comment && len(r.line) > maxHeaderLine {
@@ -339,6 +341,9 @@ func (r *reader) finish() error {
 		return fmt.Errorf("%w: something comes after the snapshot's end", state.ErrCorrupt)
 	case !errors.Is(err, io.EOF):
 		return fmt.Errorf("cannot read the snapshot: %w", err)
+	}
+	if r.v.end != nil {
+		return r.v.end(all)
 	}
 	return nil
 }

@@ -232,10 +232,13 @@ func (d *database) readJournal(ctx context.Context) (job, error) {
 // forward carries out a job whose journal is complete.
 func (d *database) forward(ctx context.Context, j job) error {
 	err := d.carryOut(ctx, j)
-	if err != nil {
-		return fmt.Errorf("the new state is complete in database %q and not in place yet (the next operation on the component will go on): %w", d.next(), err)
+	if err == nil {
+		err = d.dropSides(ctx)
 	}
-	return d.dropSides(ctx)
+	if err != nil {
+		return fmt.Errorf("the new state is complete in database %q and bringing it into place did not come to its end (the next operation on the component will go on): %w", d.next(), err)
+	}
+	return nil
 }
 
 func (d *database) carryOut(ctx context.Context, j job) error {
@@ -284,7 +287,7 @@ func (d *database) clear(ctx context.Context, j job) error {
 // copy copies the side database's points and compares them.
 func (d *database) copy(ctx context.Context, j job) error {
 	for _, p := range j.Header.Policies {
-		names, _, err := d.measurements(ctx, d.next(), p.Name)
+		names, _, err := d.measurements(ctx, d.next(), p.Name, "")
 		if err != nil {
 			return err
 		}
