@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"io"
 	"time"
 )
 
@@ -12,6 +13,7 @@ type Custodian interface {
 	Guard
 	Archivist
 	Brancher
+	Librarian
 	// Shell returns the program to work on an active component with; see Sheller. It may hold secrets.
 	Shell(ctx context.Context, r Ref, command string) (Command, error)
 	// Migrate carries out the migrations that an active component has files of and that were not carried out yet, and
@@ -123,6 +125,34 @@ type Brancher interface {
 	ResetFork(ctx context.Context, r Ref) (Status, error)
 	// DeleteFork takes a fork out of service and deletes its state without a snapshot. ErrBadProperty if it is no fork.
 	DeleteFork(ctx context.Context, r Ref) error
+}
+
+// ExportRequest says what of a snapshot to write.
+type ExportRequest struct {
+	ID SnapshotID `json:"id"`
+	// Module is whose snapshot it is where the store does not say it right: the same bytes may be those of two modules.
+	Module string `json:"module,omitempty"`
+	// Raw is the snapshot's own bytes instead of what the service's own tools read; see Portable.
+	Raw bool `json:"raw,omitempty"`
+}
+
+// ImportRequest says what to make a generation of, and whose.
+type ImportRequest struct {
+	Ref Ref `json:"ref"`
+	// Module is whose snapshot it becomes. Empty: that of the component, or of its newest generation, or the one
+	// that the container is for.
+	Module string `json:"module,omitempty"`
+	// Raw says that what is read is a snapshot's own bytes; see ExportRequest.
+	Raw bool `json:"raw,omitempty"`
+}
+
+// Librarian takes snapshots out of a store and into it.
+type Librarian interface {
+	// Export writes a snapshot, and returns an error where what was written is worthless.
+	Export(ctx context.Context, q ExportRequest, w io.Writer) error
+	// Import makes of what r yields, to its end, a generation with reason "import", and verifies it. The component need
+	// not exist. An error of r, or content that is not whole, leaves the store as it was.
+	Import(ctx context.Context, q ImportRequest, r io.Reader) (Generation, error)
 }
 
 type callerKey struct{}

@@ -148,6 +148,8 @@ type Description struct {
 	Stateful   bool       `json:"stateful"`  // implements Stateful
 	// Abilities are the optional ones; see the function Abilities, which tells. A module leaves it out.
 	Abilities []string `json:"abilities,omitempty"`
+	// Extension is the usual ending of the name of a file with an exported snapshot; see Portable. A module leaves it out.
+	Extension string `json:"extension,omitempty"`
 }
 
 // Module carries out operations on one type of component. Every operation is
@@ -318,6 +320,9 @@ type Source struct {
 	Server string
 	Group  string
 	Tags   []string
+	// Time is when the state was as it is, where that was not just now. Zero: now. A store takes it only where the
+	// component's generations stay in the order of their times.
+	Time time.Time
 }
 
 // Store keeps snapshots and the histories of components. Safe for concurrent

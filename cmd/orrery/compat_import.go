@@ -13,7 +13,14 @@ import (
 	"orrery/state"
 	"orrery/state/dysnomia"
 	"orrery/state/module/external"
+	"orrery/state/store"
 )
+
+// takingOver says what takeOver does, for help texts.
+const takingOver = `Bring the generations of a state directory of Dysnomia into the store: of every component, in
+order, each once, compared with its checksum. Dumps of PostgreSQL and MySQL become snapshots of postgresql-database and
+mysql-database; the snapshots of other modules become those of an external module that speaks Dysnomia's protocol, named by the
+container or by --module. They keep their times, where the component had no younger generation. The state directory is only read.`
 
 // compatImport brings a state directory of Dysnomia into the store.
 func (c *cli) compatImport() *cobra.Command {
@@ -22,34 +29,36 @@ func (c *cli) compatImport() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import DIR",
 		Short: "Bring the generations of a state directory of Dysnomia into the store",
-		Long: `Bring the generations of a state directory of Dysnomia into the store of --dir: of every component, in
-order, each once, compared with its checksum. Dumps of PostgreSQL become snapshots of postgresql-database; the snapshots of other
-modules become those of an external module that speaks Dysnomia's protocol, named by the container or by --module. When each
-was taken is in its note. DIR is only read.`,
-		Args: exactly("DIR"),
+		Long:  takingOver + "\n\nIt is what orrery snapshot import --from-dysnomia does.",
+		Args:  exactly("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			from, err := filepath.Abs(args[0])
-			if err != nil {
-				return err
-			}
 			into, err := agent.OpenStore(c.dir)
 			if err != nil {
 				return err
 			}
-			t := dysnomia.Takeover{
-				From: dysnomia.OpenDirectory(from, ""), Into: into, Modules: modules, DryRun: dryRun, Dump: convertDump,
-				Folder: func(_ context.Context, folder string, w io.Writer) error { return external.FromFolder(folder, w) },
-			}
-			var all []dysnomia.Taken
-			if err := t.Run(cmd.Context(), func(one dysnomia.Taken) error { all = append(all, one); return nil }); err != nil {
-				return err
-			}
-			return c.printTaken(all, dryRun)
+			return c.takeOver(cmd, args[0], into, modules, dryRun)
 		},
 	}
 	cmd.Flags().StringToStringVar(&modules, "module", nil, "CONTAINER=MODULE, where the container's name is not the module's")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would be done")
 	return cmd
+}
+
+// takeOver brings the generations of a state directory into a store.
+func (c *cli) takeOver(cmd *cobra.Command, folder string, into *store.Store, modules map[string]string, dryRun bool) error {
+	from, err := filepath.Abs(folder)
+	if err != nil {
+		return err
+	}
+	t := dysnomia.Takeover{
+		From: dysnomia.OpenDirectory(from, ""), Into: into, Modules: modules, DryRun: dryRun, Dump: convertDump,
+		Folder: func(_ context.Context, folder string, w io.Writer) error { return external.FromFolder(folder, w) },
+	}
+	var all []dysnomia.Taken
+	if err := t.Run(cmd.Context(), func(one dysnomia.Taken) error { all = append(all, one); return nil }); err != nil {
+		return err
+	}
+	return c.printTaken(all, dryRun)
 }
 
 // convertDump makes a module's snapshot of a dump by the server's tools. Without such a module the dump is refused: it

@@ -53,6 +53,7 @@ func TestScripts(t *testing.T) {
 			"subst":      subst,
 			"listen":     listen,
 			"s3":         func(ts *testscript.TestScript, _ bool, _ []string) { objectStorage(t, ts) },
+			"git":        func(*testscript.TestScript, bool, []string) { testenv.Git(t) },
 			"postgresql": func(ts *testscript.TestScript, neg bool, args []string) { postgresql(t, ts, args) },
 		},
 	})
@@ -176,6 +177,8 @@ func postgresql(t *testing.T, ts *testscript.TestScript, args []string) {
 	ts.Check(os.WriteFile(file, content, 0o600))
 	to := url.URL{Scheme: "postgres", User: url.UserPassword(server.User, server.Password), Host: fmt.Sprintf("%s:%d", server.Host, server.Port)}
 	ts.Setenv("POSTGRESQL", to.String())
+	ts.Setenv("POSTGRESQL_BIN", server.Bin)
+	ts.Setenv("PASSWORD", server.Password)
 }
 
 // psql DATABASE STATEMENT [VALUE] is like sql, on the server.

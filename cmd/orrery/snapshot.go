@@ -47,6 +47,7 @@ func (c *cli) snapshotCommand() *cobra.Command {
 		proposing(first(names), c.snapshotNote(with)),
 		proposing(names, c.snapshotResolve(with)), c.snapshotMissing(with),
 		proposing(names, c.snapshotCopy(stores, &elsewhere)),
+		c.snapshotExport(with, names), c.snapshotImport(with, stores, &on, &elsewhere),
 	)
 	return cmd
 }

@@ -71,7 +71,7 @@ func (c *cli) inStore(with onMachine, stores func() agent.Stores, elsewhere *str
 		}
 		return onStore(cmd, stores(), *elsewhere, func(s *store.Store) error {
 			return with(cmd, func(m agent.Machine) error {
-				m.Store = s
+				m.Store, m.Library = s, agent.InStore(cmd.Context(), c.dir, s)
 				return do(m)
 			})
 		})

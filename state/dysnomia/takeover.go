@@ -121,7 +121,7 @@ func (t Takeover) describe(g Generation, name state.Ref) Taken {
 
 func (t Takeover) save(ctx context.Context, g Generation, taken Taken, name state.Ref, mark string) (state.Generation, error) {
 	saved, err := t.Into.Save(ctx, name, taken.Module, "imported", state.Source{
-		Write: func(w io.Writer) error { return t.write(ctx, g, taken.Module, w) }, Tags: []string{mark},
+		Write: func(w io.Writer) error { return t.write(ctx, g, taken.Module, w) }, Tags: []string{mark}, Time: taken.Time,
 	})
 	if err != nil {
 		return saved, err

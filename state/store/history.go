@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"orrery/state"
 )
@@ -135,9 +136,17 @@ func (h history) newest() state.SnapshotID {
 // last is the newest generation, of which there is one.
 func (h history) last() *state.Generation { return &h.Generations[len(h.Generations)-1] }
 
-// append adds a generation durably and returns it.
+// append adds a generation of now durably and returns it.
 func (s *Store) append(h history, g state.Generation) (state.Generation, error) {
+	return s.appendAt(h, g, time.Time{})
+}
+
+// appendAt is append of a generation from another time, which it gets where that is not before the one before it.
+func (s *Store) appendAt(h history, g state.Generation, when time.Time) (state.Generation, error) {
 	g.Number, g.Time = h.Next, s.now().UTC()
+	if !when.IsZero() && when.Before(g.Time) && (len(h.Generations) == 0 || !when.Before(h.last().Time)) {
+		g.Time = when.UTC()
+	}
 	h.Next++
 	h.Generations = append(slices.Clip(h.Generations), g)
 	return g, s.writeHistory(state.Ref{Container: g.Container, Component: g.Component}, h)

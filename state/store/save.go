@@ -69,7 +69,7 @@ func (s *Store) save(ctx context.Context, r state.Ref, module, reason string, fr
 	if g.Stored, err = w.commit(); err != nil {
 		return g, err
 	}
-	return s.append(h, g)
+	return s.appendAt(h, g, from.Time)
 }
 
 // again returns the newest generation, which has the state that was saved, with the tags added. The save before may

@@ -85,6 +85,8 @@ const (
 const (
 	streamTable    = "table"    // length-prefixed messages of the table's log
 	streamExport   = "export"   // snapshot objects: ExportHeader, then the objects
+	streamTake     = "take"     // TakeHeader; the content of a snapshot comes back, in frames, and how it ended
+	streamGive     = "give"     // GiveHeader, then content for a snapshot, in frames; how it ended comes back
 	streamArtifact = "artifact" // ArtifactHeader, then the file; the answer is "ok" or why not
 	streamInstance = "instance" // session.Instance, then the bytes of one connection
 	streamTunnel   = "tunnel"   // TunnelHeader, then the tunnel's multiplexed streams
@@ -225,6 +227,25 @@ type AwaitRequest struct {
 // ExportHeader asks for snapshot objects.
 type ExportHeader struct {
 	ID state.SnapshotID `json:"id"` // whose objects; the names of those wanted follow as JSON on the stream
+}
+
+// TakeHeader asks for the content of a snapshot.
+type TakeHeader struct {
+	state.ExportRequest
+	On string `json:"on,omitempty"` // the node that has it; empty: whoever is asked
+}
+
+// GiveHeader announces the content of a snapshot.
+type GiveHeader struct {
+	state.ImportRequest
+	On string `json:"on,omitempty"` // the node that should have it; empty: whoever is asked
+}
+
+// Ending is how the transfer of a snapshot's content ended.
+type Ending struct {
+	Error      string           `json:"error,omitempty"`
+	Names      []string         `json:"names,omitempty"` // of the sentinel errors that it wraps
+	Generation state.Generation `json:"generation,omitzero"`
 }
 
 // ArtifactHeader announces a file.

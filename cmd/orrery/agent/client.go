@@ -101,10 +101,11 @@ func (c *Client) DashboardLink(ctx context.Context) (string, error) {
 func (c *Client) Machine(on string) Machine {
 	to := target{peer: c.to.peer, on: on}
 	return Machine{
-		Keeper: remoteKeeper{to},
-		Care:   remoteKeeper{to},
-		Near:   c.near && on == "",
-		Store:  remoteStore{to},
+		Keeper:  remoteKeeper{to},
+		Care:    remoteKeeper{to},
+		Library: remoteKeeper{to},
+		Near:    c.near && on == "",
+		Store:   remoteStore{to},
 		Modules: func(ctx context.Context) ([]state.Description, error) {
 			all, err := ask[List[state.Description]](ctx, to, procModules, &Empty{})
 			return all.Items, err

@@ -40,6 +40,8 @@ type Machine struct {
 	Keeper state.Keeper
 	Store  Archive
 	Care   state.Custodian
+	// Library takes snapshots out of Store and into it.
+	Library state.Librarian
 	// Near says that the machine is this one, so that programs can be run on it.
 	Near bool
 	// Modules describes the machine's modules.
@@ -140,6 +142,29 @@ type processes interface {
 // openState assembles the modules, the store and the keeper below dir. Without a node, supervise is the command that
 // runs a process.
 func openState(ctx context.Context, dir string, containers []state.Container, resolve resolver, log *slog.Logger, supervise []string) (*local, error) {
+	l := assemble(ctx, dir, log, supervise)
+	var err error
+	if l.store, err = openStore(dir, log); err != nil {
+		return nil, err
+	}
+	if l.artifacts, err = openArtifacts(filepath.Join(dir, "artifacts")); err != nil {
+		return nil, err
+	}
+	l.keeper, err = keeper.Open(keeper.Config{
+		Directory: filepath.Join(dir, "state"), Store: l.store, Modules: l.modules, Containers: containers,
+		Artifacts: l.artifacts, Resolve: resolve, Logger: log,
+		Hooks: func() ([]keeper.Hook, error) { return loadHooks(dir) },
+	})
+	return l, err
+}
+
+// InStore is a store elsewhere as the machine's modules read it.
+func InStore(ctx context.Context, dir string, s *store.Store) state.Librarian {
+	return keeper.Library{Store: s, Modules: assemble(ctx, dir, nil, nil).modules}
+}
+
+// assemble makes the modules. They start nothing before they are asked to.
+func assemble(ctx context.Context, dir string, log *slog.Logger, supervise []string) *local {
 	accounts := account.New(account.Config{Directory: filepath.Join(dir, "accounts"), Logger: log})
 	l := &local{processes: process.New(process.Config{Logger: log, Accounts: accounts})}
 	if supervise != nil {
@@ -152,20 +177,8 @@ func openState(ctx context.Context, dir string, containers []state.Container, re
 	l.modules = append(l.modules, mongodb.New())
 	l.modules = append(l.modules, webapp.New(log)...)
 	l.modules = append(l.modules, trivial.NewEcho(log), trivial.Noop{}, wrapper.New(), docker.Module{}, nixos.Module{})
-	var err error
-	if l.store, err = openStore(dir, log); err != nil {
-		return nil, err
-	}
-	if l.artifacts, err = openArtifacts(filepath.Join(dir, "artifacts")); err != nil {
-		return nil, err
-	}
 	l.modules = append(l.modules, externalModules(ctx, dir, l.describe(), log)...)
-	l.keeper, err = keeper.Open(keeper.Config{
-		Directory: filepath.Join(dir, "state"), Store: l.store, Modules: l.modules, Containers: containers,
-		Artifacts: l.artifacts, Resolve: resolve, Logger: log,
-		Hooks: func() ([]keeper.Hook, error) { return loadHooks(dir) },
-	})
-	return l, err
+	return l
 }
 
 // resolver finds the value of a reference that leads out of the machine's state: ${service.NAME.url}.
@@ -176,6 +189,9 @@ func (l *local) describe() []state.Description {
 	for _, m := range l.modules {
 		d := m.Describe()
 		d.Abilities = state.Abilities(m)
+		if p, ok := m.(state.Portable); ok {
+			d.Extension = p.Extension()
+		}
 		all = append(all, d)
 	}
 	return all
@@ -208,6 +224,7 @@ func openLocal(ctx context.Context, dir string) (Machine, error) {
 		Keeper:  l.keeper,
 		Store:   l.store,
 		Care:    l.keeper,
+		Library: l.keeper,
 		Near:    true,
 		Modules: func(context.Context) ([]state.Description, error) { return l.describe(), nil },
 		Provide: func(_ context.Context, path string) (string, error) { return l.artifacts.add(path) },

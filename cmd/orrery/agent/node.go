@@ -201,6 +201,8 @@ func (n *Node) openNetwork(ctx context.Context) error {
 	rpc.HandleJoin(mux, n.registrar, func() []fabric.Beacon { return n.members.Beacons() })
 	mux.HandleStream(streamTable, fabric.RoleNode, n.serveTable)
 	mux.HandleStream(streamExport, fabric.RoleNode, n.serveExport)
+	mux.HandleStream(streamTake, fabric.RoleOperator, n.serveTake)
+	mux.HandleStream(streamGive, fabric.RoleOperator, n.serveGive)
 	mux.HandleStream(streamArtifact, fabric.RoleDeveloper, n.receiveArtifact)
 	mux.HandleStream(streamInstance, fabric.RoleNode, n.serveInstance)
 	mux.HandleStream(streamTunnel, fabric.RoleDeveloper, n.serveTunnel)
