@@ -132,7 +132,7 @@ func (k remoteKeeper) Export(ctx context.Context, q state.ExportRequest, w io.Wr
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // everything was read
+	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	in := bufio.NewReader(conn)
@@ -149,7 +149,7 @@ func (k remoteKeeper) Import(ctx context.Context, q state.ImportRequest, r io.Re
 	if err != nil {
 		return state.Generation{}, err
 	}
-	defer conn.Close() //nolint:errcheck // the ending says how it went
+	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	_, err = io.Copy(frames{conn}, r)
@@ -219,20 +219,20 @@ func (n *Node) relay(ctx context.Context, on, kind string, header any, accept fu
 	if err != nil {
 		return err
 	}
-	defer far.Close() //nolint:errcheck // what came is passed on
+	defer far.Close()
 	near, err := accept()
 	if err != nil {
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = near.Close(); _ = far.Close() })
 	defer stop()
-	sent := make(chan error, 1)
+	sent := make(chan struct{})
 	go func() {
+		defer close(sent)
 		_, err := io.Copy(far, near)
 		if half, ok := far.(interface{ CloseWrite() error }); ok && err == nil {
-			err = half.CloseWrite()
+			_ = half.CloseWrite() // where it fails, the other direction ends too
 		}
-		sent <- err
 	}()
 	_, err = io.Copy(near, far)
 	failed := near.Close() // which ends the other direction
