@@ -43,6 +43,7 @@ func (a *audit) run(ctx context.Context, ids []state.SnapshotID) error {
 	if err != nil {
 		return err
 	}
+	a.store.anew()
 	c, err := a.store.locked(l)
 	if err != nil {
 		return err

@@ -292,16 +292,16 @@ func (tempFile) Close() error { return nil }
 func (tempFile) Sync() error  { return nil }
 func (tempFile) Pace() error  { return nil }
 
-// Rename uploads what was created.
+// Rename uploads what was created, or moves what is there.
 func (f *bucketFiles) Rename(from, to string) error {
 	f.mu.Lock()
 	temp, number := f.temps[from], f.read[to]+1
 	f.mu.Unlock()
-	if temp == nil {
-		return notExist(from)
-	}
 	if err := f.assure(); err != nil {
 		return err
+	}
+	if temp == nil {
+		return f.move(from, to)
 	}
 	object, pack := to, strings.HasPrefix(to, packsFolder)
 	if !pack {
@@ -321,6 +321,30 @@ func (f *bucketFiles) Rename(from, to string) error {
 		return nil
 	}
 	return f.dropBefore(to, number)
+}
+
+// move gives an object another name, by way of a copy. Whoever repeats what was cut short finds the copy there.
+func (f *bucketFiles) move(from, to string) error {
+	info, err := f.Stat(from)
+	if err != nil {
+		return err
+	}
+	object := from
+	if o, ok := info.(bucketInfo); ok {
+		object = o.Object.Name
+	}
+	r, err := f.bucket.Read(f.ctx, object, 0, -1)
+	if err != nil {
+		return err
+	}
+	err = f.bucket.Write(f.ctx, to, r, true)
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	if err = errors.Join(err, r.Close()); err != nil {
+		return fmt.Errorf("cannot move %s to %s: %w", from, to, err)
+	}
+	return f.Remove(from)
 }
 
 // upload writes a new object. An answer may have been lost, and the object be there by an earlier try.

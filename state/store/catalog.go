@@ -107,9 +107,22 @@ func (c *catalog) find(name digest) *entry {
 }
 
 func (c *catalog) locate(name digest) (best *entry, in *pack) {
+	copies := 0
 	for _, p := range c.packs {
-		if e := p.find(name); e != nil && (best == nil || e.depth < best.depth) {
+		e := p.find(name)
+		if e == nil {
+			continue
+		}
+		if copies++; best == nil || e.depth < best.depth {
 			best, in = e, p
+		}
+	}
+	if copies < 2 || c.store.based(c, best) {
+		return best, in
+	}
+	for _, p := range c.packs { // a pack that was lost had what that one is made from
+		if e := p.find(name); e != nil && c.store.based(c, e) {
+			return e, p
 		}
 	}
 	return best, in

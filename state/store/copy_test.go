@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -123,7 +124,7 @@ func TestEachFailingOperationOfCopy(t *testing.T) {
 		first, second := text(300_000, 1), text(300_000, 2)
 		must(open(t, before).Save(t.Context(), ref, "m", "there", stream(first)))(t)
 		must(from.Save(t.Context(), ref, "m", "moved", stream(second)))(t)
-		for n := 0; ; n++ {
+		for n := rand.IntN(failStride); ; n += failStride {
 			dir := filepath.Join(t.TempDir(), "store")
 			copyFolder(t, dir, before)
 			f := &failing{left: -1, unsynced: map[string]bool{}}

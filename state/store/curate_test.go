@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -249,7 +250,7 @@ func eachFailure(t *testing.T, before string, do func(*Store) error) {
 	copyFolder(t, done, before)
 	must(true, do(open(t, done)))(t)
 	changed := must(open(t, done).Generations(t.Context(), ref))(t)
-	for n := 0; ; n++ {
+	for n := rand.IntN(failStride); ; n += failStride {
 		dir := filepath.Join(t.TempDir(), "store")
 		copyFolder(t, dir, before)
 		f := &failing{left: -1, unsynced: map[string]bool{}}

@@ -110,7 +110,7 @@ func TestEachFailingOperationLeavesTheStateBefore(t *testing.T) {
 	_, _ = random.Read(second[100_000:400_000]) // never fails; so much that it takes more than one write
 	before := t.TempDir()
 	must(open(t, before).Save(t.Context(), ref, "m", "manual", image(first)))(t)
-	for n := 0; ; n++ {
+	for n := rand.IntN(failStride); ; n += failStride {
 		dir := filepath.Join(t.TempDir(), "store")
 		copyFolder(t, dir, before)
 		f := &failing{left: -1, unsynced: map[string]bool{}}
@@ -152,7 +152,7 @@ func TestEachFailingOperationOfPrune(t *testing.T) {
 		last = text(600_000+i*1000, uint64(i/2))
 		must(s.Save(t.Context(), ref, "m", "manual", stream(last)))(t)
 	}
-	for n := 0; ; n++ {
+	for n := rand.IntN(failStride); ; n += failStride {
 		dir := filepath.Join(t.TempDir(), "store")
 		copyFolder(t, dir, before)
 		f := &failing{left: -1, unsynced: map[string]bool{}}

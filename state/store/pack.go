@@ -265,7 +265,7 @@ func (s *Store) indexes() ([]*pack, error) {
 			continue
 		}
 		p := known[l.Name()]
-		if p == nil || p.broken != nil {
+		if p == nil || p.broken != nil || p.size != l.Size() {
 			p, err = s.readPack(l.Name(), l.Size())
 			if errors.Is(err, fs.ErrNotExist) {
 				continue // pruned meanwhile

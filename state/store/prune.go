@@ -94,6 +94,7 @@ func (w *sweep) choose(r state.Ref, choose choice, done *state.Pruned) error {
 type sweep struct {
 	*catalog
 	live      map[digest]*pack      // where the copy of each needed object is
+	made      map[digest]*pack      // see founded
 	histories map[state.Ref]history // as they are to be
 	dryRun    bool
 }
@@ -110,6 +111,7 @@ func (w *sweep) mark(ctx context.Context, dropped []state.Generation) error {
 			return fmt.Errorf("what is needed cannot be told: %w; %s", p.broken, advice)
 		}
 	}
+	w.made = founded(w.packs)
 	type key struct {
 		state.Ref
 		number uint64
@@ -159,11 +161,20 @@ func (w *sweep) object(name digest) {
 		if w.live[name] != nil {
 			continue
 		}
-		if e, p := w.locate(name); e != nil {
+		if e, p := w.place(name); e != nil {
 			w.live[name] = p
 			stack = append(stack, e.bases...)
 		}
 	}
+}
+
+// place finds the copy of an object that stays. What cannot be made from what is here stays as it is: the rest of it
+// may be brought back.
+func (w *sweep) place(name digest) (*entry, *pack) {
+	if p := w.made[name]; p != nil {
+		return p.find(name), p
+	}
+	return w.locate(name)
 }
 
 // leased marks the snapshots that are being read, and removes leases that nobody holds.
@@ -342,7 +353,7 @@ func (w *sweep) rescue(ctx context.Context, p *pack, into *packWriter, done *sta
 			done.Bytes -= e.stored
 			continue
 		}
-		_, content, err := w.load(e.name)
+		content, err := w.loadFrom(p, e)
 		if err != nil {
 			return err
 		}

@@ -38,6 +38,7 @@ func (r *repair) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.store.anew()
 	c, err := r.store.locked(l)
 	if err != nil {
 		return err
@@ -74,7 +75,8 @@ func (r *repair) version() error {
 	return s.writeVersion(version)
 }
 
-// buryLost makes the manifests of lost snapshots invisible, so that the same state can be stored again.
+// buryLost makes the manifests of lost snapshots invisible, so that the same state can be stored again, and what can be
+// made from nothing any more.
 func (r *repair) buryLost(c *catalog) error {
 	gone := map[digest]bool{}
 	for _, l := range r.done.Lost {
@@ -82,9 +84,9 @@ func (r *repair) buryLost(c *catalog) error {
 			gone[manifestName(id)] = true
 		}
 	}
-	dead := map[string][]byte{}
+	dead, lost := map[string][]byte{}, orphans(c.packs)
 	for _, p := range c.packs {
-		bits := either(p.dead, make([]byte, (len(p.entries)+7)/8))
+		bits := either(either(p.dead, lost[p.name]), make([]byte, (len(p.entries)+7)/8))
 		for i := range p.entries {
 			if gone[p.entries[i].name] {
 				bits[i/8] |= 1 << (i % 8)
@@ -171,7 +173,14 @@ func (r *repair) lostHistory(ref state.Ref, err, failed error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := r.aside(name, ref.Container+"."+filepath.Base(name)+"."+random()); err != nil {
+		as := ref.Container + "." + filepath.Base(name)
+		if hidden, ok := r.store.files.(*sealed); ok { // the folder damaged has no secret names
+			if as, err = hidden.path(name); err != nil {
+				return err
+			}
+			as = filepath.Base(as)
+		}
+		if err := r.aside(name, as+"."+random()); err != nil {
 			return err
 		}
 	}
@@ -383,9 +392,7 @@ func (r *repair) without(packs, bad []*pack) []*pack {
 
 // generations finds what is lost, and drops that if it is to be.
 func (r *repair) generations(c *catalog) error {
-	r.store.mu.Lock()
-	r.store.sound = nil
-	r.store.mu.Unlock()
+	r.store.anew()
 	refs, err := r.store.refs(state.Ref{})
 	if err != nil {
 		return err

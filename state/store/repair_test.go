@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,10 +27,10 @@ func damagedStore(t *testing.T, dir string) (contents map[state.SnapshotID][]byt
 		g := must(s.Save(t.Context(), r, "m", "manual", from(b)))(t)
 		contents[g.Snapshot] = bytes.Clone(b)
 	}
-	a, b := text(1_300_000, 1), text(1_300_000, 9)
+	a, b := text(1_100_000, 1), text(200_000, 9)
 	for i := range 4 {
 		copy(a[i*300_000:], text(2000, uint64(70+i)))
-		copy(b[i*200_000:], text(2000, uint64(80+i)))
+		copy(b[i*40_000:], text(2000, uint64(80+i)))
 		save(ref, image, a)
 		save(other, stream, b)
 	}
@@ -100,6 +101,20 @@ func cutTo(length func(size int64) int64) func(string) error {
 	}
 }
 
+var damages = []struct {
+	name string
+	do   func(string) error
+}{
+	{"first byte", flip(func(int) int { return 0 })},
+	{"middle", flip(func(n int) int { return n / 2 })},
+	{"last byte", flip(func(n int) int { return n - 1 })},
+	{"two thirds", flip(func(n int) int { return n * 2 / 3 })},
+	{"emptied", cutTo(func(int64) int64 { return 0 })},
+	{"halved", cutTo(func(n int64) int64 { return n / 2 })},
+	{"one shorter", cutTo(func(n int64) int64 { return n - 1 })},
+	{"removed", os.Remove},
+}
+
 // Whatever happens to any one file: an audit names the snapshots that cannot be read any more and only those, with
 // the file where it is still there, and a repair leaves a store that is whole and has all others.
 func TestAnyFileDamaged(t *testing.T) {
@@ -107,7 +122,8 @@ func TestAnyFileDamaged(t *testing.T) {
 	contents := damagedStore(t, before)
 	var names []string
 	err := filepath.WalkDir(before, func(name string, d fs.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() {
+		key := strings.HasPrefix(name, filepath.Join(before, "keys")) // nobody opens the store without it
+		if err == nil && d.Type().IsRegular() && !key {
 			names = append(names, must(filepath.Rel(before, name))(t))
 		}
 		return err
@@ -115,26 +131,18 @@ func TestAnyFileDamaged(t *testing.T) {
 	if err != nil || len(names) < 10 {
 		t.Fatal(names, err)
 	}
-	for how, damage := range map[string]func(string) error{
-		"first byte":  flip(func(int) int { return 0 }),
-		"middle":      flip(func(n int) int { return n / 2 }),
-		"last byte":   flip(func(n int) int { return n - 1 }),
-		"two thirds":  flip(func(n int) int { return n * 2 / 3 }),
-		"emptied":     cutTo(func(int64) int64 { return 0 }),
-		"halved":      cutTo(func(n int64) int64 { return n / 2 }),
-		"one shorter": cutTo(func(n int64) int64 { return n - 1 }),
-		"removed":     os.Remove,
-	} {
-		for _, name := range names {
+	skip := rand.IntN(damageStride)
+	for i, how := range damages {
+		for j, name := range names {
 			info := must(os.Stat(filepath.Join(before, name)))(t)
-			if info.Size() == 0 && how != "removed" {
+			if info.Size() == 0 && how.name != "removed" || (i*len(names)+j+skip)%damageStride != 0 {
 				continue
 			}
-			t.Run(name+" "+how, func(t *testing.T) {
+			t.Run(name+" "+how.name, func(t *testing.T) {
 				t.Parallel()
 				dir := filepath.Join(t.TempDir(), "store")
 				copyFolder(t, dir, before)
-				must(true, damage(filepath.Join(dir, name)))(t)
+				must(true, how.do(filepath.Join(dir, name)))(t)
 				afterDamage(t, dir, name, contents)
 			})
 		}
@@ -283,19 +291,31 @@ func TestAuditNotesWhatItVerified(t *testing.T) {
 	}
 }
 
+// The history and its copy are the same, in every kind of store.
+func TestHistoryHasItsCopy(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	must(s.Save(t.Context(), ref, "m", "manual", stream(text(100, 1))))(t)
+	h := must(s.readHistory(s.historyFile(ref), ref))(t)
+	if c := must(s.readHistory(s.historyCopy(ref), ref))(t); c.Next != h.Next || len(c.Generations) != 1 {
+		t.Fatalf("%+v", c)
+	}
+}
+
 func TestEachFailingOperationOfRepair(t *testing.T) {
 	before := filepath.Join(t.TempDir(), "store")
 	contents := damagedStore(t, before)
 	packs := must(filepath.Glob(filepath.Join(before, "packs", "*.pack")))(t)
 	must(true, flip(func(n int) int { return n / 3 })(packs[0]))(t)
-	must(true, flip(func(n int) int { return n / 3 })(filepath.Join(before, "components/files/docs.json")))(t)
+	histories := must(filepath.Glob(filepath.Join(before, "components", "*", "*"+historySuffix)))(t)
+	must(true, flip(func(n int) int { return n / 3 })(histories[0]))(t)
 	must(true, flip(func(n int) int { return n - 1 })(filepath.Join(before, "dead")))(t)
 	intact := readable(t, before, contents)
-	for n := 0; ; n++ {
+	for n := rand.IntN(failStride); ; n += failStride {
 		dir := filepath.Join(t.TempDir(), "store")
 		copyFolder(t, dir, before)
 		f := &failing{left: -1, unsynced: map[string]bool{}}
-		s := must(Open(dir, Options{files: f}))(t)
+		s := openWith(t, dir, Options{files: f})
 		f.left = n
 		_, err := s.Repair(t.Context(), true, false)
 		f.left = -1
@@ -312,6 +332,38 @@ func TestEachFailingOperationOfRepair(t *testing.T) {
 				t.Fatalf("a repair took %d operations", n)
 			}
 			return
+		}
+	}
+}
+
+// A history of which both files are damaged is moved aside only where what is lost may be dropped.
+func TestLostHistoryIsMovedAside(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	damagedStore(t, dir)
+	of := map[string]bool{}
+	for _, ending := range []string{historySuffix, historyCopy} {
+		files := must(filepath.Glob(filepath.Join(dir, "components", "*", "*"+ending)))(t)
+		must(true, flip(func(n int) int { return n - 1 })(files[0]))(t)
+		of[strings.TrimSuffix(files[0], ending)] = true
+	}
+	if len(of) != 1 {
+		t.Fatalf("files of %d components were damaged", len(of))
+	}
+	found := must(open(t, dir).Audit(t.Context(), nil, false))(t)
+	must(open(t, dir).Repair(t.Context(), false, false))(t)
+	if again := must(open(t, dir).Audit(t.Context(), nil, false))(t); len(found.Files) != 2 || len(again.Files) != 2 {
+		t.Fatalf("%+v, then %+v", found, again)
+	}
+	did := must(open(t, dir).Repair(t.Context(), true, false))(t)
+	left := must(filepath.Glob(filepath.Join(dir, "damaged", "*")))(t)
+	if a := must(open(t, dir).Audit(t.Context(), nil, false))(t); !a.Whole() || len(did.Aside) != 2 || len(left) != 2 {
+		t.Fatalf("%+v, %+v, %v", a, did, left)
+	}
+	for _, r := range []state.Ref{ref, {Container: "files", Component: "docs"}} {
+		for _, name := range left {
+			if encrypted && (strings.Contains(name, r.Container) || strings.Contains(name, r.Component)) {
+				t.Fatalf("%s tells a name", name)
+			}
 		}
 	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"slices"
 )
 
 // maxSalvage is how much of the end of a pack is searched for a copy of its index.
@@ -33,25 +34,14 @@ func salvageIndex(readAt func([]byte, int64) (int, error), size int64) []entry {
 	}
 }
 
-// orphans finds the objects whose bases are not in any pack, as bitmaps by pack. Where the list of dead objects is not
-// to be had, these must not be used: they died in some prune, with what they refer to.
+// orphans finds the objects that cannot be made from what is in the packs, as bitmaps by pack. Where the list of dead
+// objects is not to be had, these must not be used: they died in some prune, with what they refer to.
 func orphans(packs []*pack) map[string][]byte {
-	copies := map[digest][]*entry{}
-	for _, p := range packs {
-		for i := range p.entries {
-			copies[p.entries[i].name] = append(copies[p.entries[i].name], &p.entries[i])
-		}
-	}
-	alive := map[digest]bool{}
-	for _, p := range packs {
-		for i := range p.entries {
-			survives(p.entries[i].name, copies, alive, 0)
-		}
-	}
+	made := founded(packs)
 	dead := map[string][]byte{}
 	for _, p := range packs {
 		for i := range p.entries {
-			if entrySurvives(&p.entries[i], copies, alive, 0) {
+			if p.dies(i) || !slices.ContainsFunc(p.entries[i].bases, func(base digest) bool { return made[base] == nil }) {
 				continue
 			}
 			if dead[p.name] == nil {
@@ -63,29 +53,43 @@ func orphans(packs []*pack) map[string][]byte {
 	return dead
 }
 
-// survives says whether any copy of an object has all that it is made from.
-func survives(name digest, copies map[digest][]*entry, alive map[digest]bool, level int) bool {
-	if known, ok := alive[name]; ok {
-		return known
+// founded says of each object that can be made from what is in the packs which pack has the copy to use: the one with
+// the shortest chain to whole objects, so that these copies alone need no other ones.
+func founded(packs []*pack) map[digest]*pack {
+	type delta struct {
+		name    digest
+		in      *pack
+		lacking int // bases that are not made yet
 	}
-	if level > hardDepth {
-		return false
-	}
-	alive[name] = false // a circle is no support
-	for _, e := range copies[name] {
-		if entrySurvives(e, copies, alive, level) {
-			alive[name] = true
-			break
+	made, waiting := map[digest]*pack{}, map[digest][]*delta{}
+	var level []digest
+	for _, p := range packs {
+		for i := range p.entries {
+			e := &p.entries[i]
+			switch {
+			case p.dies(i):
+			case len(e.bases) > 0:
+				d := &delta{e.name, p, len(e.bases)}
+				for _, base := range e.bases {
+					waiting[base] = append(waiting[base], d)
+				}
+			case made[e.name] == nil:
+				made[e.name] = p
+				level = append(level, e.name)
+			}
 		}
 	}
-	return alive[name]
-}
-
-func entrySurvives(e *entry, copies map[digest][]*entry, alive map[digest]bool, level int) bool {
-	for _, base := range e.bases {
-		if !survives(base, copies, alive, level+1) {
-			return false
+	for len(level) > 0 {
+		var next []digest
+		for _, name := range level {
+			for _, d := range waiting[name] {
+				if d.lacking--; d.lacking == 0 && made[d.name] == nil {
+					made[d.name] = d.in
+					next = append(next, d.name)
+				}
+			}
 		}
+		level = next
 	}
-	return true
+	return made
 }

@@ -85,11 +85,15 @@ func (s *sealed) SyncDir(name string) error {
 }
 
 func (s *sealed) Rename(from, to string) error {
-	hidden, err := s.path(to)
+	source, err := s.path(from)
 	if err != nil {
 		return err
 	}
-	return s.files.Rename(from, hidden)
+	target, err := s.path(to)
+	if err != nil {
+		return err
+	}
+	return s.files.Rename(source, target)
 }
 
 func (s *sealed) TryLock(ctx context.Context, name string, exclusive bool) (lock, error) {

@@ -59,7 +59,7 @@ func openWith(t tester, dir string, o Options) *Store {
 	}
 	if encrypted {
 		o.Keys = ring(t)
-		if _, err := os.Stat(filepath.Join(dir, "version")); errors.Is(err, fs.ErrNotExist) {
+		if slots, err := filepath.Glob(filepath.Join(dir, "keys", "*")); err != nil || len(slots) == 0 {
 			if _, err := Init(t.Context(), dir, Options{files: hasty{}}, wrapped); err != nil && !strings.Contains(err.Error(), "one already") {
 				t.Fatal(err) // another goroutine may have been faster
 			}
@@ -97,6 +97,13 @@ func TestEncrypted(t *testing.T) {
 		"PruneKeepsPinnedAndTagged":        TestPruneKeepsPinnedAndTagged,
 		"CopyMovesWhatIsLacking":           TestCopyMovesWhatIsLacking,
 		"CopyOfWhatIsDamaged":              TestCopyOfWhatIsDamaged,
+		"AnyFileDamaged":                   TestAnyFileDamaged,
+		"OtherCopyServes":                  TestOtherCopyServes,
+		"AuditNotesWhatItVerified":         TestAuditNotesWhatItVerified,
+		"EachFailingOperationOfRepair":     TestEachFailingOperationOfRepair,
+		"LostHistoryIsMovedAside":          TestLostHistoryIsMovedAside,
+		"HistoryHasItsCopy":                TestHistoryHasItsCopy,
+		"CopyThatCanBeMadeIsKept":          TestCopyThatCanBeMadeIsKept,
 	} {
 		if repeats(name) {
 			t.Run(name, test)

@@ -16,28 +16,40 @@ const maxSound = 1 << 17
 func (s *Store) readable(c *catalog, name digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.complete(c, name, map[digest]bool{}, 0)
+}
+
+// based says whether everything that a copy of an object is made from can be used.
+func (s *Store) based(c *catalog, e *entry) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.completes(c, e, map[digest]bool{}, 0)
+}
+
+// complete is readable under the lock. Chains are finite, but what is read may be damaged: without is what has been
+// looked at on the way, and a circle is no support.
+func (s *Store) complete(c *catalog, name digest, without map[digest]bool, level int) bool {
 	if s.sound == nil || len(s.sound) > maxSound {
 		s.sound = map[digest]bool{}
 	}
-	return s.complete(c, name, 0)
-}
-
-// complete is readable under the lock. Chains are finite, but what is read may be damaged.
-func (s *Store) complete(c *catalog, name digest, level int) bool {
 	if s.sound[name] {
 		return true
 	}
-	e := c.find(name)
-	if e == nil || level > hardDepth {
+	if without[name] || level > hardDepth {
 		return false
 	}
-	for _, base := range e.bases {
-		if !s.complete(c, base, level+1) {
-			return false
+	without[name] = true
+	for _, p := range c.packs {
+		if e := p.find(name); e != nil && s.completes(c, e, without, level) {
+			s.sound[name] = true
+			return true
 		}
 	}
-	s.sound[name] = true
-	return true
+	return false
+}
+
+func (s *Store) completes(c *catalog, e *entry, without map[digest]bool, level int) bool {
+	return !slices.ContainsFunc(e.bases, func(base digest) bool { return !s.complete(c, base, without, level+1) })
 }
 
 // intact says why a snapshot cannot be relied upon.
@@ -54,6 +66,14 @@ func (c *catalog) lost(name digest) error {
 		return c.absent(name)
 	}
 	return fmt.Errorf("%w: what object %s is made from is missing", state.ErrCorrupt, name)
+}
+
+// anew forgets what was read before, so that what was damaged since then is found.
+func (s *Store) anew() {
+	s.mu.Lock()
+	s.known, s.sound = nil, nil
+	s.mu.Unlock()
+	s.cache.keep(nil)
 }
 
 // forget drops what is known to be readable if a pack has gone, broken or lost objects. The lock is held.
