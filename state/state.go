@@ -411,6 +411,7 @@ type Repair struct {
 	Aside   []string     `json:"aside"`   // files that were moved into the folder damaged
 	Lost    []Loss       `json:"lost"`    // beyond repair
 	Dropped []Generation `json:"dropped"` // of what is lost
+	Left    []Damage     `json:"left"`    // files that are beyond repair; only dropping what is lost moves them aside
 }
 
 // Exchange moves snapshots between stores: only what the receiver lacks.

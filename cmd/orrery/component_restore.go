@@ -37,7 +37,9 @@ snapshot is complete, and their generations share a group. If one of them refuse
 						return err
 					}
 				}
-				generations, err := m.Care.TakeSnapshots(cmd.Context(), q)
+				watched, end := c.watch(cmd.Context())
+				generations, err := m.Care.TakeSnapshots(watched, q)
+				end()
 				if err != nil {
 					return err
 				}
@@ -73,7 +75,9 @@ state before becomes a generation, with which orrery component undo brings it ba
 				return err
 			}
 			q.Ref, q.ID = r, id
-			status, err := m.Care.RestoreAs(cmd.Context(), q)
+			watched, end := c.watch(cmd.Context())
+			status, err := m.Care.RestoreAs(watched, q)
+			end()
 			if err != nil {
 				return err
 			}
@@ -108,7 +112,9 @@ func (c *cli) componentUndo(with onMachine) *cobra.Command {
 		Args:  exactly("REF"),
 		RunE: c.onComponent(with, func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
 			q.Ref = r
-			g, err := m.Care.Undo(cmd.Context(), q)
+			watched, end := c.watch(cmd.Context())
+			g, err := m.Care.Undo(watched, q)
+			end()
 			if err != nil {
 				return err
 			}

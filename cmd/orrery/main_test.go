@@ -52,6 +52,7 @@ func TestScripts(t *testing.T) {
 			"psql":       queryPostgreSQL,
 			"subst":      subst,
 			"listen":     listen,
+			"flip":       flip,
 			"s3":         func(ts *testscript.TestScript, _ bool, _ []string) { objectStorage(t, ts) },
 			"git":        func(*testscript.TestScript, bool, []string) { testenv.Git(t) },
 			"postgresql": func(ts *testscript.TestScript, neg bool, args []string) { postgresql(t, ts, args) },
@@ -88,6 +89,35 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+}
+
+// flip FILE changes a byte of a file, or of the first one in a folder. flip PACKS NAME changes one of the data in the
+// first pack in a folder by which the snapshot NAME is lost.
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: flip FILE|FOLDER [SNAPSHOT]")
+	}
+	files := []string{ts.MkAbs(args[0])}
+	if info, err := os.Stat(files[0]); err == nil && info.IsDir() {
+		files, err = filepath.Glob(filepath.Join(files[0], "*"))
+		ts.Check(err)
+	}
+	for _, name := range files {
+		content, err := os.ReadFile(name)
+		ts.Check(err)
+		content[20] ^= 0x55
+		ts.Check(os.WriteFile(name, content, 0o600))
+		if len(args) == 1 {
+			return
+		}
+		lost := ts.Exec("orrery", "snapshot", "verify", "--read-data", args[1]) != nil
+		if lost {
+			return
+		}
+		content[20] ^= 0x55
+		ts.Check(os.WriteFile(name, content, 0o600))
+	}
+	ts.Fatalf("no pack in %s has what %v needs", args[0], args[1:])
 }
 
 // await COMMAND... repeats a command until it succeeds (with !, fails), for at most half a minute.

@@ -41,7 +41,7 @@ func (c *cli) snapshotCommand() *cobra.Command {
 	cmd.AddCommand(c.scheduleCommand())
 	cmd.AddCommand(
 		proposing(refs, c.snapshotList(with)), proposing(first(names), c.snapshotShow(with)),
-		proposing(names, c.snapshotVerify(with)),
+		proposing(names, c.snapshotVerify(with, &elsewhere)), c.snapshotRepair(with),
 		proposing(refs, c.snapshotPrune(with)), proposing(names, c.snapshotForget(with)),
 		proposing(first(names), c.snapshotTag(with)), proposing(names, c.snapshotPin(with, true)), proposing(names, c.snapshotPin(with, false)),
 		proposing(first(names), c.snapshotNote(with)),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -65,7 +66,9 @@ generation is dropped.`,
 				return err
 			}
 			return with(cmd, func(m agent.Machine) error {
-				pruned, err := m.Store.Prune(cmd.Context(), ref, r, dryRun)
+				watched, end := c.watch(cmd.Context())
+				pruned, err := m.Store.Prune(watched, ref, r, dryRun)
+				end()
 				if err != nil {
 					return err
 				}
@@ -111,7 +114,9 @@ dropped only together with all others of it.
 				if err != nil {
 					return err
 				}
-				total, err := forget(cmd, m, all, dryRun)
+				watched, end := c.watch(cmd.Context())
+				total, err := forget(watched, m, all, dryRun)
+				end()
 				if err != nil {
 					return err
 				}
@@ -124,7 +129,7 @@ dropped only together with all others of it.
 }
 
 // forget drops generations, component by component in the order that they were named in.
-func forget(cmd *cobra.Command, m agent.Machine, all []state.Generation, dryRun bool) (state.Pruned, error) {
+func forget(ctx context.Context, m agent.Machine, all []state.Generation, dryRun bool) (state.Pruned, error) {
 	var refs []state.Ref
 	numbers := map[state.Ref][]uint64{}
 	for _, g := range all {
@@ -137,7 +142,7 @@ func forget(cmd *cobra.Command, m agent.Machine, all []state.Generation, dryRun 
 	}
 	var total state.Pruned
 	for _, ref := range refs {
-		p, err := m.Store.Forget(cmd.Context(), ref, numbers[ref], dryRun)
+		p, err := m.Store.Forget(ctx, ref, numbers[ref], dryRun)
 		if err != nil {
 			return total, err
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"orrery/internal/progress"
 	"orrery/state"
 )
 
@@ -278,7 +279,9 @@ func (k *Keeper) restoreFrom(ctx context.Context, rec record, id state.SnapshotI
 		return err
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
-	return module.Restore(ctx, target, reader)
+	task := progress.Start(ctx, "restore "+rec.ref().String(), reader.Size())
+	defer task.End()
+	return module.Restore(ctx, target, task.Reader(reader))
 }
 
 // CollectGarbage deletes the state of an inactive component; see state.Keeper. Nothing happens if there is none.

@@ -19,6 +19,7 @@ var _ state.Auditor = (*Store)(nil)
 // Audit looks for damage in the store's files and in snapshots, and notes which of them were read whole.
 func (s *Store) Audit(ctx context.Context, ids []state.SnapshotID, readData bool) (state.Audit, error) {
 	a := &audit{store: s, readData: readData, by: map[state.SnapshotID]string{}, verified: map[state.SnapshotID]time.Time{}}
+	a.found.Files, a.found.Lost = []state.Damage{}, []state.Loss{}
 	err := a.run(ctx, ids)
 	if err == nil && readData {
 		err = s.verified(ctx, a.verified)

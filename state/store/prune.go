@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"orrery/internal/progress"
 	"orrery/state"
 	"orrery/state/retention"
 )
@@ -97,11 +98,12 @@ type sweep struct {
 	made      map[digest]*pack      // see founded
 	histories map[state.Ref]history // as they are to be
 	dryRun    bool
+	task      *progress.Task
 }
 
 // advice is what to do about a pack whose index is damaged. Nothing does it by itself: the file may be whole
 // again when the disk or a copy is.
-const advice = "nothing was removed; bring the file back from a copy of the store, or else move it out of the folder packs: " +
+const advice = "nothing was removed; bring the file back from a copy of the store, or else have orrery snapshot repair move it aside: " +
 	"the snapshots that need it are lost then (verify says which), and the next save of each component stores its state anew"
 
 // mark finds what is needed, as if the dropped generations were not there.
@@ -233,6 +235,8 @@ func (w *sweep) run(ctx context.Context, done *state.Pruned) error {
 	defer func() { _ = fresh.abort() }()
 	dead, manifests := w.dead()
 	done.Snapshots = manifests
+	w.task = progress.Start(ctx, "prune", total(dead))
+	defer w.task.End()
 	for _, p := range dead {
 		done.Bytes += p.size
 		if err := w.rescue(ctx, p, fresh, done); err != nil {
@@ -343,6 +347,7 @@ func (w *sweep) bury(packs []*pack) (*pending, error) {
 func (w *sweep) rescue(ctx context.Context, p *pack, into *packWriter, done *state.Pruned) error {
 	for i := range p.entries {
 		e := &p.entries[i]
+		w.task.Add(e.stored)
 		if w.live[e.name] != p {
 			continue
 		}

@@ -6,6 +6,6 @@ package store
 // of them there, from a random one on.
 const (
 	underRace    = true
-	damageStride = 11 // of damages of files
-	failStride   = 4  // of operations that fail
+	damageStride = 23 // of damages of files
+	failStride   = 7  // of operations that fail
 )

@@ -17,6 +17,7 @@ import (
 // the damaged ones are moved aside, so that it may be interrupted anywhere and repeated.
 func (s *Store) Repair(ctx context.Context, dropLost, dryRun bool) (state.Repair, error) {
 	r := &repair{store: s, dryRun: dryRun, dropLost: dropLost, rest: map[string][]byte{}}
+	r.done = state.Repair{Mended: []state.Damage{}, Aside: []string{}, Lost: []state.Loss{}, Dropped: []state.Generation{}, Left: []state.Damage{}}
 	if err := r.run(ctx); err != nil {
 		return r.done, fmt.Errorf("cannot repair the snapshot store: %w", err)
 	}
@@ -107,6 +108,13 @@ func (r *repair) mended(name, how string) {
 	r.done.Mended = append(r.done.Mended, state.Damage{File: r.store.rel(name), Problem: how})
 }
 
+// leave notes a damaged file that stays.
+func (r *repair) leave(name string, problem error) {
+	if !errors.Is(problem, fs.ErrNotExist) {
+		r.done.Left = append(r.done.Left, state.Damage{File: r.store.rel(name), Problem: problem.Error()})
+	}
+}
+
 // aside moves a file out of the way, into the folder damaged.
 func (r *repair) aside(name, as string) error {
 	r.done.Aside = append(r.done.Aside, r.store.rel(name))
@@ -157,7 +165,9 @@ func (r *repair) history(ref state.Ref) error {
 		h.Next++ // the copy may be older by one
 		r.mended(s.historyFile(ref), "written anew from "+s.rel(s.historyCopy(ref)))
 	case !r.dropLost:
-		return nil // an audit goes on saying so
+		r.leave(s.historyFile(ref), err)
+		r.leave(s.historyCopy(ref), failed)
+		return nil
 	default:
 		return r.lostHistory(ref, err, failed)
 	}

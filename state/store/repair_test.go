@@ -350,7 +350,10 @@ func TestLostHistoryIsMovedAside(t *testing.T) {
 		t.Fatalf("files of %d components were damaged", len(of))
 	}
 	found := must(open(t, dir).Audit(t.Context(), nil, false))(t)
-	must(open(t, dir).Repair(t.Context(), false, false))(t)
+	kept := must(open(t, dir).Repair(t.Context(), false, false))(t)
+	if len(kept.Left) != 2 || len(kept.Aside) > 0 {
+		t.Fatalf("%+v", kept)
+	}
 	if again := must(open(t, dir).Audit(t.Context(), nil, false))(t); len(found.Files) != 2 || len(again.Files) != 2 {
 		t.Fatalf("%+v, then %+v", found, again)
 	}

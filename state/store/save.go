@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"orrery/internal/progress"
 	"orrery/state"
 )
 
@@ -16,6 +17,7 @@ type saver struct {
 	parent  *manifest       // what deltas are made against, nil if nothing
 	m       *manifest
 	content int64 // bytes of stored segments
+	task    *progress.Task
 }
 
 // Save takes a snapshot, stores what is new in it and adds a generation. Saves of one component wait for each other.
@@ -56,6 +58,8 @@ func (s *Store) save(ctx context.Context, r state.Ref, module, reason string, fr
 	w := &saver{catalog: c, ctx: ctx, m: &manifest{Module: module}}
 	c.fresh = s.newPack(savePrefix)
 	defer func() { err = errors.Join(err, c.fresh.abort()) }()
+	w.task = progress.Start(ctx, "snapshot "+r.String(), 0)
+	defer w.task.End()
 	if err := w.take(from, h.newest()); err != nil {
 		return g, err
 	}
@@ -162,12 +166,15 @@ func (w *saver) mend(name digest) (stored int64, err error) {
 // put stores a segment unless it is there and all that it is made from. The bases are segments of
 // the parent that it probably resembles.
 func (w *saver) put(data []byte, name digest, position int64, bases []digest) error {
+	w.task.Add(int64(len(data)))
 	if w.fresh.find(name) != nil || w.find(name) != nil && w.store.readable(w.catalog, name) {
+		w.task.Saved(int64(len(data)))
 		return nil
 	}
 	e := entry{name: name, position: position, size: int64(len(data))}
 	content := w.shrink(&e, data, bases)
 	w.content += int64(len(content))
+	w.task.Saved(e.size - int64(len(content)))
 	return w.fresh.add(e, content)
 }
 

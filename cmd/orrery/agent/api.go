@@ -38,6 +38,8 @@ const (
 	procGenerations = "/orrery.state.v1.Store/Generations"
 	procGet         = "/orrery.state.v1.Store/Get"
 	procVerify      = "/orrery.state.v1.Store/Verify"
+	procAudit       = "/orrery.state.v1.Store/Audit"
+	procRepair      = "/orrery.state.v1.Store/Repair"
 	procPrune       = "/orrery.state.v1.Store/Prune"
 	procRelabel     = "/orrery.state.v1.Store/Relabel"
 	procForget      = "/orrery.state.v1.Store/Forget"
@@ -127,6 +129,18 @@ type PruneRequest struct {
 	Keep    state.Retention `json:"keep"`
 	Numbers []uint64        `json:"numbers,omitempty"`
 	DryRun  bool            `json:"dryRun,omitempty"`
+}
+
+// AuditRequest says which snapshots to look at (null: all), and whether to read them.
+type AuditRequest struct {
+	IDs      []state.SnapshotID `json:"ids"`
+	ReadData bool               `json:"readData,omitempty"`
+}
+
+// RepairRequest says how a store is repaired.
+type RepairRequest struct {
+	DropLost bool `json:"dropLost,omitempty"`
+	DryRun   bool `json:"dryRun,omitempty"`
 }
 
 // RelabelRequest changes the label of a generation.

@@ -9,6 +9,7 @@ import (
 // Archive is what the command line does with a snapshot store.
 type Archive interface {
 	state.Curator
+	state.Auditor
 	Generations(ctx context.Context, r state.Ref) ([]state.Generation, error)
 	Get(ctx context.Context, id state.SnapshotID) (state.Snapshot, error)
 	Verify(ctx context.Context, id state.SnapshotID) error
@@ -33,6 +34,14 @@ func (s remoteStore) Get(ctx context.Context, id state.SnapshotID) (state.Snapsh
 
 func (s remoteStore) Verify(ctx context.Context, id state.SnapshotID) error {
 	return tell(ctx, s.to, procVerify, &RefRequest{ID: id})
+}
+
+func (s remoteStore) Audit(ctx context.Context, ids []state.SnapshotID, readData bool) (state.Audit, error) {
+	return ask[state.Audit](ctx, s.to, procAudit, &AuditRequest{IDs: ids, ReadData: readData})
+}
+
+func (s remoteStore) Repair(ctx context.Context, dropLost, dryRun bool) (state.Repair, error) {
+	return ask[state.Repair](ctx, s.to, procRepair, &RepairRequest{DropLost: dropLost, DryRun: dryRun})
 }
 
 func (s remoteStore) Prune(ctx context.Context, r state.Ref, keep state.Retention, dryRun bool) (state.Pruned, error) {

@@ -130,6 +130,10 @@ func (n *Node) serveStore(m *rpc.Mux) {
 		}
 		return &List[string]{missing}, nil
 	})
+	rpc.Unary(m, procAudit, fabric.RoleViewer, func(ctx context.Context, q *AuditRequest) (*state.Audit, error) {
+		a, err := s.Audit(ctx, q.IDs, q.ReadData)
+		return &a, err
+	})
 	onRef(m, procVerify, fabric.RoleViewer, func(ctx context.Context, q *RefRequest) error { return s.Verify(ctx, q.ID) })
 }
 
@@ -139,6 +143,10 @@ func (n *Node) serveCuration(m *rpc.Mux) {
 	rpc.Unary(m, procPrune, fabric.RoleOperator, func(ctx context.Context, q *PruneRequest) (*state.Pruned, error) {
 		p, err := s.Prune(ctx, q.Ref, q.Keep, q.DryRun)
 		return &p, err
+	})
+	rpc.Unary(m, procRepair, fabric.RoleOperator, func(ctx context.Context, q *RepairRequest) (*state.Repair, error) {
+		r, err := s.Repair(ctx, q.DropLost, q.DryRun)
+		return &r, err
 	})
 	rpc.Unary(m, procForget, fabric.RoleOperator, func(ctx context.Context, q *PruneRequest) (*state.Pruned, error) {
 		p, err := s.Forget(ctx, q.Ref, q.Numbers, q.DryRun)

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/term"
+
+	"orrery/internal/progress"
+)
+
+// watch shows what is done under the context in one line, where standard error is a terminal and no program reads the
+// output. The returned function takes the line away; it is called when the work is done.
+func (c *cli) watch(ctx context.Context) (context.Context, func()) {
+	f, ok := c.stderr.(*os.File)
+	if !ok || c.output == "json" || !term.IsTerminal(int(f.Fd())) {
+		return ctx, func() {}
+	}
+	l := &progressLine{w: f}
+	return progress.Watch(ctx, l.show), l.clear
+}
+
+// progressLine is the line of a terminal that shows how far the work is.
+type progressLine struct {
+	mu    sync.Mutex
+	w     io.Writer
+	shown bool
+}
+
+const clearLine = "\r\x1b[K"
+
+func (l *progressLine) show(e progress.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shown = true
+	_, _ = io.WriteString(l.w, clearLine+describe(e)) // a terminal that is gone cannot be told so
+}
+
+func (l *progressLine) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.shown {
+		_, _ = io.WriteString(l.w, clearLine)
+	}
+	l.shown = false
+}
+
+// describe says how far a task is: "verify 3f9a2c…: 12.0 MB of 48.0 MB, 25%, 110.2 MB/s".
+func describe(e progress.Event) string {
+	text := e.Task + ": " + size(e.Done)
+	if e.Total > 0 {
+		text += fmt.Sprintf(" of %s, %d%%", size(e.Total), min(100, e.Done*100/e.Total))
+	}
+	if e.Saved > 0 {
+		text += ", " + size(e.Saved) + " saved"
+	}
+	return fmt.Sprintf("%s, %s/s", text, size(int64(e.Rate())))
+}
