@@ -70,7 +70,7 @@ once when it is on again. Without a --keep rule no generation is dropped.`,
 		Example: `  orrery snapshot schedule add nightly all --when 'daily at 03:00' --keep-daily 14 --keep-monthly 6 --verify 1 --test-restore 7 --max-age 26h
   orrery snapshot schedule add office postgresql-database/shop --when '*/15 8-18 * * mon-fri' --keep-within 2d --keep-tag release`,
 		Args: cobra.MinimumNArgs(2),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			p.Name, p.Refs = args[0], args[1:]
 			var err error
 			if p.Retention, err = keep.retention(); err != nil {
@@ -79,7 +79,7 @@ once when it is on again. Without a --keep rule no generation is dropped.`,
 			if err := p.Check(); err != nil {
 				return usageError{err}
 			}
-			return c.schedule().Edit(func(policies []schedule.Policy) ([]schedule.Policy, error) {
+			return c.schedule().Edit(cmd.Context(), func(policies []schedule.Policy) ([]schedule.Policy, error) {
 				policies = slices.DeleteFunc(policies, func(old schedule.Policy) bool { return old.Name == p.Name })
 				c.line("policy %s: %s, %s", p.Name, strings.Join(p.Refs, " "), p.When)
 				return append(policies, p), nil
@@ -162,8 +162,8 @@ func keeps(r state.Retention) string {
 func (c *cli) scheduleRemove() *cobra.Command {
 	return &cobra.Command{
 		Use: "remove NAME", Short: "Remove a policy; the snapshots stay", Args: exactly("NAME"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			return c.schedule().Edit(func(policies []schedule.Policy) ([]schedule.Policy, error) {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.schedule().Edit(cmd.Context(), func(policies []schedule.Policy) ([]schedule.Policy, error) {
 				left := slices.DeleteFunc(slices.Clone(policies), func(p schedule.Policy) bool { return p.Name == args[0] })
 				if len(left) == len(policies) {
 					return nil, fmt.Errorf("policy %q: %w (see orrery snapshot schedule list)", args[0], state.ErrNotFound)

@@ -46,6 +46,7 @@ func (c *cli) snapshotCommand() *cobra.Command {
 		proposing(first(names), c.snapshotTag(with)), proposing(names, c.snapshotPin(with, true)), proposing(names, c.snapshotPin(with, false)),
 		proposing(first(names), c.snapshotNote(with)),
 		proposing(names, c.snapshotResolve(with)), c.snapshotMissing(with),
+		c.snapshotMetrics(with, &on, &elsewhere),
 		proposing(names, c.snapshotCopy(stores, &elsewhere)),
 		c.snapshotExport(with, names), c.snapshotImport(with, stores, &on, &elsewhere),
 	)

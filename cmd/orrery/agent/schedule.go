@@ -62,11 +62,11 @@ func (s Schedule) Past() (map[string]schedule.Past, error) {
 }
 
 // Edit changes the policies, while nobody else does.
-func (s Schedule) Edit(change func([]schedule.Policy) ([]schedule.Policy, error)) error {
+func (s Schedule) Edit(ctx context.Context, change func([]schedule.Policy) ([]schedule.Policy, error)) error {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return err
 	}
-	unlock, err := s.lock(scheduleLock)
+	unlock, err := s.lock(ctx, scheduleLock, editPatience)
 	if err != nil {
 		return err
 	}
@@ -86,19 +86,37 @@ func (s Schedule) Edit(change func([]schedule.Policy) ([]schedule.Policy, error)
 	return saveJSON(s.file(scheduleFile), policies)
 }
 
-// lock takes a lock of the folder; state.ErrInUse if another process has it.
-func (s Schedule) lock(name string) (unlock func(), err error) {
+// editPatience is how long a change of the schedule waits for another one.
+const editPatience = 5 * time.Second
+
+// lock takes a lock of the folder; state.ErrInUse if another process has it for longer than patience.
+func (s Schedule) lock(ctx context.Context, name string, patience time.Duration) (unlock func(), err error) {
 	file, err := os.OpenFile(s.file(name), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = state.ErrInUse
+	end := time.NewTimer(patience)
+	defer end.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for over := patience == 0; ; {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return func() { _ = file.Close() }, nil // there is nothing to flush
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return nil, errors.Join(fmt.Errorf("cannot lock %s: %w", file.Name(), err), file.Close())
+		case over:
+			return nil, errors.Join(fmt.Errorf("another process works on the schedule of %s: %w", s.Dir, state.ErrInUse), file.Close())
 		}
-		return nil, errors.Join(fmt.Errorf("another process works on the schedule of %s: %w", s.Dir, err), file.Close())
+		select {
+		case <-tick.C:
+		case <-end.C:
+			over = true
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), file.Close())
+		}
 	}
-	return func() { _ = file.Close() }, nil // there is nothing to flush
 }
 
 // Broken are the promises of the policies that are not kept, by policy. Every policy has an entry.

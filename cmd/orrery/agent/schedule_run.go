@@ -14,7 +14,11 @@ import (
 // Run carries out on m what is due, or with now all; done hears of each snapshot. The error says what failed. While
 // another process carries out the schedule nothing is done, and the error is state.ErrInUse.
 func (s Schedule) Run(ctx context.Context, m Machine, now bool, done func(policy string, r state.Ref)) error {
-	unlock, err := s.lock(runLock)
+	patience := time.Duration(0)
+	if now { // somebody wants it done: a node that only looks is soon over
+		patience = editPatience
+	}
+	unlock, err := s.lock(ctx, runLock, patience)
 	if err != nil {
 		return err
 	}
