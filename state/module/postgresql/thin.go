@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"orrery/internal/command"
+	"orrery/internal/cow"
 	"orrery/state"
 	"orrery/state/module/postgresql/thin"
 )
@@ -17,7 +18,7 @@ import (
 // thinCopy is where a component's thin fork is, or would be.
 func thinCopy(t state.Target, s server) (thin.Copy, error) {
 	owner, err := thin.Owner()
-	return thin.Copy{Folder: forkFolder(t, s), Owner: owner}, err
+	return thin.Copy{Copy: cow.Copy{Folder: forkFolder(t, s), Owner: owner}}, err
 }
 
 func forkFolder(t state.Target, s server) string {
@@ -123,7 +124,7 @@ func (f *thinFork) attempt(ctx context.Context) (err error) {
 
 // share makes the copy of a base. Nobody else makes or removes bases meanwhile.
 func (f *thinFork) share(ctx context.Context) error {
-	unlock, err := lockFolder(ctx, f.folder)
+	unlock, err := cow.Lock(ctx, f.folder)
 	if err != nil {
 		return err
 	}

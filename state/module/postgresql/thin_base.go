@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"orrery/internal/command"
-	"orrery/state/module/postgresql/thin"
+	"orrery/internal/cow"
 )
 
 // maxBehind is how far, in bytes of the source's log, a base may be behind until a fork takes a new one: it replays that
@@ -38,7 +38,7 @@ func (f *thinFork) freshBase(ctx context.Context) (string, error) {
 		if usable, err := f.usable(ctx, base); err != nil || usable {
 			return base, err
 		}
-		if err := f.dropUnused(base); err != nil {
+		if err := cow.DropUnused(base, filepath.Join(f.folder, "fork-*")); err != nil {
 			return "", err
 		}
 	}
@@ -118,18 +118,4 @@ func following(name string, size int64) string {
 		high, low = high+1, 0
 	}
 	return fmt.Sprintf("%08X%08X%08X", timeline, high, low)
-}
-
-// dropUnused removes a base that no overlay lies over.
-func (f *thinFork) dropUnused(base string) error {
-	forks, err := filepath.Glob(filepath.Join(f.folder, "fork-*"))
-	if err != nil {
-		return err
-	}
-	for _, fork := range forks {
-		if lower, err := (thin.Copy{Folder: fork}).Lower(); err != nil || lower == base {
-			return err
-		}
-	}
-	return os.RemoveAll(base)
 }

@@ -14,9 +14,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"orrery/internal/cow"
 	"orrery/internal/testenv"
 	"orrery/state"
-	"orrery/state/module/postgresql/thin"
 )
 
 // sharing are the file systems that a fork may be on, and how to come by a folder on one.
@@ -225,12 +225,12 @@ func TestThinRefused(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	c := thin.Copy{Folder: filepath.Join(t.TempDir(), "a,b")}
+	c := cow.Copy{Folder: filepath.Join(t.TempDir(), "a,b")}
 	base := t.TempDir()
 	if err := os.WriteFile(filepath.Join(base, "file"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if how, err := c.Make(t.Context(), base); err == nil && how != "reflink" || err != nil && !errors.Is(err, thin.ErrNotShared) {
+	if how, err := c.Make(t.Context(), base); err == nil && how != "reflink" || err != nil && !errors.Is(err, cow.ErrNotShared) {
 		t.Errorf("%s, %v", how, err)
 	}
 	if err := m.CollectGarbage(t.Context(), into); err != nil {

@@ -1,4 +1,4 @@
-package thin
+package cow
 
 import (
 	"errors"

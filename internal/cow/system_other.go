@@ -1,6 +1,6 @@
 //go:build !linux
 
-package thin
+package cow
 
 import (
 	"errors"
