@@ -10,6 +10,7 @@ import (
 	"math"
 	"reflect"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -25,12 +26,17 @@ type sheet []section
 //go:embed page.html
 var source string
 
-var page = template.Must(template.New("page").Funcs(template.FuncMap{
+// page is parsed when it is first needed: every command of the program has this package in it.
+var page = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("page").Funcs(functions).Parse(source))
+})
+
+var functions = template.FuncMap{
 	"bytes": size, "clock": clock, "coordinate": func(f float64) string { return fmt.Sprintf("%.1f", f) },
 	"join": func(s []string) string { return strings.Join(s, ", ") }, "tint": func(i int) int { return i % tints },
 	"count": count, "ratio": ratio, "halo": func(r float64) string { return fmt.Sprintf("%.1f", r+4) },
 	"named": func(class string, a atlas) named { return named{class, a} }, "percent": func(part, whole int) int { return 50 * max(2*part-1, 0) / max(whole, 1) }, // a step is half done
-}).Parse(source))
+}
 
 // named is an atlas with the class of its element.
 type named struct {
@@ -60,7 +66,7 @@ func sections(v View, problem string) (sheet, error) {
 	drawn := make(sheet, 0, len(ids))
 	for _, id := range ids {
 		var out strings.Builder
-		if err := page.ExecuteTemplate(&out, id, d); err != nil {
+		if err := page().ExecuteTemplate(&out, id, d); err != nil {
 			return nil, fmt.Errorf("cannot draw %s: %w", id, err)
 		}
 		sum := sha256.Sum256([]byte(out.String()))
@@ -83,7 +89,7 @@ func writePage(w io.Writer, drawn sheet, nonce string) error {
 	for _, s := range drawn {
 		by[s.ID] = s
 	}
-	return page.ExecuteTemplate(w, "page", struct {
+	return page().ExecuteTemplate(w, "page", struct {
 		Nonce string
 		IDs   []string
 		By    map[string]section

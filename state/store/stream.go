@@ -157,7 +157,6 @@ func (s *streamer) Write(b []byte) (n int, err error) {
 	}
 	for len(b) > 0 && s.err == nil {
 		part := b[:min(len(b), maxSegment-len(s.buffer))]
-		_, _ = s.hash.Write(part) // never fails
 		s.buffer = append(s.buffer, part...)
 		b, n = b[len(part):], n+len(part)
 		s.err = s.drain()
@@ -189,6 +188,7 @@ func (s *streamer) segment(b []byte) error {
 		return err
 	}
 	m := s.m
+	_, _ = s.hash.Write(b) // never fails; as much at once as can be, for it works on many blocks at a time
 	name := sum(b, free)
 	m.Segments, m.keys = append(m.Segments, name), append(m.keys, s.key)
 	m.Size += int64(len(b))

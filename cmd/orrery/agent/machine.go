@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"orrery/state"
@@ -199,6 +200,9 @@ func (l *local) describe() []state.Description {
 
 // openLocal uses a state folder without a node.
 func openLocal(ctx context.Context, dir string) (Machine, error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // a command beside people's services: a fifth less memory for a tenth more time
+	}
 	containers, err := loadContainers(dir)
 	if err != nil {
 		return Machine{}, err

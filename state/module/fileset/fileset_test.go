@@ -186,7 +186,7 @@ func (m meddler) Write(b []byte) (int, error) {
 func TestSnapshotOfAChangingFolderFails(t *testing.T) {
 	m := New(nil)
 	target, root := active(t, m)
-	check(t, os.WriteFile(filepath.Join(root, "large"), make([]byte, holdBack+1), 0o600))
+	check(t, os.WriteFile(filepath.Join(root, "large"), make([]byte, holdBack+2*bufferSize), 0o600))
 	for name, change := range map[string]func(){
 		"the file itself": func() { check(t, os.WriteFile(filepath.Join(root, "large"), []byte("x"), 0o600)) },
 		"a read file":     func() { check(t, os.Chmod(filepath.Join(root, "empty"), 0o711)) },

@@ -3,6 +3,7 @@
 package fileset
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"syscall"
@@ -34,4 +35,34 @@ func ownerOf(info fs.FileInfo) owner {
 // openFile opens a regular file; what has become a link or a pipe meanwhile neither leads elsewhere nor blocks.
 func openFile(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+}
+
+// readSmall fills b with the content of a regular file that has just that size.
+func readSmall(path string, b []byte) error {
+	fd, err := ignoringEINTR(func() (int, error) {
+		return unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }() // it was only read
+	for len(b) > 0 {
+		n, err := ignoringEINTR(func() (int, error) { return unix.Read(fd, b) })
+		switch {
+		case err != nil:
+			return err
+		case n == 0:
+			return errChanged
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+func ignoringEINTR(call func() (int, error)) (int, error) {
+	for {
+		if n, err := call(); !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
 }

@@ -2,6 +2,7 @@ package fileset
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"orrery/state"
@@ -40,35 +42,57 @@ type entry struct {
 // walk looks at everything in a folder, in an order that depends on the names only.
 func walk(ctx context.Context, folder string) ([]entry, error) {
 	var entries []entry
-	err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+	err := names(ctx, folder, func(path string) error {
+		entries = append(entries, entry{path: path})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = inParallel(ctx, len(entries), func(i int) (err error) {
+		entries[i], err = found(folder, entries[i].path)
+		return err
+	})
+	return entries, err
+}
+
+// names calls visit for every relative path in a folder but those of sockets, which belong to who listens on them.
+func names(ctx context.Context, folder string, visit func(path string) error) error {
+	return filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || ctx.Err() != nil {
 			return errors.Join(err, ctx.Err())
 		}
 		if d.Type()&fs.ModeSocket != 0 {
-			return nil // it belongs to the process that listens on it
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
+			return nil
 		}
 		relative, err := filepath.Rel(folder, path)
 		if err != nil {
 			return err
 		}
-		e := look(relative, info)
-		switch e.mode.Type() {
-		case 0, fs.ModeDir:
-		case fs.ModeSymlink:
-			if e.link, err = os.Readlink(path); err != nil {
-				return err
-			}
-		default:
-			return fmt.Errorf("%s is neither a file nor a folder nor a link, and cannot be kept", path)
-		}
-		entries = append(entries, e)
-		return nil
+		return visit(relative)
 	})
-	return entries, err
+}
+
+// found looks at one file, folder or link.
+func found(folder, relative string) (entry, error) {
+	path := filepath.Join(folder, relative)
+	info, err := os.Lstat(path)
+	if err != nil {
+		return entry{}, err
+	}
+	e := look(relative, info)
+	switch e.mode.Type() {
+	case 0, fs.ModeDir:
+	case fs.ModeSymlink:
+		if e.link, err = os.Readlink(path); err != nil {
+			return entry{}, err
+		}
+	case fs.ModeSocket: // it took the place of something else since its folder was listed
+		return entry{}, fmt.Errorf("%s: %w", path, errChanged)
+	default:
+		return entry{}, fmt.Errorf("%s is neither a file nor a folder nor a link, and cannot be kept", path)
+	}
+	return e, nil
 }
 
 func look(path string, info fs.FileInfo) entry {
@@ -109,14 +133,29 @@ func calm(ctx context.Context, folder string) ([]entry, error) {
 
 // unchanged says whether a folder is still as it was found.
 func unchanged(ctx context.Context, folder string, entries []entry) error {
-	again, err := walk(ctx, folder)
-	if ctx.Err() != nil {
-		return ctx.Err()
+	n := 0
+	err := names(ctx, folder, func(path string) error {
+		if n == len(entries) || entries[n].path != path {
+			return errChanged
+		}
+		n++
+		return nil
+	})
+	if err == nil && n < len(entries) {
+		err = errChanged
 	}
-	if err != nil || !slices.Equal(entries, again) {
+	if err == nil {
+		err = inParallel(ctx, n, func(i int) error {
+			if e, err := found(folder, entries[i].path); err != nil || e != entries[i] {
+				return errChanged
+			}
+			return nil
+		})
+	}
+	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("%s: %w", folder, errChanged)
 	}
-	return nil
+	return err
 }
 
 // read opens a file that was found, and sees to it that it stays the same while use reads it.
@@ -154,18 +193,12 @@ func headers(folder string, entries []entry) iter.Seq2[*tar.Header, error] {
 	return func(yield func(*tar.Header, error) bool) {
 		first := map[[2]uint64]string{}
 		for _, e := range entries {
-			h := e.header(first)
-			var err error
-			if h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeDir {
-				h.PAXRecords, err = extended(filepath.Join(folder, e.path))
-			}
-			if errors.Is(err, fs.ErrNotExist) {
-				err = errChanged
-			}
+			p := piece{entry: e, header: e.header(first)}
+			err := p.describe(folder)
 			if err != nil {
-				err = fmt.Errorf("%s: %w", e.path, err)
+				err = changedIfGone(e.path, err)
 			}
-			if !yield(h, err) || err != nil {
+			if !yield(p.header, err) || err != nil {
 				return
 			}
 		}
@@ -235,41 +268,52 @@ func (m *Module) Snapshot(ctx context.Context, t state.Target, w io.Writer) erro
 // recordEntries tells how many entries a stream has, so that a shorter one shows.
 const recordEntries = "ORRERY.entries"
 
+// bufferSize is how much of a stream is passed on at a time, in bytes.
+const bufferSize = 256 << 10
+
 func writeTar(ctx context.Context, folder string, w io.Writer) error {
 	entries, err := calm(ctx, folder)
 	if err != nil {
 		return err
 	}
-	out := tar.NewWriter(w)
-	i := -1
-	for h, err := range headers(folder, entries) {
-		if err = errors.Join(err, ctx.Err()); err != nil {
-			return err
-		}
-		if i++; i == 0 {
-			h.PAXRecords[recordEntries] = fmt.Sprint(len(entries))
-		}
-		if err := out.WriteHeader(h); err != nil {
-			return fmt.Errorf("%s: %w", entries[i].path, err)
-		}
-		if h.Typeflag != tar.TypeReg {
-			continue
-		}
-		err = entries[i].read(folder, func(f *os.File) error {
-			n, err := io.CopyN(out, f, h.Size)
-			if errors.Is(err, io.EOF) && n < h.Size {
-				return fmt.Errorf("%s: %w", entries[i].path, errChanged)
-			}
-			return err
-		})
+	buffered := bufio.NewWriterSize(w, bufferSize)
+	out := tar.NewWriter(buffered)
+	for p, err := range ahead(ctx, folder, entries) {
 		if err != nil {
+			return err
+		}
+		if p.entry.path == "." {
+			p.header.PAXRecords[recordEntries] = strconv.Itoa(len(entries))
+		}
+		if err := p.write(folder, out); err != nil {
 			return err
 		}
 	}
 	if err := unchanged(ctx, folder, entries); err != nil {
 		return err
 	}
-	return out.Close()
+	return errors.Join(out.Close(), buffered.Flush())
+}
+
+// write appends a piece to a tar stream.
+func (p piece) write(folder string, out *tar.Writer) error {
+	if err := out.WriteHeader(p.header); err != nil {
+		return fmt.Errorf("%s: %w", p.entry.path, err)
+	}
+	if p.header.Typeflag != tar.TypeReg {
+		return nil
+	}
+	if p.small {
+		_, err := out.Write(p.content)
+		return err
+	}
+	return p.entry.read(folder, func(f *os.File) error {
+		n, err := io.CopyN(out, f, p.header.Size)
+		if errors.Is(err, io.EOF) && n < p.header.Size {
+			return fmt.Errorf("%s: %w", p.entry.path, errChanged)
+		}
+		return err
+	})
 }
 
 // holdBack is how much of a stream is kept before it is passed on, in bytes: until then reading can begin anew.
