@@ -44,7 +44,7 @@ func StartRedis(tb testing.TB, rights, settings string) *Redis {
 	if rights == "" {
 		rights = "+@all"
 	}
-	text := fmt.Sprintf("bind 127.0.0.1\nport %d\nunixsocket %s\ndir %s\ndatabases %d\nsave \"\"\nrequirepass \"sesame's\\\"secret\"\nuser %s on >%s ~* &* %s\n%s\n",
+	text := fmt.Sprintf("bind 127.0.0.1\nport %d\nunixsocket %s\ndir %s\ndatabases %d\nsave \"\"\nhz 200\nrequirepass \"sesame's\\\"secret\"\nuser %s on >%s ~* &* %s\n%s\n",
 		r.Port, r.Socket, r.data, RedisDatabases, r.User, r.UserPassword, rights, settings)
 	if err := os.WriteFile(r.config, []byte(text), 0o600); err != nil {
 		tb.Fatal(err)

@@ -23,6 +23,9 @@ func (m *Module) Health(ctx context.Context, t state.Target) error {
 		if d.info["loading"] == "1" {
 			return errors.New("the server is still loading its data")
 		}
+		if err := d.session.do(ctx, "PING").Err(); err != nil { // a server that cannot save answers by that it refuses writes
+			return d.explain(err)
+		}
 		if _, err := os.Lstat(d.activeFile()); errors.Is(err, fs.ErrNotExist) {
 			return state.ErrInactive
 		} else if err != nil {

@@ -218,12 +218,16 @@ func (i *importer) entry(key []byte, rest [][]byte) error {
 	if err := i.kind(key, rdb.Stream); err != nil {
 		return err
 	}
-	if len(rest) > 2 && strings.EqualFold(string(rest[0]), "MAXLEN") && string(rest[1]) == "0" {
-		return nil // it makes an empty stream
+	trimmed := len(rest) > 2 && strings.EqualFold(string(rest[0]), "MAXLEN") && string(rest[1]) == "0"
+	if trimmed { // it makes an empty stream
+		rest = rest[2:]
 	}
 	id, ok := parseID(string(rest[0]))
 	if !ok || len(rest) < 3 || len(rest)%2 == 0 {
 		return badCommand("XADD has no id of the form 1-2, or a field lacks its value (its options cannot be imported)")
+	}
+	if err := i.add(key, appendID([]byte{placeEntry}, id), nil); err != nil || trimmed {
+		return err
 	}
 	return i.add(key, appendID([]byte{placeElement}, id), packFields(rest[1:]))
 }

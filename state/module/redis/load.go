@@ -31,6 +31,9 @@ const (
 //go:embed claim.lua
 var claimScript string
 
+//go:embed release.lua
+var releaseScript string
+
 //go:embed commit.lua
 var commitScript string
 
@@ -95,7 +98,7 @@ func (d *database) load(ctx context.Context, f *os.File, want func(entry) bool, 
 		side.close()
 		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
 		defer cancel()
-		_ = d.settleLocked(late) // what it cannot delete, the next operation will
+		_ = d.release(late, side.name) // what it cannot delete, the next operation will
 	}
 	return err
 }
@@ -136,6 +139,29 @@ func (d *database) claimFor(ctx context.Context, side *session) error {
 		before = holder // it is dead, and what it left is deleted
 	}
 	return fmt.Errorf("database %d, in which restores are prepared, holds one that is under way: %w (wait for it)", d.server.Scratch, state.ErrInUse)
+}
+
+// release deletes what a session that ended loaded, and the marker, if the server has not evicted that. The session's connection
+// is closed for the server too, which could have commands of it before it.
+func (d *database) release(ctx context.Context, name string) error {
+	again, err := d.connect(ctx, d.server.Scratch)
+	if err != nil {
+		return err
+	}
+	defer again.close()
+	clients, err := again.do(ctx, "CLIENT", "LIST").Text()
+	if err != nil {
+		return d.explain(err)
+	}
+	for line := range strings.Lines(clients) {
+		if strings.Contains(line, " name="+name+" ") {
+			id, _, _ := strings.Cut(strings.TrimPrefix(line, "id="), " ")
+			if err := again.do(ctx, "CLIENT", "KILL", "ID", id).Err(); err != nil {
+				return d.explain(err)
+			}
+		}
+	}
+	return d.explain(again.do(ctx, "EVAL", releaseScript, 1, marker, name).Err())
 }
 
 // settle deletes what a dead operation left in the scratch database.

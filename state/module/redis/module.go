@@ -78,7 +78,8 @@ func (*Module) Describe() state.Description {
 			{Name: "passwordFile", Type: "string", Doc: "Path of a file that holds the password."},
 			{Name: "passwordEnv", Type: "string", Doc: "Name of the node's environment variable that holds the password."},
 			{Name: "scratch", Type: "int", Default: strconv.Itoa(defaultScratch), Doc: "Number of a database that nobody else uses, in which restores are prepared. The same for all containers of a server."},
-			{Name: "diskless", Type: "bool", Default: "false", Doc: "Whether the server should send its data without writing a file first. It then waits for its `repl-diskless-sync-delay` (5 seconds by default)."},
+			{Name: "diskless", Type: "bool", Default: "false", Doc: "Whether the server should send its data without writing a file first. It then waits for its `repl-diskless-sync-delay` (5 seconds by default). " +
+				"Where it cannot write the file, as on a full disk, it is asked for this too; but it refuses writes then, if it has save points, as when it cannot save by itself."},
 		},
 		Exports: []state.Property{
 			{Name: "host", Type: "string", Doc: "Host of the server."},

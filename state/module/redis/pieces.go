@@ -16,8 +16,9 @@ import (
 const (
 	placeType    = 't' // value: the type, a byte
 	placeExpiry  = 'u' // value: the time, 8 bytes
-	placeStream  = 'v' // value: last id, greatest deleted id, number of entries ever added: 40 bytes
-	placeElement = 'w'
+	placeEntry   = 'v' // of a stream that nothing else is said of: the place goes on with an id that was added
+	placeStream  = 'w' // value: last id, greatest deleted id, number of entries ever added: 40 bytes
+	placeElement = 'x'
 )
 
 // pieces feeds a sorter with keys.

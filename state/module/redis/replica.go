@@ -36,7 +36,11 @@ func (d *database) dump(ctx context.Context, w io.Writer) (err error) {
 	s := newSorter(d.folder)
 	defer func() { err = errors.Join(err, s.close()) }()
 	for range staleAttempts {
+		diskless := d.diskless()
 		err = d.replicate(ctx, &pieces{out: s, db: uint64(d.number), skip: d.prefix, now: now}) //nolint:gosec // not negative
+		if errors.Is(err, state.ErrUnreachable) && !diskless && d.examine(ctx) == nil && d.diskless() {
+			continue // the server could not write its file, and has sent nothing
+		}
 		if !errors.Is(err, errStale) {
 			break
 		}
@@ -120,8 +124,8 @@ func (d *database) synchronise(l *link) error {
 		}
 	}
 	// The changes after the copy are of no use here; an older server does not know that and sends them.
-	if _, err := l.ask("REPLCONF", "rdb-only", "1"); err != nil {
-		return refused("REPLCONF", "", err)
+	if reply, err := l.ask("REPLCONF", "rdb-only", "1"); err != nil || strings.HasPrefix(reply, "-NOPERM") {
+		return refused("REPLCONF", reply, err)
 	}
 	if d.diskless() {
 		if reply, err := l.ask("REPLCONF", "capa", "eof"); err != nil || reply != "+OK" {

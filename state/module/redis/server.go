@@ -128,7 +128,7 @@ func (d *database) connect(ctx context.Context, number int) (*session, error) {
 	})
 	s.cut.stop = context.AfterFunc(ctx, s.cut.cut)
 	s.conn = s.client.Conn()
-	if err := s.do(ctx, "PING").Err(); err != nil {
+	if err := s.do(ctx, "ECHO", "").Err(); err != nil { // not PING, which fails where writes are refused
 		s.close()
 		return nil, d.explain(err)
 	}

@@ -122,7 +122,7 @@ type assembler struct {
 	w        *writer
 	e        entry
 	place    []byte // of the piece before
-	elements int
+	elements uint64
 	begun    bool // whether there is a key
 	written  bool // whether its line is written
 }
@@ -130,6 +130,11 @@ type assembler struct {
 // twice says that commands contradict each other; a server's RDB never does.
 func twice(key []byte) error {
 	return fmt.Errorf("%w: key %.80q, or an element of it, is given twice, or with two types", state.ErrCorrupt, key)
+}
+
+// contradicts says that entries of a stream do not fit what is said of it as a whole; a server's RDB never does.
+func contradicts(key []byte) error {
+	return fmt.Errorf("%w: the ids and counts of stream %.80q contradict each other", state.ErrCorrupt, key)
 }
 
 func (a *assembler) take(r record) error {
@@ -147,6 +152,9 @@ func (a *assembler) take(r record) error {
 		a.e.kind = rdb.Type(r.value[0])
 	case placeExpiry:
 		a.e.expiry = int64(binary.BigEndian.Uint64(r.value)) //nolint:gosec // as it was
+	case placeEntry:
+		a.e.stream.Last, _ = cutID(r.place[1:])
+		a.e.stream.Added++
 	case placeStream:
 		a.e.stream.Last, r.value = cutID(r.value)
 		a.e.stream.MaxDeleted, r.value = cutID(r.value)
@@ -168,6 +176,9 @@ func (a *assembler) element(place, value []byte) error {
 		e.name = place
 	case rdb.Stream:
 		id, _ := cutID(place)
+		if id == (rdb.ID{}) || compareID(id, a.e.stream.Last) > 0 {
+			return contradicts(a.e.key)
+		}
 		e.name = []byte(spellID(id))
 	case rdb.String, rdb.List:
 	}
@@ -195,6 +206,9 @@ func (a *assembler) finish() error {
 	}
 	if a.elements == 0 && a.e.kind != rdb.Stream {
 		return fmt.Errorf("%w: key %.80q holds nothing", state.ErrCorrupt, a.e.key)
+	}
+	if a.e.kind == rdb.Stream && (a.elements > a.e.stream.Added || compareID(a.e.stream.MaxDeleted, a.e.stream.Last) > 0) {
+		return contradicts(a.e.key)
 	}
 	return nil
 }

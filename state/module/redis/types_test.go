@@ -170,6 +170,7 @@ func TestPortable(t *testing.T) {
 	for name, bad := range map[string]string{
 		"option": "SET a b EX 10", "unknown": "FLUSHALL now", "twice": "SET a 1\nSET a 2", "types": "SET a 1\nSADD a 1", "cut": resp("SET", "a", "b")[:20],
 		"nothing": "*1000000000\r\n", "quotes": `SET a "b`, "score": "ZADD a NX b", "nan": "ZADD a nan b", "auto id": "XADD a * f v", "relative": "EXPIRE a 10", "only expiry": "PEXPIREAT a 5",
+		"zero id": "XADD s 0-0 f v", "set back": "XADD s 5-0 f v\nXSETID s 4-0 ENTRIESADDED 1 MAXDELETEDID 0-0", "never added": "XADD s 5-0 f v\nXSETID s 5-0 ENTRIESADDED 0 MAXDELETEDID 0-0",
 	} {
 		if err := m.Import(t.Context(), strings.NewReader(bad), &bytes.Buffer{}); !errors.Is(err, state.ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
