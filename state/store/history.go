@@ -60,11 +60,12 @@ func (s *Store) lockHistory(ctx context.Context, r state.Ref) (lock, error) {
 	return s.acquire(ctx, filepath.Join(dir, r.Component+historyLock), true)
 }
 
-// history reads the generations of a component. Where their file is damaged, its copy serves.
+// history reads the generations of a component. Where their file is damaged or gone, its copy serves. That it cannot be
+// read just now is an error: the copy may lack the newest labels, and whoever wrote it back would lose them.
 func (s *Store) history(r state.Ref) (history, error) {
 	h, err := s.readHistory(s.historyFile(r), r)
-	if err == nil {
-		return h, nil
+	if err == nil || !noHistory(err) {
+		return h, err
 	}
 	c, failed := s.readHistory(s.historyCopy(r), r)
 	switch {
@@ -72,10 +73,17 @@ func (s *Store) history(r state.Ref) (history, error) {
 		s.log.Warn("the copy of a component's generations is used", "component", r.String(), "error", err)
 		c.Next++ // the copy may be older by one
 		return c, nil
+	case !errors.Is(failed, fs.ErrNotExist):
+		return c, failed
 	case errors.Is(err, fs.ErrNotExist):
 		return history{Version: historyVersion, Next: 1}, nil
 	}
 	return h, err
+}
+
+// noHistory says whether an error of reading a history means that there is none which could be read.
+func noHistory(err error) bool {
+	return errors.Is(err, state.ErrCorrupt) || errors.Is(err, fs.ErrNotExist)
 }
 
 func (s *Store) readHistory(name string, r state.Ref) (history, error) {

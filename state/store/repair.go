@@ -149,7 +149,7 @@ func (r *repair) history(ref state.Ref) error {
 	h, err := s.readHistory(s.historyFile(ref), ref)
 	copied, failed := s.readHistory(s.historyCopy(ref), ref)
 	for _, err := range []error{err, failed} {
-		if err != nil && !errors.Is(err, state.ErrCorrupt) && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil && !noHistory(err) {
 			return err // a newer version, or the disk
 		}
 	}
