@@ -13,7 +13,7 @@ import (
 
 // Health implements state.Doctor: the server answers and has the database.
 func (m *Module) Health(ctx context.Context, t state.Target) error {
-	return m.with(ctx, t, "reach", func(d *database) error { return d.mustExist(ctx) })
+	return m.with(ctx, t, "reach", func(d *database) error { return d.mustServe(ctx) })
 }
 
 // Size implements state.Sizer, by the server's statistics.
@@ -24,7 +24,7 @@ func (m *Module) Size(ctx context.Context, t state.Target) (int64, error) {
 			return err
 		}
 		return d.conn.QueryRowContext(ctx, "select cast(coalesce(sum(data_length + index_length), 0) as signed) from information_schema.tables where table_schema = ?",
-			d.name).Scan(&size)
+			d.place()).Scan(&size)
 	})
 	return size, err
 }
@@ -35,7 +35,7 @@ func (m *Module) Integrity(ctx context.Context, t state.Target) error {
 		if err := d.mustExist(ctx); err != nil {
 			return err
 		}
-		tables, err := d.tables(ctx, d.name)
+		tables, err := d.tables(ctx, d.place())
 		if err != nil {
 			return err
 		}
@@ -50,7 +50,7 @@ func (m *Module) Integrity(ctx context.Context, t state.Target) error {
 }
 
 func (d *database) checkTable(ctx context.Context, table string) error {
-	rows, err := d.conn.QueryContext(ctx, "check table "+quote(d.name)+"."+quote(table))
+	rows, err := d.conn.QueryContext(ctx, "check table "+quote(d.place())+"."+quote(table))
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (m *Module) Clients(ctx context.Context, t state.Target) (int, error) {
 func (m *Module) Shell(ctx context.Context, t state.Target, script string) (state.Command, error) {
 	var c state.Command
 	err := m.with(ctx, t, "open a shell on", func(d *database) (err error) {
-		if err := d.mustExist(ctx); err != nil {
+		if err := d.mustServe(ctx); err != nil {
 			return err
 		}
 		c, err = d.shell(script)
@@ -107,7 +107,7 @@ func (m *Module) Migrated(ctx context.Context, t state.Target) ([]state.Migratio
 	var all []state.Migration
 	err := m.with(ctx, t, "read the migrations of", func(d *database) error {
 		if found, err := d.hasTable(ctx, d.name, migrations); err != nil || !found {
-			return errors.Join(err, d.mustExist(ctx))
+			return errors.Join(err, d.mustServe(ctx))
 		}
 		rows, err := d.conn.QueryContext(ctx, "select number, name, sha256, applied from "+quote(d.name)+"."+migrations+" order by number")
 		if err != nil {
@@ -130,7 +130,7 @@ func (m *Module) Migrated(ctx context.Context, t state.Target) ([]state.Migratio
 // error may leave a part.
 func (m *Module) Migrate(ctx context.Context, t state.Target, step state.Migration, script []byte) error {
 	return m.with(ctx, t, fmt.Sprintf("carry out migration %s of", step.Name), func(d *database) error {
-		if err := d.mustExist(ctx); err != nil {
+		if err := inOrder(func() error { return d.recover(ctx) }, func() error { return d.mustServe(ctx) }); err != nil {
 			return err
 		}
 		table := quote(d.name) + "." + migrations

@@ -29,7 +29,9 @@ type database struct {
 	name     string
 	next     string // side database that is being filled
 	previous string // side database that has the tables that were replaced
-	journal  string // side database that says how to undo a swap that is under way
+	journal  string // side database that says how to undo what is under way, or how to bring back what lies on a shelf
+	shelves  [2]string
+	parked   string // the shelf on which the component lies; empty while it is in its own database
 	pool     *sql.DB
 	conn     *sql.Conn
 	version  string
@@ -46,7 +48,7 @@ func (m *Module) open(ctx context.Context, t state.Target) (*database, error) {
 		return nil, err
 	}
 	side := sidePrefix + digest(p.Database)
-	d := &database{server: s, props: p, name: p.Database, next: side + "-next", previous: side + "-previous", journal: side + "-journal"}
+	d := &database{server: s, props: p, name: p.Database, next: side + "-next", previous: side + "-previous", journal: side + "-journal", shelves: [2]string{side + "-shelf-1", side + "-shelf-2"}}
 	if d.secret, err = s.password(); err != nil {
 		return nil, err
 	}
@@ -66,8 +68,12 @@ func (m *Module) open(ctx context.Context, t state.Target) (*database, error) {
 		return nil, fmt.Errorf("%w: %v", state.ErrBadProperty, err)
 	}
 	d.pool = sql.OpenDB(connector)
-	if err := d.connect(ctx); err != nil {
-		_ = d.pool.Close()
+	err = d.connect(ctx)
+	if err == nil {
+		err = d.locate(ctx)
+	}
+	if err != nil {
+		d.close()
 		return nil, err
 	}
 	return d, nil
@@ -138,11 +144,28 @@ func (d *database) exists(ctx context.Context, name string) (bool, error) {
 
 // mustExist is an error where the component's database does not exist.
 func (d *database) mustExist(ctx context.Context) error {
-	exists, err := d.exists(ctx, d.name)
+	exists, err := d.exists(ctx, d.place())
 	if err != nil || exists {
 		return err
 	}
 	return fmt.Errorf("database %q %w on the server at %s", d.name, state.ErrNotFound, d.server.address())
+}
+
+// mustServe is an error where the component's clients do not find its database.
+func (d *database) mustServe(ctx context.Context) error {
+	if d.parked != "" {
+		return fmt.Errorf("database %q was taken out of its clients' reach: %w", d.name, state.ErrInactive)
+	}
+	return d.mustExist(ctx)
+}
+
+// ready is an error where no dump of the component is possible. What was interrupted is undone.
+func (d *database) ready(ctx context.Context) error {
+	return inOrder(
+		func() error { return d.recover(ctx) },
+		func() error { return d.mustExist(ctx) },
+		func() error { return d.checkEngines(ctx) },
+	)
 }
 
 func (d *database) drop(ctx context.Context, name string) error {
@@ -179,7 +202,7 @@ func hasNumber(err error, number uint16) bool {
 func (d *database) checkEngines(ctx context.Context) error {
 	odd, err := d.strings(ctx, `select concat(table_name, ' (', if(table_type = 'SYSTEM VERSIONED', 'system versioned', ifnull(engine, 'damaged')), ')')
 		from information_schema.tables where table_schema = ?
-		and (table_type = 'SYSTEM VERSIONED' or table_type in ('BASE TABLE', 'SEQUENCE') and ifnull(engine, '') <> 'InnoDB') order by 1 limit 5`, d.name)
+		and (table_type = 'SYSTEM VERSIONED' or table_type in ('BASE TABLE', 'SEQUENCE') and ifnull(engine, '') <> 'InnoDB') order by 1 limit 5`, d.place())
 	if err != nil || len(odd) == 0 {
 		return err
 	}

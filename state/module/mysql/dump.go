@@ -40,6 +40,8 @@ type statement struct {
 	kind    kind
 	name    string // of the table or sequence
 	text    []byte
+	what    string // of an object: the word that makes it, TRIGGER for example
+	table   string // of a trigger
 	context string // the variables that an object is made under, as the text after SET; empty: the dump's own
 }
 
@@ -58,6 +60,7 @@ type reader struct {
 	s       *splitter
 	end     string
 	context map[string]string
+	events  map[string]statement // in the place of what the dump has under their names
 }
 
 // openSnapshot reads a canonical dump.
@@ -98,7 +101,7 @@ func (r *reader) next() (statement, error) {
 }
 
 func (r *reader) classify(text []byte) (statement, bool, error) {
-	words := tokens(text, 24)
+	words := tokens(text, maxHead)
 	st := statement{text: text}
 	if len(words) == 0 {
 		return st, false, fmt.Errorf("%w: the dump has a statement without words: %.60q", state.ErrCorrupt, text)
@@ -109,8 +112,8 @@ func (r *reader) classify(text []byte) (statement, bool, error) {
 	case "LOCK", "UNLOCK", "ALTER": // ALTER DATABASE around objects, and ALTER TABLE for keys
 		return st, false, nil
 	case "DROP":
-		st.kind = kindObject
-		if len(words) > 1 && words[1] == "VIEW" {
+		st.kind, st.what = kindObject, view
+		if len(words) > 1 && words[1] == view {
 			return aboutName(st, words, 4)
 		}
 		if len(words) > 1 && slices.Contains([]string{"TABLE", "SEQUENCE", "TRIGGER", "EVENT", "FUNCTION", "PROCEDURE", "PACKAGE"}, words[1]) {
@@ -147,23 +150,32 @@ func (r *reader) create(st statement, words []string) (statement, bool, error) {
 		return aboutName(st, words, 2)
 	}
 	st.kind = kindObject
-	at := slices.IndexFunc(words, func(w string) bool {
-		return slices.Contains([]string{"VIEW", "TRIGGER", "FUNCTION", "PROCEDURE", "EVENT", "PACKAGE"}, w)
-	})
+	at := slices.IndexFunc(words, func(w string) bool { return slices.Contains(objectWords, w) })
 	if at < 0 {
 		return st, false, fmt.Errorf("%w: the dump creates something unknown: %.60q", state.ErrCorrupt, st.text)
 	}
 	if at+2 < len(words) && words[at+2] == "." {
 		return st, false, fmt.Errorf("%w: the dump names something outside its database: %.60q", state.ErrCorrupt, st.text)
 	}
-	if words[at] == "EVENT" {
+	if st.what = words[at]; st.what == event {
 		st.kind = kindEvent
 	}
-	if words[1] == "VIEW" { // a stand-in, which other views refer to until the real one comes
+	if words[1] == view { // a stand-in, which other views refer to until the real one comes
 		return st, true, nil
 	}
 	st.context = r.contextText()
-	return st, true, nil
+	if at+1 < len(words) && st.kind == kindEvent {
+		if stored, ok := r.events[words[at+1]]; ok {
+			return stored, true, nil
+		}
+	}
+	var err error
+	if st.what == trigger { // as the server itself writes it once the table had another name
+		if st.table, _, _, err = cutTrigger(st.text); err == nil {
+			st.text, err = onTable(st.text, st.table)
+		}
+	}
+	return st, err == nil, err
 }
 
 // set remembers the variables that objects are made under.

@@ -14,7 +14,7 @@ func (m *Module) Exists(ctx context.Context, t state.Target) (found bool, err er
 		if err := d.recover(ctx); err != nil {
 			return err
 		}
-		found, err = d.exists(ctx, d.name)
+		found, err = d.exists(ctx, d.place())
 		return err
 	})
 	return found, err

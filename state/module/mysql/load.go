@@ -18,9 +18,9 @@ func (d *database) createSide(ctx context.Context, name, options string) error {
 }
 
 // options are the clauses of CREATE DATABASE that an existing database has.
-func (d *database) options(ctx context.Context) (string, error) {
+func (d *database) options(ctx context.Context, name string) (string, error) {
 	found, err := d.strings(ctx, `select concat(' character set ', default_character_set_name, ' collate ', default_collation_name)
-		from information_schema.schemata where schema_name = ?`, d.name)
+		from information_schema.schemata where schema_name = ?`, name)
 	if err != nil || len(found) == 0 {
 		return "", err
 	}
@@ -51,7 +51,7 @@ func (d *database) load(ctx context.Context, r *reader, only string) error {
 			continue
 		}
 		if err := d.carryOut(ctx, st); err != nil {
-			return fmt.Errorf("cannot carry out %.80q: %w", st.text, err)
+			return err
 		}
 	}
 }
@@ -63,10 +63,13 @@ func (d *database) carryOut(ctx context.Context, st statement) error {
 			return err
 		}
 	}
-	_, err := d.conn.ExecContext(ctx, string(st.text))
-	if st.context != "" && err == nil {
-		_, err = d.conn.ExecContext(ctx, "set "+resetContext)
+	if _, err := d.conn.ExecContext(ctx, string(st.text)); err != nil {
+		return fmt.Errorf("cannot carry out %.80q: %w", st.text, err)
 	}
+	if st.context == "" {
+		return nil
+	}
+	_, err := d.conn.ExecContext(ctx, "set "+resetContext)
 	return err
 }
 
@@ -109,7 +112,7 @@ func (d *database) statements(ctx context.Context, name string, r io.Reader) err
 			return err
 		}
 		if words := tokens(text, 16); name == d.next && words[0] == "CREATE" && slices.Contains(words, "EVENT") {
-			d.events = append(d.events, statement{kind: kindEvent, text: text, context: "sql_mode = @@global.sql_mode, time_zone = @@global.time_zone"})
+			d.events = append(d.events, statement{kind: kindEvent, what: event, text: text, context: "sql_mode = @@global.sql_mode, time_zone = @@global.time_zone"})
 			continue
 		}
 		if _, err := d.conn.ExecContext(ctx, string(text)); err != nil {

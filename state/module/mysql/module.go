@@ -5,14 +5,14 @@
 // the component's database and in databases whose names begin with "orrery-side-", and to
 // set the definers of what is restored. Everything that makes or replaces a database is
 // prepared in a side database and takes its place by one RENAME TABLE (see swap.go); what is not in a
-// snapshot is gone after its restore. A crash leaves what the next operation undoes.
+// snapshot is gone after its restore. A crash leaves what the next operation undoes. An inactive component's database is
+// out of its clients' reach (see park.go).
 //
 // A snapshot is a canonical dump (see dump.go): tables, rows, AUTO_INCREMENT counters, triggers, views, routines and events
 // with their definers, but neither accounts nor grants, which belong to the place. The rows of a table that has no
 // key are in the order in which the server keeps them.
 //
-// MariaDB has no way to close one database for its clients. Deactivation ends their sessions; those that come back find
-// the database still there.
+// What lies in side databases is found by the name of the component's own, so do not change that of an inactive component.
 package mysql
 
 import (
@@ -57,8 +57,11 @@ func (*Module) Describe() state.Description {
 		Name: "mysql-database",
 		Doc: "A database of a MariaDB (10.6 or newer) or MySQL server. Snapshots are dumps by the server's own mariadb-dump or mysqldump, consistent while clients write; " +
 			"tables that are not of InnoDB are refused. A restore goes into a side database, and its tables take the place of the old ones in one statement; " +
-			"for the milliseconds after it the triggers, views, routines and events of the new ones are being made. Clients stay connected, but for those that hold tables in a transaction for longer than two seconds. " +
-			"Deactivation ends the clients' sessions; the server has no way to close one database for those that come back.",
+			"views, routines and events are missing for the milliseconds around it, and of a database with triggers the tables too, so that nothing is written without them. " +
+			"Clients stay connected, but for those that hold tables in a transaction for longer than two seconds. " +
+			"Deactivation ends the clients' sessions and moves the tables into a database orrery-side-..., so that the component's own is gone, also for clients that may do everything; " +
+			"activation brings it back with all that was in it, and is refused where somebody made a database of that name meanwhile and put something into it. " +
+			"Rights on databases, tables and columns stay; those on routines are given again, as far as the container's user may.",
 		Stateful: true,
 		Properties: []state.Property{
 			{Name: "schema", Type: "string", Doc: "Path of an SQL file, usually ${file.NAME}, that is loaded when the database is created."},
@@ -98,6 +101,9 @@ func (m *Module) Activate(ctx context.Context, t state.Target) error {
 		if err := d.recover(ctx); err != nil {
 			return err
 		}
+		if d.parked != "" {
+			return d.unpark(ctx)
+		}
 		if exists, err := d.exists(ctx, d.name); err != nil || exists {
 			return err
 		}
@@ -105,21 +111,23 @@ func (m *Module) Activate(ctx context.Context, t state.Target) error {
 	})
 }
 
-// Deactivate implements state.Module: it ends the clients' sessions.
+// Deactivate implements state.Module: it takes the database away and ends the clients' sessions.
 func (m *Module) Deactivate(ctx context.Context, t state.Target) error {
-	return m.with(ctx, t, "deactivate", func(d *database) error { return d.terminate(ctx) })
+	return m.with(ctx, t, "deactivate", func(d *database) error {
+		if err := d.recover(ctx); err != nil {
+			return err
+		}
+		return d.park(ctx)
+	})
 }
 
 // Snapshot implements state.Stateful.
 func (m *Module) Snapshot(ctx context.Context, t state.Target, w io.Writer) error {
 	return m.with(ctx, t, "snapshot", func(d *database) error {
-		if err := d.mustExist(ctx); err != nil {
+		if err := d.ready(ctx); err != nil {
 			return err
 		}
-		if err := d.checkEngines(ctx); err != nil {
-			return err
-		}
-		return d.dump(ctx, d.name, w)
+		return d.dump(ctx, w)
 	})
 }
 
@@ -143,28 +151,28 @@ func (m *Module) CollectGarbage(ctx context.Context, t state.Target) error {
 		if err := d.recover(ctx); err != nil {
 			return err
 		}
-		if err := d.terminate(ctx); err != nil {
-			return err
+		if d.parked != "" {
+			return inOrder(func() error { return d.drop(ctx, d.parked) }, func() error { return d.drop(ctx, d.journal) })
 		}
-		return d.drop(ctx, d.name)
+		return inOrder(func() error { return d.terminate(ctx) }, func() error { return d.drop(ctx, d.name) })
 	})
 }
 
 // Fork implements state.Forker: it loads a dump of the source, as of one point in time, while that is in use.
 func (m *Module) Fork(ctx context.Context, from, into state.Target) (string, error) {
 	err := m.with(ctx, from, "fork", func(source *database) error {
-		if err := errors.Join(source.mustExist(ctx), source.checkEngines(ctx)); err != nil {
+		if err := source.ready(ctx); err != nil {
 			return err
 		}
 		return m.with(ctx, into, "fork into", func(d *database) error {
 			if err := d.recover(ctx); err != nil {
 				return err
 			}
-			if exists, err := d.exists(ctx, d.name); err != nil || exists {
+			if exists, err := d.exists(ctx, d.place()); err != nil || exists {
 				return errors.Join(err, fmt.Errorf("database %q exists: %w", d.name, state.ErrInUse))
 			}
 			return d.replace(ctx, func() error {
-				return source.dumpInto(ctx, source.name, func(r *reader) error { return d.load(ctx, r, "") })
+				return source.read(ctx, func(r *reader) error { return d.load(ctx, r, "") })
 			})
 		})
 	})

@@ -423,55 +423,6 @@ func TestHostileSnapshots(t *testing.T) {
 	noSides(t, target)
 }
 
-// TestInterruptedSwap breaks off a swap after each of its steps, as a kill -9 does, and finds the state before.
-func TestInterruptedSwap(t *testing.T) {
-	t.Parallel()
-	m := New()
-	target := newTarget(t, "interrupted")
-	activate(t, target)
-	change(t, target, 1)
-	content := snapshot(t, target)
-	change(t, target, 2)
-	before := snapshot(t, target)
-	steps := []func(context.Context, *database) error{
-		func(ctx context.Context, d *database) error { return d.writeJournal(ctx) },
-		func(ctx context.Context, d *database) error { return d.dropObjects(ctx, d.name) },
-		func(ctx context.Context, d *database) error {
-			return d.rename(ctx, [2]string{d.name, d.previous}, [2]string{d.next, d.name})
-		},
-		func(ctx context.Context, d *database) error {
-			return d.exec(ctx, "drop table %s.%s", d.name, markTable)
-		},
-	}
-	for n := range len(steps) + 1 {
-		err := m.with(t.Context(), target, "break", func(d *database) error {
-			r, err := openSnapshot(bytes.NewReader(content))
-			if err != nil {
-				return err
-			}
-			ctx := t.Context()
-			if err := errors.Join(d.createSide(ctx, d.next, ""), d.load(ctx, r, ""), d.createSide(ctx, d.previous, ""), d.dropObjects(ctx, d.next),
-				d.exec(ctx, "create table %s.%s (x int)", d.next, markTable)); err != nil {
-				return err
-			}
-			for _, step := range steps[:n] {
-				if err := step(ctx, d); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		activate(t, target)
-		if after := snapshot(t, target); !bytes.Equal(after, before) {
-			t.Fatalf("after %d steps: %s", n, firstDifference(before, after))
-		}
-		noSides(t, target)
-	}
-}
-
 // TestCancelledInTheMiddle ends the context of a restore that is under way.
 func TestCancelledInTheMiddle(t *testing.T) {
 	t.Parallel()

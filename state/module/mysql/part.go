@@ -20,10 +20,10 @@ func (m *Module) RestorePart(ctx context.Context, t state.Target, snapshot io.Re
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(d.mustExist(ctx), d.recover(ctx)); err != nil {
+		if err := inOrder(func() error { return d.recover(ctx) }, func() error { return d.mustServe(ctx) }); err != nil {
 			return err
 		}
-		options, err := d.options(ctx)
+		options, err := d.options(ctx, d.name)
 		if err == nil {
 			err = d.createSide(ctx, d.next, options)
 		}

@@ -4,19 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"strings"
 )
 
 // A swap moves the component's tables to the side database previous and those of next to the component's database, in
 // one RENAME TABLE. Triggers, views, routines and events cannot move between databases: they are dropped before it and
-// made after it. So that a crash in between can be undone, the side database journal has the statements that make the old
-// ones, from before the first is dropped until all is done; and a table that moves along tells whether
-// the RENAME was carried out.
+// made after it. So that nobody writes a table without its triggers, tables that have any get other names meanwhile, which
+// clients do not know, within their database, where triggers go along: for those milliseconds clients find no tables.
+//
+// So that a crash in between can be undone, the side database journal (see journal.go) has what makes the old state, from before
+// the first change until all is done; and a table that moves along, the mark, tells whether the RENAME was carried out.
 const (
 	markTable = "orrery-mark"
-	// freshTable, in the journal, says that there was no database before.
-	freshTable = "fresh"
+	// The names of tables that clients are not to find begin with these.
+	oldPrefix = "orrery-old-"
+	newPrefix = "orrery-new-"
 	// swapAttempts bounds how often clients that hold tables in transactions are ended.
 	swapAttempts = 5
 )
@@ -26,7 +29,10 @@ const lockTimeout = 1205
 // replace fills the side database and puts its content into the place of the component's. On an error the database
 // is as it was.
 func (d *database) replace(ctx context.Context, fill func() error) error {
-	options, err := d.options(ctx)
+	if d.parked != "" {
+		return d.replaceParked(ctx, fill)
+	}
+	options, err := d.options(ctx, d.name)
 	if err == nil {
 		err = d.createSide(ctx, d.next, options)
 	}
@@ -55,12 +61,13 @@ func (d *database) cleanUp(ctx context.Context) error {
 
 // recover undoes a swap that was interrupted and removes the side databases.
 func (d *database) recover(ctx context.Context) error {
-	begun, err := d.exists(ctx, d.journal)
+	begun, err := d.hasTable(ctx, d.journal, "done")
 	if err == nil && begun {
-		begun, err = d.hasTable(ctx, d.journal, "done")
-	}
-	if err == nil && begun {
-		err = d.undo(ctx)
+		if err = d.locate(ctx); err == nil && d.parked == "" {
+			err = d.undo(ctx)
+		} else if err == nil {
+			err = d.forgetLost(ctx)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("cannot undo an interrupted restore of %q: %w", d.name, err)
@@ -73,12 +80,22 @@ func (d *database) hasTable(ctx context.Context, schema, table string) (bool, er
 	return len(found) > 0, err
 }
 
-// dropSides removes the side databases; the journal first, so that nothing is undone half.
+// dropSides removes the side databases that the component does not live in; the journal first, so that nothing is undone half.
 func (d *database) dropSides(ctx context.Context) error {
 	if _, err := d.conn.ExecContext(ctx, "set foreign_key_checks = 0"); err != nil {
 		return err
 	}
-	for _, name := range []string{d.journal, d.next, d.previous} {
+	sides := []string{d.next, d.previous, d.shelves[0], d.shelves[1]}
+	if d.parked == "" {
+		if err := d.nothingShelved(ctx); err != nil {
+			return err
+		}
+		sides = append([]string{d.journal}, sides...)
+	}
+	for _, name := range sides {
+		if name == d.parked {
+			continue
+		}
 		if err := d.drop(ctx, name); err != nil {
 			return err
 		}
@@ -92,28 +109,42 @@ func (d *database) swap(ctx context.Context, options string) error {
 		return err
 	}
 	objects = append(objects, d.events...)
-	if err := d.createSide(ctx, d.previous, options); err != nil {
+	old, err := d.survey(ctx, d.name)
+	if err != nil {
 		return err
 	}
-	if err := d.dropObjects(ctx, d.next); err != nil {
+	old.options, old.away = options, d.previous
+	if err := inOrder(
+		func() error { return d.createSide(ctx, d.previous, options) },
+		func() error { return d.dropObjects(ctx, d.next) },
+		func() error { return d.createMark(ctx, d.next) },
+		func() error { return d.writeJournal(ctx, old) },
+		func() error { return d.exec(ctx, "create database if not exists %s"+options, d.name) },
+	); err != nil {
 		return err
 	}
-	if err := d.exec(ctx, "create table %s.%s (x int) engine=InnoDB", d.next, markTable); err != nil {
+	fresh, err := d.tables(ctx, d.next)
+	if err != nil {
 		return err
 	}
-	if err := d.writeJournal(ctx); err != nil {
-		return err
-	}
-	if err := d.exec(ctx, "create database if not exists %s"+options, d.name); err != nil {
-		return err
+	var hidden map[string]string
+	if old.triggers() || slices.ContainsFunc(objects, func(st statement) bool { return st.what == trigger }) {
+		hidden = hide(newPrefix, fresh)
+		if err := d.rename(ctx, moves(d.name, old.tables, nil, d.name, hide(oldPrefix, old.tables))); err != nil {
+			return err
+		}
 	}
 	if err := d.dropObjects(ctx, d.name); err != nil {
 		return err
 	}
-	if err := d.rename(ctx, [2]string{d.name, d.previous}, [2]string{d.next, d.name}); err != nil {
+	out := moves(d.name, old.tables, hide(oldPrefix, old.tables), d.previous, nil)
+	if hidden == nil {
+		out = moves(d.name, old.tables, nil, d.previous, nil)
+	}
+	if err := d.rename(ctx, append(out, moves(d.next, fresh, nil, d.name, hidden)...)); err != nil {
 		return err
 	}
-	if err := d.create(ctx, objects); err != nil {
+	if err := d.install(ctx, d.name, append(objects, old.grants(objects)...), hidden); err != nil {
 		return err
 	}
 	if err := d.exec(ctx, "drop table %s.%s", d.name, markTable); err != nil {
@@ -122,20 +153,30 @@ func (d *database) swap(ctx context.Context, options string) error {
 	return d.drop(ctx, d.journal) // from here on the new state is the state
 }
 
-// undo brings back the state from before a swap.
+// inOrder takes steps until one fails.
+func inOrder(steps ...func() error) error {
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *database) createMark(ctx context.Context, name string) error {
+	return d.exec(ctx, "create table if not exists %s.%s (x int) engine=InnoDB", name, markTable)
+}
+
+// undo brings back the state that the journal has. Interrupted, it is done again.
 func (d *database) undo(ctx context.Context) error {
-	fresh, err := d.hasTable(ctx, d.journal, freshTable)
-	if err != nil {
-		return err
-	}
-	if fresh { // there was no database before
-		return d.drop(ctx, d.name)
-	}
 	old, err := d.readJournal(ctx)
 	if err != nil {
 		return err
 	}
-	if err := d.dropObjects(ctx, d.name); err != nil {
+	if old.fresh { // there was no database before
+		return d.drop(ctx, d.name)
+	}
+	if err := d.exec(ctx, "create database if not exists %s"+old.options, d.name); err != nil {
 		return err
 	}
 	// Where the mark is gone from next, the RENAME was carried out.
@@ -143,40 +184,86 @@ func (d *database) undo(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !waiting {
-		if err := d.createSideOnce(ctx, d.next); err != nil {
-			return err
-		}
-		if err := d.rename(ctx, [2]string{d.name, d.next}, [2]string{d.previous, d.name}); err != nil {
-			return err
-		}
+	if waiting {
+		err = d.hideVisible(ctx, oldPrefix)
+	} else {
+		err = d.takeBack(ctx, old)
 	}
-	if err := d.create(ctx, old); err != nil {
+	if err != nil {
+		return err
+	}
+	if err := d.dropObjects(ctx, d.name); err != nil {
+		return err
+	}
+	if err := d.install(ctx, d.name, append(old.objects, old.grants(old.objects)...), hide(oldPrefix, old.tables)); err != nil {
 		return err
 	}
 	return d.drop(ctx, d.journal)
 }
 
-func (d *database) createSideOnce(ctx context.Context, name string) error {
-	return d.exec(ctx, "create database if not exists %s", name)
+// takeBack moves the old tables to where they were, under names that clients do not know.
+func (d *database) takeBack(ctx context.Context, old record) error {
+	if err := inOrder(
+		func() error { return d.hideVisible(ctx, newPrefix) },
+		func() error { return d.dropObjects(ctx, d.name) },
+		func() error { return d.dropObjects(ctx, old.away) },
+		func() error { return d.exec(ctx, "create database if not exists %s", d.next) },
+		func() error { return d.createMark(ctx, d.name) },
+	); err != nil {
+		return err
+	}
+	fresh, err := d.tables(ctx, d.name)
+	if err != nil {
+		return err
+	}
+	return d.rename(ctx, append(moves(d.name, fresh, nil, d.next, nil), moves(old.away, old.tables, nil, d.name, hide(oldPrefix, old.tables))...))
 }
 
-// rename moves all tables of one database to another one, for each pair, at once.
-func (d *database) rename(ctx context.Context, moves ...[2]string) error {
-	var parts []string
-	for _, move := range moves {
-		tables, err := d.tables(ctx, move[0])
-		if err != nil {
-			return err
-		}
-		for _, table := range tables {
-			parts = append(parts, quote(move[0])+"."+quote(table)+" to "+quote(move[1])+"."+quote(table))
+// hideVisible gives the component's tables names that clients do not know.
+func (d *database) hideVisible(ctx context.Context, prefix string) error {
+	tables, err := d.tables(ctx, d.name)
+	if err != nil {
+		return err
+	}
+	visible := slices.DeleteFunc(tables, func(t string) bool {
+		return t == markTable || strings.HasPrefix(t, oldPrefix) || strings.HasPrefix(t, newPrefix)
+	})
+	return d.rename(ctx, moves(d.name, visible, nil, d.name, hide(prefix, visible)))
+}
+
+// hide maps tables to names that clients do not know.
+func hide(prefix string, tables []string) map[string]string {
+	names := map[string]string{}
+	for _, t := range tables {
+		if t != markTable {
+			names[t] = prefix + digest(t)
 		}
 	}
-	if len(parts) == 0 {
+	return names
+}
+
+// moves are the clauses of a RENAME TABLE that moves tables from one database to another, or changes their names.
+// Tables that a map has are meant by the name there.
+func moves(from string, tables []string, were map[string]string, to string, become map[string]string) []string {
+	name := func(names map[string]string, t string) string {
+		if other, ok := names[t]; ok {
+			return quote(other)
+		}
+		return quote(t)
+	}
+	var all []string
+	for _, t := range tables {
+		all = append(all, quote(from)+"."+name(were, t)+" to "+quote(to)+"."+name(become, t))
+	}
+	return all
+}
+
+// rename carries out moves at once.
+func (d *database) rename(ctx context.Context, moves []string) error {
+	if len(moves) == 0 {
 		return nil
 	}
-	return d.insist(ctx, "rename table "+strings.Join(parts, ", "))
+	return d.insist(ctx, "rename table "+strings.Join(moves, ", "))
 }
 
 // insist carries out a statement that waits for clients' transactions; those that take too long are ended.
@@ -203,109 +290,44 @@ func (d *database) insist(ctx context.Context, statement string) error {
 	return err
 }
 
-// objects are the statements that make the triggers, views, routines and events of a database.
-func (d *database) objects(ctx context.Context, name string) ([]statement, error) {
-	var all []statement
-	err := d.dumpInto(ctx, name, func(r *reader) error {
-		for {
-			st, err := r.next()
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			if st.kind == kindObject || st.kind == kindEvent {
-				all = append(all, st)
-			}
-		}
-	}, "--no-data")
-	return all, err
-}
-
-// create makes objects in the component's database.
-func (d *database) create(ctx context.Context, objects []statement) error {
-	if err := d.exec(ctx, "use %s", d.name); err != nil {
+// install makes objects in a database and lets its hidden tables be seen: between what they must not be without, and
+// what looks at them when it is made.
+func (d *database) install(ctx context.Context, name string, objects []statement, hidden map[string]string) error {
+	if err := d.exec(ctx, "use %s", name); err != nil {
 		return err
 	}
 	if _, err := d.conn.ExecContext(ctx, "set names utf8mb4, foreign_key_checks = 0, "+resetContext); err != nil {
 		return err
 	}
 	for _, st := range objects {
-		if err := d.carryOut(ctx, st); err != nil {
-			return fmt.Errorf("cannot carry out %.80q: %w", st.text, err)
+		if !st.early() {
+			continue
 		}
-	}
-	return nil
-}
-
-// dropObjects drops all that is in a database but its tables.
-func (d *database) dropObjects(ctx context.Context, name string) error {
-	for _, q := range []struct{ what, query string }{
-		{"event", "select event_name from information_schema.events where event_schema = ?"},
-		{"trigger", "select trigger_name from information_schema.triggers where trigger_schema = ?"},
-		{"view", "select table_name from information_schema.views where table_schema = ?"},
-		{"function", "select routine_name from information_schema.routines where routine_schema = ? and routine_type = 'FUNCTION'"},
-		{"procedure", "select routine_name from information_schema.routines where routine_schema = ? and routine_type = 'PROCEDURE'"},
-	} {
-		names, err := d.strings(ctx, q.query, name)
-		if err != nil {
-			return err
-		}
-		for _, object := range names {
-			if err := d.insist(ctx, "drop "+q.what+" "+quote(name)+"."+quote(object)); err != nil {
+		if other, ok := hidden[st.table]; ok {
+			var err error
+			if st.text, err = onTable(st.text, other); err != nil {
 				return err
 			}
 		}
-	}
-	return nil
-}
-
-// writeJournal keeps the statements that make the component's objects. The table done is made last: without it,
-// nothing was dropped yet.
-func (d *database) writeJournal(ctx context.Context) error {
-	if err := d.createSide(ctx, d.journal, ""); err != nil {
-		return err
-	}
-	exists, err := d.exists(ctx, d.name)
-	if err != nil {
-		return err
-	}
-	var old []statement
-	if exists {
-		old, err = d.objects(ctx, d.name)
-	} else {
-		_, err = d.conn.ExecContext(ctx, "create table "+quote(d.journal)+"."+freshTable+" (x int) engine=InnoDB")
-	}
-	if err != nil {
-		return err
-	}
-	table := quote(d.journal) + ".object"
-	if _, err := d.conn.ExecContext(ctx, "create table "+table+" (n int primary key, context blob, body longblob) engine=InnoDB"); err != nil {
-		return err
-	}
-	for i, st := range old {
-		if _, err := d.conn.ExecContext(ctx, "insert into "+table+" values (?, ?, ?)", i+1, []byte(st.context), st.text); err != nil {
+		if err := d.carryOut(ctx, st); err != nil {
 			return err
 		}
 	}
-	_, err = d.conn.ExecContext(ctx, "create table "+quote(d.journal)+".done (x int) engine=InnoDB")
-	return err
-}
-
-func (d *database) readJournal(ctx context.Context) ([]statement, error) {
-	rows, err := d.conn.QueryContext(ctx, "select context, body from "+quote(d.journal)+".object order by n")
-	if err != nil {
-		return nil, err
+	var reveal []string
+	for t, other := range hidden {
+		reveal = append(reveal, moves(name, []string{other}, nil, name, map[string]string{other: t})...)
 	}
-	defer rows.Close() //nolint:errcheck // rows.Err says what was wrong
-	var all []statement
-	for rows.Next() {
-		st := statement{kind: kindObject}
-		if err := rows.Scan(&st.context, &st.text); err != nil {
-			return nil, err
+	slices.Sort(reveal)
+	if err := d.rename(ctx, reveal); err != nil {
+		return err
+	}
+	for _, st := range objects {
+		if st.early() {
+			continue
 		}
-		all = append(all, st)
+		if err := d.carryOut(ctx, st); err != nil {
+			return err
+		}
 	}
-	return all, rows.Err()
+	return nil
 }

@@ -47,9 +47,21 @@ func (d *database) toolEnvironment() []string {
 	return []string{"MYSQL_PWD=" + d.secret}
 }
 
-// dump writes the canonical dump of a database of the server.
-func (d *database) dump(ctx context.Context, name string, w io.Writer) error {
-	return d.dumpInto(ctx, name, func(r *reader) error { return canonicalise(r, w) })
+// dump writes the component's canonical dump.
+func (d *database) dump(ctx context.Context, w io.Writer) error {
+	return d.read(ctx, func(r *reader) error { return canonicalise(r, w) })
+}
+
+// read has the component's dump read, as it is when the component is active.
+func (d *database) read(ctx context.Context, read func(*reader) error) error {
+	events, err := d.sleepers(ctx)
+	if err != nil {
+		return err
+	}
+	return d.dumpInto(ctx, d.place(), func(r *reader) error {
+		r.events = events
+		return read(r)
+	})
 }
 
 // dumpInto has the dump tool's output read. What it fails with counts before what the reader made of it.
