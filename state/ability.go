@@ -85,6 +85,14 @@ type Locker interface {
 	Unlock(ctx context.Context, t Target) error
 }
 
+// Quiescer is a module that can keep components still while it runs, so that snapshots of several are of one moment.
+type Quiescer interface {
+	// Quiesce returns when clients cannot change the component's state any more: they wait, or are refused. Reading and
+	// taking its snapshot go on. resume, which is to be called once, lets them go on, and so does the end of this process,
+	// a little later at the most. An error that is ErrVeto says that what clients had begun did not end in time.
+	Quiesce(ctx context.Context, t Target) (resume func(context.Context) error, err error)
+}
+
 // Clients is a module that knows who is using a component.
 type Clients interface {
 	// Clients is how many clients an active component has that a restore would cut off or that hold it up, without the
@@ -182,6 +190,7 @@ func Abilities(m Module) []string {
 	able("lock", func() bool { _, ok := m.(Locker); return ok })
 	able("migrate", func() bool { _, ok := m.(Migrator); return ok })
 	able("portable", func() bool { _, ok := m.(Portable); return ok })
+	able("quiesce", func() bool { _, ok := m.(Quiescer); return ok })
 	able("restore-part", func() bool { _, ok := m.(PartRestorer); return ok })
 	able("shell", func() bool { _, ok := m.(Sheller); return ok })
 	able("size", func() bool { _, ok := m.(Sizer); return ok })

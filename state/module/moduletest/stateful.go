@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"orrery/state"
 )
@@ -46,6 +47,9 @@ func (h Harness) stateful(t *testing.T, m state.Stateful) {
 	t.Run("CollectGarbage", s.collectGarbage)
 	if f, ok := m.(state.Finder); ok {
 		t.Run("Exists", func(t *testing.T) { s.exists(t, f) })
+	}
+	if q, ok := m.(state.Quiescer); ok {
+		t.Run("Quiesce", func(t *testing.T) { s.quiesce(t, q) })
 	}
 	if f, ok := m.(state.Forker); ok {
 		t.Run("Fork", forkerHarness{h, f}.fork)
@@ -242,6 +246,39 @@ func (h statefulHarness) exists(t *testing.T, f state.Finder) {
 		t.Fatal(err)
 	}
 	check("at the end", false)
+}
+
+// stillFor is how long a change is watched that must not be made meanwhile.
+const stillFor = 100 * time.Millisecond
+
+func (h statefulHarness) quiesce(t *testing.T, q state.Quiescer) {
+	target := h.active(t, "still")
+	h.Change(t, target, 1)
+	before := h.snapshot(t, h.m, target)
+	resume, err := q.Quiesce(t.Context(), target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := make(chan struct{})
+	go func() {
+		defer close(changed)
+		h.Change(t, target, 2)
+	}()
+	select {
+	case <-changed:
+		t.Error("a client changed a component that is to be still")
+	case <-time.After(stillFor):
+	}
+	if !bytes.Equal(h.snapshot(t, h.m, target), before) {
+		t.Error("the snapshot of a component that is still has another state")
+	}
+	if err := resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-changed
+	if bytes.Equal(h.snapshot(t, h.m, target), before) {
+		t.Error("the change that waited was not made")
+	}
 }
 
 func (h forkerHarness) fork(t *testing.T) {

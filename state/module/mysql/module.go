@@ -46,6 +46,7 @@ var (
 	_ state.Itemizer     = (*Module)(nil)
 	_ state.PartRestorer = (*Module)(nil)
 	_ state.Portable     = (*Module)(nil)
+	_ state.Quiescer     = (*Module)(nil)
 )
 
 // New makes a module.

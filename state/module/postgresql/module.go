@@ -52,6 +52,7 @@ var (
 	_ state.Itemizer     = (*Module)(nil)
 	_ state.PartRestorer = (*Module)(nil)
 	_ state.Migrator     = (*Module)(nil)
+	_ state.Quiescer     = (*Module)(nil)
 )
 
 // New makes a module.

@@ -33,7 +33,10 @@ import (
 const Name = "redis-database"
 
 // Module drives databases of Redis servers. It is safe for concurrent use and keeps no connections.
-type Module struct{ locks locks }
+type Module struct {
+	locks  locks
+	pauses pauses
+}
 
 var (
 	_ state.Stateful     = (*Module)(nil)
@@ -47,6 +50,7 @@ var (
 	_ state.Itemizer     = (*Module)(nil)
 	_ state.PartRestorer = (*Module)(nil)
 	_ state.Portable     = (*Module)(nil)
+	_ state.Quiescer     = (*Module)(nil)
 )
 
 // New returns the module.

@@ -67,6 +67,7 @@ var (
 	_ state.Forker    = (*Module)(nil)
 	_ state.Doctor    = (*Module)(nil)
 	_ state.Sizer     = (*Module)(nil)
+	_ state.Quiescer  = (*Module)(nil)
 )
 
 // New returns the module; a nil logger discards.
