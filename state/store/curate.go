@@ -152,7 +152,7 @@ func (s *Store) Forget(ctx context.Context, r state.Ref, numbers []uint64, dryRu
 			}
 		}
 		if len(kept) > 0 && len(dropped) > 0 && dropped[len(dropped)-1].Number > kept[len(kept)-1].Number {
-			return nil, nil, fmt.Errorf("generation %d is the newest: it is dropped only together with all others", all[len(all)-1].Number)
+			return nil, nil, fmt.Errorf("generation %d is the newest: it is dropped only together with all others: %w", all[len(all)-1].Number, state.ErrInUse)
 		}
 		return kept, dropped, nil
 	})
