@@ -289,6 +289,21 @@ func TestPassword(t *testing.T) {
 	}
 }
 
+func second[T any](_ T, err error) error { return err }
+
+// A database that nobody made a component of is found, one of another name is not.
+func TestExists(t *testing.T) {
+	newTarget := targets(testenv.Influx(t, false))
+	target, other := newTarget(t, "found"), newTarget(t, "found")
+	do(t, other, "CREATE DATABASE "+quote(opened(t, other).name))
+	for _, want := range []bool{false, true} {
+		if found, err := New().Exists(t.Context(), target); err != nil || found != want {
+			t.Errorf("%v: %v, %v", want, found, err)
+		}
+		do(t, target, "CREATE DATABASE "+quote(opened(t, target).name))
+	}
+}
+
 func TestMissingServer(t *testing.T) {
 	m, target := New(), targets(testenv.InfluxDB{URL: fmt.Sprintf("http://127.0.0.1:%d", testenv.FreePort(t))})(t, "missing")
 	for name, err := range map[string]error{
@@ -297,6 +312,7 @@ func TestMissingServer(t *testing.T) {
 		"restore":         m.Restore(t.Context(), target, strings.NewReader("")),
 		"health":          m.Health(t.Context(), target),
 		"collect garbage": m.CollectGarbage(t.Context(), target),
+		"exists":          second(m.Exists(t.Context(), target)),
 	} {
 		if !errors.Is(err, state.ErrUnreachable) {
 			t.Errorf("%s: %v", name, err)

@@ -205,6 +205,28 @@ func TestFirstEntries(t *testing.T) {
 	}
 }
 
+func second[T any](_ T, err error) error { return err }
+
+// Entries that nobody made a component of are found, also those below a top that is another component's.
+func TestExists(t *testing.T) {
+	target := newTarget(t, "top")
+	below := target
+	below.Component.Properties = state.Properties{"base": "ou=people," + dn}
+	check := func(when string, target state.Target, want bool) {
+		t.Helper()
+		if found, err := New().Exists(t.Context(), target); err != nil || found != want {
+			t.Errorf("%s: %v, %v", when, found, err)
+		}
+	}
+	check("an empty server", target, false)
+	check("an empty server", below, false)
+	tool(t, target, "dn: "+dn+"\nobjectClass: domain\ndc: example\n", "ldapadd")
+	check("the top", target, true)
+	check("below", below, false)
+	tool(t, target, "dn: ou=people,"+dn+"\nobjectClass: organizationalUnit\nou: people\n", "ldapadd")
+	check("below", below, true)
+}
+
 func TestAccess(t *testing.T) {
 	m, target := New(), newTarget(t, "access")
 	if v, err := m.Version(t.Context(), target); err != nil || v != "OpenLDAP" {
@@ -221,8 +243,15 @@ func TestAccess(t *testing.T) {
 		t.Errorf("an empty password: %v", err)
 	}
 	target.Container.Properties = state.Properties{"url": fmt.Sprintf("ldap://127.0.0.1:%d", testenv.FreePort(t)), "user": good["user"], "passwordFile": good["passwordFile"]}
-	if err := m.Snapshot(t.Context(), target, io.Discard); !errors.Is(err, state.ErrUnreachable) {
-		t.Error(err)
+	for name, err := range map[string]error{
+		"activate": m.Activate(t.Context(), target),
+		"snapshot": m.Snapshot(t.Context(), target, io.Discard),
+		"health":   m.Health(t.Context(), target),
+		"exists":   second(m.Exists(t.Context(), target)),
+	} {
+		if !errors.Is(err, state.ErrUnreachable) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	target.Container.Properties = state.Properties{"url": "http://x", "user": "cn=x", "passwordEnv": "X"}
 	if err := m.Activate(t.Context(), target); !errors.Is(err, state.ErrBadProperty) {
