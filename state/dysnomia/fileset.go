@@ -29,6 +29,9 @@ const filesetDump = "state.tar.xz"
 
 // Fileset is the module of components that are folders and links below a folder.
 func Fileset(ctx context.Context, c Call) error {
+	if !c.is("activate", "deactivate", "snapshot", "restore", "collect-garbage") {
+		return nil
+	}
 	f, err := c.fileset(c.Property("targetDir", ""))
 	if err != nil {
 		return err

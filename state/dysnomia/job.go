@@ -55,6 +55,10 @@ func (c Call) Property(name, fallback string) string {
 	return fallback
 }
 
+// is says whether the operation is one of those. What a module does not know it leaves alone without a look at the
+// properties: Disnix gives none with lock and unlock.
+func (c Call) is(operations ...string) bool { return slices.Contains(operations, c.Operation) }
+
 // Resolve finds what a request names.
 func (c Catalog) Resolve(r Request) (Job, error) {
 	job := Job{Operation: r.Operation, Type: r.Type, Container: r.Container}

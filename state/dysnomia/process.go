@@ -22,6 +22,9 @@ type daemon struct {
 // Process is the module of components that are a program which makes itself a daemon and writes its process id into
 // a file.
 func Process(ctx context.Context, c Call) error {
+	if !c.is("activate", "deactivate") {
+		return nil
+	}
 	d, err := c.daemon()
 	if err != nil {
 		return err

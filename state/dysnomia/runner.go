@@ -7,6 +7,7 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -111,8 +112,12 @@ func (r Runner) carryOut(ctx context.Context, job Job) error {
 
 // environment is what a module gets: the container's properties as they are, where its programs and its state are.
 func (r Runner) environment(job Job) []string {
-	held := HeldVariable + "=" + r.Directory.Held(job.Ref)
-	return append(append([]string(nil), job.Properties...), "PATH="+r.Path, "DYSNOMIA_STATEDIR="+r.Directory.Path(), held)
+	ours := []string{"PATH=" + r.Path, "DYSNOMIA_STATEDIR=" + r.Directory.Path(), HeldVariable + "=" + r.Directory.Held(job.Ref)}
+	theirs := slices.DeleteFunc(slices.Clone(job.Properties), func(property string) bool {
+		name, _, _ := strings.Cut(property, "=")
+		return slices.ContainsFunc(ours, func(s string) bool { return strings.HasPrefix(s, name+"=") })
+	})
+	return append(theirs, ours...)
 }
 
 // Program is an executable that shows what it does to a person, unlike those of internal/command.

@@ -12,6 +12,9 @@ import (
 // WebApplication is the module of components that a web server serves from its document root: a fileset, or links to
 // what is in their folder webapps.
 func WebApplication(ctx context.Context, c Call) error {
+	if !c.is("activate", "deactivate", "snapshot", "restore", "collect-garbage") {
+		return nil
+	}
 	root := c.Property("documentRoot", "/var/www")
 	if exists(filepath.Join(c.Path, ".dysnomia-fileset")) {
 		f, err := c.fileset(root)
