@@ -39,14 +39,25 @@ func MongoDB(tb testing.TB) int {
 // MongoDBWith starts another such server for one test, which asks for a user (none: ""), and returns its port and what stops it.
 func MongoDBWith(tb testing.TB, user, password string) (int, io.Closer) {
 	tb.Helper()
+	return ferretIn(tb, fastFolder(), "FERRETDB_USER="+user, "FERRETDB_PASSWORD="+password)
+}
+
+// MongoDBIn starts another such server for one test, without users, whose data is in a folder below parent.
+func MongoDBIn(tb testing.TB, parent string) (int, io.Closer) {
+	tb.Helper()
+	return ferretIn(tb, parent)
+}
+
+func ferretIn(tb testing.TB, parent string, env ...string) (int, io.Closer) {
+	tb.Helper()
 	MongoDB(tb)
-	dir, err := os.MkdirTemp(fastFolder(), "orrery-ferretdb-") //nolint:usetesting // the server removes it when it has ended
+	dir, err := os.MkdirTemp(parent, "orrery-ferretdb-") //nolint:usetesting // the server removes it when it has ended
 	if err != nil {
 		tb.Fatal(err)
 	}
 	port := FreePort(tb)
 	d := ferretDaemon(dir, ferretDB.program, port)
-	d.Env = []string{"FERRETDB_USER=" + user, "FERRETDB_PASSWORD=" + password}
+	d.Env = env
 	alive := Start(tb, d)
 	tb.Cleanup(func() { _ = alive.Close() })
 	return port, alive

@@ -24,7 +24,7 @@ import (
 const (
 	dialTimeout  = 10 * time.Second
 	closeTimeout = 5 * time.Second
-	undoTimeout  = time.Minute
+	moveTimeout  = 10 * time.Minute // a server that cannot rename copies
 )
 
 // database is one component's database during one operation.
@@ -51,11 +51,11 @@ func open(ctx context.Context, t state.Target) (*database, error) {
 	if d.secret, err = s.password(); err != nil {
 		return nil, err
 	}
-	if err := d.dial(ctx); err != nil {
-		return nil, err
-	}
 	settings, err := d.settings()
 	if err != nil {
+		return nil, err
+	}
+	if err := d.dial(ctx, settings.TLSConfig); err != nil {
 		return nil, err
 	}
 	if d.client, err = mongo.Connect(settings); err != nil {
@@ -69,16 +69,30 @@ func open(ctx context.Context, t state.Target) (*database, error) {
 	return d, nil
 }
 
-// dial finds at once that nobody listens, which the driver waits for.
-func (d *database) dial(ctx context.Context) error {
-	c, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", d.server.address())
-	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
+// dial finds at once that nobody listens, or that the certificate is another's: the driver waits for that to change.
+func (d *database) dial(ctx context.Context, secure *tls.Config) error {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", d.server.address())
+	if err == nil && secure != nil {
+		if err = tls.Client(c, d.named(secure)).HandshakeContext(ctx); err != nil {
+			err = fmt.Errorf("it speaks no TLS that can be trusted: %w", errors.Join(err, c.Close()))
 		}
+	}
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return ctx.Err()
+	case err != nil:
 		return fmt.Errorf("%w: server %s (is it running, and is this its address?): %w", state.ErrUnreachable, d.server.address(), err)
 	}
 	return c.Close()
+}
+
+// named is the configuration for the one server.
+func (d *database) named(secure *tls.Config) *tls.Config {
+	secure = secure.Clone()
+	secure.ServerName = d.server.Host
+	return secure
 }
 
 func (d *database) settings() (*options.ClientOptions, error) {
@@ -136,7 +150,9 @@ func (m *Module) with(ctx context.Context, t state.Target, what string, do func(
 	d, err := open(ctx, t)
 	if err == nil {
 		defer d.close(ctx)
-		err = do(d)
+		if err = do(d); err != nil && ctx.Err() == nil {
+			err = d.explain(ctx, err)
+		}
 	}
 	if err == nil {
 		return nil

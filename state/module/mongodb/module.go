@@ -7,7 +7,7 @@
 //
 // A restore loads everything into collections beside, whose names begin with "orrery-side-", reads it back, and
 // then renames: the old ones aside, the new ones in. A document in a journal says what is being moved, so that the next
-// operation finishes or undoes what a crash left (see swap.go). What is not in a snapshot is gone after its restore.
+// operation undoes what a crash left (see swap.go). What is not in a snapshot is gone after its restore.
 //
 // MongoDB cannot close one database for its clients: who writes must be stopped before a component is deactivated. A
 // database without collections does not exist for the server either, so that two files in the component's folder say
@@ -54,12 +54,15 @@ func New() *Module { return &Module{} }
 func (*Module) Describe() state.Description {
 	return state.Description{
 		Name: Name,
-		Doc: "A database of a server that speaks MongoDB's protocol. It is tested on FerretDB 1.24 (with SQLite); it has not been tried on MongoDB itself. " +
+		Doc: "A database of a server that speaks MongoDB's protocol. It is tested on FerretDB 1.24 (with SQLite) and has not been tried on MongoDB itself. What FerretDB lacks was " +
+			"therefore tried on no server: replica sets and clusters, reads as of one point in time, views, collations, validators and the refusal of time series. " +
 			"On a replica set or cluster of version 5 or newer a snapshot is of one point in time. Other servers cannot read so: all is read twice, and the snapshot fails if " +
 			"anything differs (\"it changed while it was read\"), which a database that is written to all the time always does; a change that is taken back between the two is not seen. " +
 			"Capped collections are read twice everywhere. A restore is loaded beside, read back and moved in by renaming, so that the database needs room for both; clients stay connected, " +
-			"and what they write meanwhile is lost. Time series are refused. Users and roles are the server's and in no snapshot. " +
-			"MongoDB cannot close one database for its clients: stop who writes before deactivating.",
+			"and what they write meanwhile is lost. One that is cut off is undone by the next operation. Time series are refused. Users, roles and what is called system.* are the server's and in no snapshot. " +
+			"MongoDB cannot close one database for its clients: stop who writes before deactivating. " +
+			"Exported, a snapshot is a tar file of a folder as mongodump writes it; unpacked into DIR, mongorestore --nsFrom 'database.*' --nsTo 'NAME.*' DIR loads it. " +
+			"A tar file of a folder that mongodump wrote of one database is imported. The shell is mongosh.",
 		Properties: []state.Property{
 			{Name: "database", Type: "string", Doc: "Name of the database; by default the component's, with what MongoDB refuses replaced."},
 			{Name: "documents", Type: "string", Doc: "Path of a file, usually ${file.NAME}, that is loaded when the database is new and empty: lines of extended JSON, " +
@@ -156,7 +159,7 @@ func (*Module) Deactivate(ctx context.Context, t state.Target) error {
 // Snapshot implements state.Stateful.
 func (m *Module) Snapshot(ctx context.Context, t state.Target, w io.Writer) error {
 	return m.with(ctx, t, "snapshot", func(d *database) error {
-		if err := d.recover(ctx); err != nil {
+		if err := d.recoverToRead(ctx); err != nil {
 			return err
 		}
 		return d.dump(ctx, w)
@@ -206,7 +209,7 @@ func (m *Module) CollectGarbage(ctx context.Context, t state.Target) error {
 // Fork implements state.Forker: it loads a snapshot of the source, which is in use.
 func (m *Module) Fork(ctx context.Context, from, into state.Target) (string, error) {
 	err := m.with(ctx, from, "fork", func(source *database) error {
-		if err := source.recover(ctx); err != nil {
+		if err := source.recoverToRead(ctx); err != nil {
 			return err
 		}
 		return m.with(ctx, into, "fork into", func(d *database) error {

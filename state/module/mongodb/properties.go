@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"orrery/state"
@@ -50,8 +51,8 @@ func decodeComponent(c state.Component) (properties, error) {
 		return p, fmt.Errorf("%s: %w: documents %q is not an absolute path (use ${file.NAME})", c.Ref(), state.ErrBadProperty, p.Documents)
 	}
 	name := p.Database
-	if len(name) > maxName || !utf8.ValidString(name) || strings.ContainsAny(name, "/\\. \"$*<>:|?\x00") || strings.ContainsRune(name, '\uFFFD') {
-		return p, fmt.Errorf("%s: %w: database %q is longer than %d bytes, or has a space or one of / \\ . \" $ * < > : | ?", c.Ref(), state.ErrBadProperty, name, maxName)
+	if len(name) > maxName || !utf8.ValidString(name) || strings.ContainsAny(name, "/\\. \"$*<>:|?\x00") || strings.ContainsRune(name, '\uFFFD') || strings.ContainsFunc(name, unicode.IsControl) {
+		return p, fmt.Errorf("%s: %w: database %q is longer than %d bytes, or has a space, a control character or one of / \\ . \" $ * < > : | ?", c.Ref(), state.ErrBadProperty, name, maxName)
 	}
 	if slices.Contains([]string{"admin", "local", "config"}, strings.ToLower(name)) {
 		return p, fmt.Errorf("%s: %w: database %q is the server's own (choose another name)", c.Ref(), state.ErrBadProperty, name)

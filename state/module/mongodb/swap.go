@@ -17,7 +17,6 @@ const journal = sidePrefix + "journal"
 // move is what has to be moved so that new parts take the place of old ones.
 type move struct {
 	ID       string     `bson:"_id"`
-	Back     bool       `bson:"back"` // the way back is being gone
 	Steps    []step     `bson:"steps"`
 	OldViews []bson.Raw `bson:"oldViews"` // definitions
 	Views    []bson.Raw `bson:"views"`
@@ -31,6 +30,8 @@ type step struct {
 }
 
 // replace has load fill a loader and puts what it loaded in the place of all parts, or of the one part that is named.
+// Until the journal is written, a context that ends has it undone. The move after that is not broken off: it takes moments,
+// and a command that is given up may still be carried out.
 func (d *database) replace(ctx context.Context, only string, load func(*loader) error) error {
 	if err := d.recover(ctx); err != nil {
 		return err
@@ -41,19 +42,37 @@ func (d *database) replace(ctx context.Context, only string, load func(*loader) 
 		err = d.complete(ctx, &l.move, only)
 	}
 	if err == nil {
-		_, err = d.db.Collection(journal).InsertOne(ctx, l.move) // from here on a crash is followed by the rest
+		err = ctx.Err()
 	}
-	if err == nil {
-		if err = d.forward(ctx, l.move); err == nil {
-			return nil
-		}
-	}
-	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), moveTimeout)
 	defer cancel()
-	if failed := d.undo(late); failed != nil {
-		return fmt.Errorf("%w; and what was begun cannot be undone now (the next operation will): %w", err, failed)
+	if err != nil {
+		return unfinished(err, d.sweep(late))
 	}
-	return err
+	if _, err = d.db.Collection(journal).InsertOne(late, l.move); err != nil {
+		return unfinished(err, d.recover(late))
+	}
+	if err = d.forward(late, l.move); err == nil {
+		return nil
+	}
+	late, cancel = context.WithTimeout(context.WithoutCancel(ctx), moveTimeout)
+	defer cancel()
+	switch m, failed := d.begun(late); {
+	case failed != nil:
+		return unfinished(err, failed)
+	case m == nil: // all is moved; what is left of the old parts is garbage that the next operation removes
+		return nil
+	default:
+		return unfinished(err, d.backward(late, *m))
+	}
+}
+
+// unfinished adds to an error that what was begun could not be undone.
+func unfinished(err, undone error) error {
+	if undone == nil {
+		return err
+	}
+	return fmt.Errorf("%w; and what was begun cannot be undone now (the next operation will): %w", err, undone)
 }
 
 // complete adds the old parts to a move.
@@ -80,36 +99,47 @@ func (d *database) complete(ctx context.Context, m *move, only string) error {
 	return nil
 }
 
-// recover finishes or undoes a move that was interrupted, and removes what no move refers to.
+// recover undoes a move that was interrupted, and removes what no move refers to.
 func (d *database) recover(ctx context.Context) error {
-	_, side, err := d.inventory(ctx)
-	if err != nil || len(side) == 0 {
+	side, err := d.settle(ctx)
+	if err != nil || !side {
 		return err
 	}
-	var m move
-	switch err := d.db.Collection(journal).FindOne(ctx, bson.D{{Key: "_id", Value: "move"}}).Decode(&m); {
-	case errors.Is(err, mongo.ErrNoDocuments):
-		return d.sweep(ctx)
-	case err != nil:
-		return err
-	case m.Back:
-		return d.backward(ctx, m)
-	default:
-		return d.forward(ctx, m)
-	}
+	return d.sweep(ctx)
 }
 
-// undo goes back, if a move was begun, and removes what was prepared.
-func (d *database) undo(ctx context.Context) error {
+// recoverToRead is recover for who only reads: what no move refers to is nothing to it, and a server whose disk is full may
+// not be able to remove it.
+func (d *database) recoverToRead(ctx context.Context) error {
+	side, err := d.settle(ctx)
+	if err == nil && side {
+		_ = d.sweep(ctx)
+		err = ctx.Err()
+	}
+	return err
+}
+
+// settle undoes a move that was interrupted, or says whether there is something that no move refers to.
+func (d *database) settle(ctx context.Context) (side bool, err error) {
+	_, names, err := d.inventory(ctx)
+	if err != nil || len(names) == 0 {
+		return false, err
+	}
+	m, err := d.begun(ctx)
+	if err != nil || m == nil {
+		return true, err
+	}
+	return false, d.backward(ctx, *m)
+}
+
+// begun is the move that the journal has; nil if there is none.
+func (d *database) begun(ctx context.Context) (*move, error) {
 	var m move
-	err := d.db.Collection(journal).FindOneAndUpdate(ctx, bson.D{{Key: "_id", Value: "move"}}, bson.D{{Key: "$set", Value: bson.D{{Key: "back", Value: true}}}}).Decode(&m)
+	err := d.db.Collection(journal).FindOne(ctx, bson.D{{Key: "_id", Value: "move"}}).Decode(&m)
 	if errors.Is(err, mongo.ErrNoDocuments) {
-		return d.sweep(ctx)
+		return nil, nil //nolint:nilnil // as it says
 	}
-	if err != nil {
-		return err
-	}
-	return d.backward(ctx, m)
+	return &m, err
 }
 
 // there is a set of the collections' and views' names.
@@ -125,22 +155,18 @@ func (d *database) there(ctx context.Context) (map[string]bool, error) {
 	return set, nil
 }
 
-// forward moves the old parts aside and the new ones in. What it finds done is not done again.
+// forward moves the old parts aside and the new ones in.
 func (d *database) forward(ctx context.Context, m move) error {
 	if err := d.dropViews(ctx, m.OldViews); err != nil {
 		return err
 	}
-	is, err := d.there(ctx)
-	if err != nil {
-		return err
-	}
 	for _, s := range m.Steps {
-		if s.Old != "" && !is[s.Old] && is[s.Name] {
+		if s.Old != "" {
 			if err := d.moveAside(ctx, s.Name, s.Old); err != nil {
 				return fmt.Errorf("cannot put collection %q aside: %w", s.Name, err)
 			}
 		}
-		if s.New != "" && is[s.New] {
+		if s.New != "" {
 			if err := d.moveIn(ctx, s.New, s.Name); err != nil {
 				return err
 			}
@@ -152,7 +178,7 @@ func (d *database) forward(ctx context.Context, m move) error {
 	return d.finish(ctx)
 }
 
-// backward moves the old parts in again.
+// backward moves the old parts in again, however far forward or an earlier way back has come.
 func (d *database) backward(ctx context.Context, m move) error {
 	if err := d.dropViews(ctx, m.Views); err != nil {
 		return err
@@ -162,15 +188,13 @@ func (d *database) backward(ctx context.Context, m move) error {
 		return err
 	}
 	for _, s := range m.Steps {
-		if (s.Old == "" || is[s.Old]) && s.New != "" && !is[s.New] { // the new one is in the place
-			if err := d.db.Collection(s.Name).Drop(ctx); err != nil {
-				return err
-			}
+		if s.Old == "" {
+			err = d.db.Collection(s.Name).Drop(ctx)
+		} else if is[s.Old] {
+			err = d.moveIn(ctx, s.Old, s.Name)
 		}
-		if s.Old != "" && is[s.Old] {
-			if err := d.moveIn(ctx, s.Old, s.Name); err != nil {
-				return err
-			}
+		if err != nil {
+			return err
 		}
 	}
 	if err := d.createViews(ctx, m.OldViews); err != nil {
