@@ -12,7 +12,7 @@ func (c *compat) onAccounts(ctx context.Context, do func(dysnomia.Accounts, cont
 	if len(c.rest) == 0 {
 		return dysnomia.Said("ERROR: The path:  is not valid!")
 	}
-	return do(dysnomia.Accounts{Err: c.stderr}, ctx, c.rest[0])
+	return do(dysnomia.NewAccounts(c.stderr), ctx, c.rest[0])
 }
 
 func (c *compat) addGroups(ctx context.Context) error {

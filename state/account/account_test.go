@@ -261,7 +261,7 @@ func TestPasswordHash(t *testing.T) {
 			t.Errorf("%v", lines)
 		}
 	}
-	if err := New(Config{}).run(t.Context(), [][]string{{"sh", "-c", "cat >&2; exit 1"}}, "web:"+hash+"\n", hash); err == nil || strings.Contains(err.Error(), "very") {
+	if err := NewSystem("", nil).run(t.Context(), [][]string{{"sh", "-c", "cat >&2; exit 1"}}, "web:"+hash+"\n", hash); err == nil || strings.Contains(err.Error(), "very") {
 		t.Error(err)
 	}
 	write(t, file, "two\nlines")

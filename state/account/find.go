@@ -18,19 +18,19 @@ import (
 type found struct{ number int }
 
 // find looks an account up, by name.
-func (m *Manager) find(ctx context.Context, kind, name string) (found, bool, error) {
-	if m.config.Root != "" {
-		file := map[string]string{"user": "passwd", "group": "group"}[kind]
-		f, err := os.Open(filepath.Join(m.config.Root, "etc", file))
+func (s System) find(ctx context.Context, kind, name string) (found, bool, error) {
+	if s.root != "" {
+		file := map[string]string{KindUser: "passwd", KindGroup: "group"}[kind]
+		f, err := os.Open(filepath.Join(s.root, "etc", file))
 		if err != nil {
 			return found{}, false, err
 		}
 		a, ok, err := scan(f, name)
 		return a, ok, errors.Join(err, f.Close())
 	}
-	if m.platform.needsNumber { // macOS
+	if s.platform.needsNumber { // macOS
 		record, attribute := "/Users/"+name, "UniqueID"
-		if kind == "group" {
+		if kind == KindGroup {
 			record, attribute = "/Groups/"+name, "PrimaryGroupID"
 		}
 		return ask(ctx, []string{"dscl", ".", "-read", record, attribute}, func(out string) (found, bool, error) {
@@ -39,7 +39,7 @@ func (m *Manager) find(ctx context.Context, kind, name string) (found, bool, err
 			return found{n}, err == nil, err
 		})
 	}
-	database := map[string]string{"user": "passwd", "group": "group"}[kind]
+	database := map[string]string{KindUser: "passwd", KindGroup: "group"}[kind]
 	return ask(ctx, []string{"getent", database, name}, func(out string) (found, bool, error) { return scan(strings.NewReader(out), name) })
 }
 

@@ -8,14 +8,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 
-	"orrery/internal/command"
 	"orrery/state"
 )
 
@@ -31,8 +27,8 @@ type Config struct {
 
 // Manager makes and removes accounts. It is safe for concurrent use, also by several processes.
 type Manager struct {
-	config   Config
-	platform Platform
+	config Config
+	system System
 }
 
 // New returns a manager; nothing is looked at yet.
@@ -40,16 +36,7 @@ func New(c Config) *Manager {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	m := &Manager{config: c, platform: Linux}
-	switch {
-	case c.Platform != nil:
-		m.platform = *c.Platform
-	case runtime.GOOS == "freebsd":
-		m.platform = FreeBSD
-	case runtime.GOOS == "darwin":
-		m.platform = Darwin
-	}
-	return m
+	return &Manager{config: c, system: NewSystem(c.Root, c.Platform)}
 }
 
 // Ensure makes what is missing for owner, groups first, and notes that owner uses all of it. After an error,
@@ -74,7 +61,7 @@ func (m *Manager) Ensure(ctx context.Context, owner string, p Properties) error 
 			}
 		}()
 		for _, g := range p.Groups {
-			if err := m.ensure(ctx, r, "group", g.Name, owner, &undo, func() (bool, error) { return m.ensureGroup(ctx, g) }); err != nil {
+			if err := m.ensure(ctx, r, KindGroup, g.Name, owner, &undo, func() (bool, error) { return m.ensureGroup(ctx, g) }); err != nil {
 				return fmt.Errorf("cannot make group %s: %w", g.Name, err)
 			}
 		}
@@ -85,7 +72,7 @@ func (m *Manager) Ensure(ctx context.Context, owner string, p Properties) error 
 				}
 				continue
 			}
-			if err := m.ensure(ctx, r, "user", u.Name, owner, &undo, func() (bool, error) { return m.ensureUser(ctx, u) }); err != nil {
+			if err := m.ensure(ctx, r, KindUser, u.Name, owner, &undo, func() (bool, error) { return m.ensureUser(ctx, u) }); err != nil {
 				return fmt.Errorf("cannot make user %s: %w", u.Name, err)
 			}
 		}
@@ -95,7 +82,7 @@ func (m *Manager) Ensure(ctx context.Context, owner string, p Properties) error 
 
 // ensure makes one account by create, which says whether it was missing. That it will have been made here is written before.
 func (m *Manager) ensure(ctx context.Context, r *registry, kind, name, owner string, undo *[]func(context.Context) error, create func() (bool, error)) error {
-	_, exists, err := m.find(ctx, kind, name)
+	_, exists, err := m.system.find(ctx, kind, name)
 	if err != nil {
 		return err
 	}
@@ -114,7 +101,7 @@ func (m *Manager) ensure(ctx context.Context, r *registry, kind, name, owner str
 		if exists {
 			return r.set(kind, name, before)
 		}
-		return errors.Join(m.remove(ctx, kind, name), r.set(kind, name, before))
+		return errors.Join(m.system.Remove(ctx, kind, name), r.set(kind, name, before))
 	})
 	made, err := create()
 	if made && err == nil {
@@ -124,47 +111,19 @@ func (m *Manager) ensure(ctx context.Context, r *registry, kind, name, owner str
 }
 
 func (m *Manager) ensureGroup(ctx context.Context, g Group) (made bool, err error) {
-	has, exists, err := m.find(ctx, "group", g.Name)
+	has, exists, err := m.system.find(ctx, KindGroup, g.Name)
 	if err != nil || exists {
 		return false, errors.Join(err, m.fits(ctx, "gid", has.number, g.GID, g.Adopt))
 	}
-	if g.GID == nil && m.platform.needsNumber {
-		return false, bad("gid of group %s is needed on this system", g.Name)
-	}
-	return true, m.run(ctx, m.platform.AddGroup(m.config.Root, g), "")
+	return true, m.system.AddGroup(ctx, g)
 }
 
 func (m *Manager) ensureUser(ctx context.Context, u User) (made bool, err error) {
-	has, exists, err := m.find(ctx, "user", u.Name)
+	has, exists, err := m.system.find(ctx, KindUser, u.Name)
 	if err != nil || exists {
 		return false, errors.Join(err, m.fits(ctx, "uid", has.number, u.UID, u.Adopt))
 	}
-	if u.UID == nil && m.platform.needsNumber {
-		return false, bad("uid of user %s is needed on this system", u.Name)
-	}
-	hash, err := u.hash()
-	if err != nil {
-		return false, err
-	}
-	lines, input := m.platform.SetPassword(m.config.Root, u.Name, hash)
-	if hash != "" && len(lines) == 0 {
-		return false, fmt.Errorf("%w set the hash of a password on this system", state.ErrNotAble)
-	}
-	first, exists, err := m.find(ctx, "group", cmp.Or(u.Group, u.Name))
-	if err != nil {
-		return false, err
-	}
-	if u.Group == "" && exists {
-		u.Group = u.Name // or the system would want to make it
-	}
-	gid := ""
-	if exists {
-		gid = strconv.Itoa(first.number)
-	}
-	if err := m.run(ctx, m.platform.AddUser(m.config.Root, u, gid), ""); err != nil || hash == "" {
-		return true, err
-	}
-	return true, m.run(ctx, lines, input, hash)
+	return true, m.system.AddUser(ctx, u)
 }
 
 func (u User) hash() (string, error) {
@@ -219,49 +178,10 @@ func (m *Manager) release(ctx context.Context, r *registry, key key, owner strin
 	entry := r.get(key.kind, key.name)
 	others := slices.DeleteFunc(slices.Clone(entry.Owners), func(o string) bool { return o == owner })
 	if remove && entry.Made && len(others) == 0 {
-		if err := m.remove(ctx, key.kind, key.name); err != nil {
+		if err := m.system.Remove(ctx, key.kind, key.name); err != nil {
 			return fmt.Errorf("cannot remove %s %s: %w", key.kind, key.name, err)
 		}
 		return r.set(key.kind, key.name, entryOf(nil, false))
 	}
 	return r.set(key.kind, key.name, entryOf(others, entry.Made))
-}
-
-// remove removes an account if it is there.
-func (m *Manager) remove(ctx context.Context, kind, name string) error {
-	_, exists, err := m.find(ctx, kind, name)
-	if err != nil || !exists {
-		return err
-	}
-	if kind == "group" {
-		return m.run(ctx, m.platform.DeleteGroup(m.config.Root, name), "")
-	}
-	return m.run(ctx, m.platform.DeleteUser(m.config.Root, name), "")
-}
-
-func (m *Manager) run(ctx context.Context, lines [][]string, input string, secrets ...string) error {
-	for i, argv := range lines {
-		path, err := program(argv[0])
-		if err != nil {
-			return err
-		}
-		p := command.Program{Path: path, Args: argv[1:], Secrets: secrets}
-		if input != "" && i == len(lines)-1 {
-			p.In = strings.NewReader(input)
-		}
-		if err := p.Run(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// program finds a program of the administrator, which PATH of others may lack.
-func program(name string) (string, error) {
-	for _, folder := range []string{"/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
-		if path, err := exec.LookPath(filepath.Join(folder, name)); err == nil {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("program %s: %w (it makes accounts on this system)", name, state.ErrNotFound)
 }

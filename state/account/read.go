@@ -17,26 +17,42 @@ const maxFile = 64 << 10
 
 // Read reads the accounts that a component has as Dysnomia has them: dysnomia-support/groups/GROUP and
 // dysnomia-support/users/USER, files of NAME=VALUE lines in a shell's quoting, of which nothing is evaluated. No such folder: none.
-func Read(component string) (Properties, error) {
-	var p Properties
-	support := filepath.Join(component, "dysnomia-support")
-	err := each(filepath.Join(support, "groups"), func(name string, text string) error {
-		g, err := ParseGroup(name, text)
-		p.Groups = append(p.Groups, g)
-		return err
-	})
-	if err != nil {
+func Read(component string) (p Properties, err error) {
+	if p.Groups, err = ReadGroups(component); err != nil {
 		return Properties{}, err
 	}
-	err = each(filepath.Join(support, "users"), func(name string, text string) error {
-		u, err := ParseUser(name, text)
-		p.Users = append(p.Users, u)
-		return err
-	})
-	if err != nil {
+	if p.Users, err = ReadUsers(component); err != nil {
 		return Properties{}, err
 	}
 	return p, p.Check()
+}
+
+// ReadGroups reads the groups of a component, or the one that a file describes.
+func ReadGroups(path string) ([]Group, error) {
+	return describe(path, "groups", ParseGroup, Group.check)
+}
+
+// ReadUsers reads the users of a component, or the one that a file describes.
+func ReadUsers(path string) ([]User, error) { return describe(path, "users", ParseUser, User.check) }
+
+func describe[A any](path, kind string, parse func(name, text string) (A, error), check func(A) error) ([]A, error) {
+	var all []A
+	visit := func(name, text string) error {
+		one, err := parse(name, text)
+		if err == nil {
+			err = check(one)
+		}
+		all = append(all, one)
+		return err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return all, readFile(path, visit)
+	}
+	return all, each(filepath.Join(path, "dysnomia-support", kind), visit)
 }
 
 func each(folder string, visit func(name, text string) error) error {
@@ -48,21 +64,30 @@ func each(folder string, visit func(name, text string) error) error {
 		return err
 	}
 	for _, e := range entries {
-		path := filepath.Join(folder, e.Name())
-		info, err := os.Stat(path)
-		if err != nil {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		if err := readFile(filepath.Join(folder, e.Name()), visit); err != nil {
 			return err
 		}
-		if !info.Mode().IsRegular() || info.Size() > maxFile {
-			return fmt.Errorf("%w: %s is not a small file", state.ErrBadProperty, path)
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		if err := visit(e.Name(), string(text)); err != nil {
-			return fmt.Errorf("cannot read %s: %w", path, err)
-		}
+	}
+	return nil
+}
+
+func readFile(path string, visit func(name, text string) error) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxFile {
+		return fmt.Errorf("%w: %s is not a small file", state.ErrBadProperty, path)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := visit(filepath.Base(path), string(text)); err != nil {
+		return fmt.Errorf("cannot read %s: %w", path, err)
 	}
 	return nil
 }

@@ -1,173 +1,126 @@
 package dysnomia
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/user"
-	"path/filepath"
-	"regexp"
-	"strings"
 
-	"orrery/internal/command"
+	"orrery/state/account"
 )
 
-// Accounts creates and deletes the users and groups that a component describes, one file each.
+// Accounts are the users and groups that components describe (see the package account), made and removed as Dysnomia
+// does: what is there stays as it is, and what a component describes is removed, whoever made it.
 type Accounts struct {
-	Err io.Writer
+	Err    io.Writer
+	System account.System
 }
 
-var accountName = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,30}\$?$`)
+// NewAccounts returns the accounts of this machine.
+func NewAccounts(complaints io.Writer) Accounts {
+	return Accounts{Err: complaints, System: account.NewSystem("", nil)}
+}
 
-// each visits the descriptions of a kind (users, groups): a file itself, or those of a component's folder.
-func (a Accounts) each(path, kind string, visit func(name string, s Settings) error) error {
-	info, err := os.Stat(path)
+// checked reads what a path describes.
+func checked[A any](path string, read func(string) ([]A, error)) ([]A, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, notFound("ERROR: The path: " + path + " is not valid!")
+	}
+	return read(path)
+}
+
+// there says whether an account exists, and complains if it has another number than it should.
+func (a Accounts) there(ctx context.Context, kind, title, what, name string, want *int) (bool, error) {
+	has, exists, err := a.System.Find(ctx, kind, name)
+	if err != nil || !exists {
+		return false, err
+	}
+	fmt.Fprintf(a.Err, "%s: %s already exists!\n", title, name)
+	if want != nil && *want != has {
+		fmt.Fprintf(a.Err, "%s already has %s: %d, while: %d was requested! Old %s will be retained!\n", name, what, has, *want, what)
+	}
+	return true, nil
+}
+
+// AddGroups creates groups that are not there.
+func (a Accounts) AddGroups(ctx context.Context, path string) error {
+	all, err := checked(path, account.ReadGroups)
 	if err != nil {
-		return notFound("ERROR: The path: " + path + " is not valid!")
+		return err
 	}
-	files := []string{path}
-	if info.IsDir() {
-		folder := filepath.Join(path, "dysnomia-support", kind)
-		found, err := names(folder)
+	for _, g := range all {
+		exists, err := a.there(ctx, account.KindGroup, "Group", "gid", g.Name, g.GID)
+		if err == nil && !exists {
+			err = a.System.AddGroup(ctx, g)
+		}
 		if err != nil {
-			return err
-		}
-		files = nil
-		for _, name := range found {
-			files = append(files, filepath.Join(folder, name))
-		}
-	}
-	for _, file := range files {
-		name := filepath.Base(file)
-		if !accountName.MatchString(name) {
-			return fmt.Errorf("%s: %w: %q cannot name an account", file, ErrName, name)
-		}
-		settings, err := ReadSettings(file)
-		if err != nil {
-			return err
-		}
-		if err := visit(name, settings); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s Settings) text(name string) string {
-	value, _ := s.Get(name)
-	return value
-}
-
-func (a Accounts) run(ctx context.Context, in, program string, args ...string) error {
-	p := command.Program{Path: program, Args: args}
-	if in != "" {
-		p.In = strings.NewReader(in)
-	}
-	return p.Run(ctx)
-}
-
-// AddGroups creates groups that are not there.
-func (a Accounts) AddGroups(ctx context.Context, path string) error {
-	return a.each(path, "groups", func(name string, s Settings) error {
-		gid := s.text("gid")
-		found, err := user.LookupGroup(name)
-		if err == nil {
-			fmt.Fprintf(a.Err, "Group: %s already exists!\n", name)
-			if gid != "" && gid != found.Gid {
-				fmt.Fprintf(a.Err, "%s already has gid: %s, while: %s was requested! Old gid will be retained!\n", name, found.Gid, gid)
-			}
-			return nil
-		}
-		if !errors.As(err, new(user.UnknownGroupError)) {
-			return err
-		}
-		var args []string
-		if gid != "" {
-			args = []string{"-g", gid}
-		}
-		return a.run(ctx, "", "groupadd", append(args, name)...)
-	})
-}
-
 // AddUsers creates users that are not there.
 func (a Accounts) AddUsers(ctx context.Context, path string) error {
-	return a.each(path, "users", func(name string, s Settings) error {
-		if s.text("createHomeDirOnly") == "1" {
-			return makeHome(s)
-		}
-		found, err := user.Lookup(name)
-		if err == nil {
-			fmt.Fprintf(a.Err, "User: %s already exists!\n", name)
-			if uid := s.text("uid"); uid != "" && uid != found.Uid {
-				fmt.Fprintf(a.Err, "%s already has uid: %s, while: %s was requested! Old uid will be retained!\n", name, found.Uid, uid)
-			}
-			return nil
-		}
-		if !errors.As(err, new(user.UnknownUserError)) {
-			return err
-		}
-		return a.addUser(ctx, name, s)
-	})
-}
-
-func makeHome(s Settings) error {
-	home := s.text("homeDir")
-	if home == "" || s.text("createHomeDir") != "1" {
-		return nil
-	}
-	return os.MkdirAll(home, 0o755)
-}
-
-func (a Accounts) addUser(ctx context.Context, name string, s Settings) error {
-	home := s.text("homeDir")
-	if home == "" {
-		home = "/dev/null"
-	}
-	args := []string{"-d", home}
-	for property, option := range map[string]string{"uid": "-u", "group": "-g", "description": "-c", "shell": "-s"} {
-		if value := s.text(property); value != "" {
-			args = append(args, option, value)
-		}
-	}
-	if s.text("createHomeDir") == "1" {
-		args = append(args, "-m")
-	}
-	if err := a.run(ctx, "", "useradd", append(args, name)...); err != nil {
+	all, err := checked(path, account.ReadUsers)
+	if err != nil {
 		return err
 	}
-	password := s.text("password")
-	if password == "" {
-		return nil
+	for _, u := range all {
+		if err := a.addUser(ctx, u); err != nil {
+			return err
+		}
 	}
-	if strings.ContainsAny(password, ":\n") {
-		return errors.Join(fmt.Errorf("%w: the password of %s has a colon or more than one line", ErrSettings, name), a.run(ctx, "", "userdel", name))
+	return nil
+}
+
+func (a Accounts) addUser(ctx context.Context, u account.User) error {
+	if u.CreateHomeOnly {
+		if !u.CreateHome {
+			return nil
+		}
+		return os.MkdirAll(u.Home, 0o755)
 	}
-	if err := a.run(ctx, name+":"+password+"\n", "chpasswd", "-e"); err != nil { // not an argument: others would see it
-		return errors.Join(err, a.run(ctx, "", "userdel", name))
+	exists, err := a.there(ctx, account.KindUser, "User", "uid", u.Name, u.UID)
+	if err != nil || exists {
+		return err
+	}
+	u.Home = cmp.Or(u.Home, "/dev/null")
+	if err := a.System.AddUser(ctx, u); err != nil {
+		return errors.Join(err, a.System.Remove(context.WithoutCancel(ctx), account.KindUser, u.Name))
 	}
 	return nil
 }
 
 // DeleteUsers deletes users that are there.
 func (a Accounts) DeleteUsers(ctx context.Context, path string) error {
-	return a.each(path, "users", func(name string, s Settings) error {
-		_, err := user.Lookup(name)
-		if errors.As(err, new(user.UnknownUserError)) || s.text("createHomeDirOnly") == "1" {
-			return nil
+	all, err := checked(path, account.ReadUsers)
+	if err != nil {
+		return err
+	}
+	for _, u := range all {
+		if u.CreateHomeOnly {
+			continue
 		}
-		return errors.Join(err, a.run(ctx, "", "userdel", name))
-	})
+		if err := a.System.Remove(ctx, account.KindUser, u.Name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // DeleteGroups deletes groups that are there.
 func (a Accounts) DeleteGroups(ctx context.Context, path string) error {
-	return a.each(path, "groups", func(name string, _ Settings) error {
-		_, err := user.LookupGroup(name)
-		if errors.As(err, new(user.UnknownGroupError)) {
-			return nil
+	all, err := checked(path, account.ReadGroups)
+	if err != nil {
+		return err
+	}
+	for _, g := range all {
+		if err := a.System.Remove(ctx, account.KindGroup, g.Name); err != nil {
+			return err
 		}
-		return errors.Join(err, a.run(ctx, "", "groupdel", name))
-	})
+	}
+	return nil
 }

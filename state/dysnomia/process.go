@@ -29,7 +29,7 @@ func Process(ctx context.Context, c Call) error {
 	if err != nil {
 		return err
 	}
-	accounts := Accounts{Err: c.Err}
+	accounts := NewAccounts(c.Err)
 	switch c.Operation {
 	case "activate":
 		err := errors.Join(accounts.AddGroups(ctx, c.Path), accounts.AddUsers(ctx, c.Path))

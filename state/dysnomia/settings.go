@@ -46,6 +46,12 @@ func (s Settings) Get(name string) (string, bool) {
 	return "", false
 }
 
+// text is the value of a setting; empty if there is none.
+func (s Settings) text(name string) string {
+	value, _ := s.Get(name)
+	return value
+}
+
 // Environment are the settings as NAME=VALUE, without the container's type.
 func (s Settings) Environment() []string {
 	var all []string
