@@ -25,6 +25,9 @@ type Postgres struct {
 	Password  string
 	Bin       string // the folder of its programs
 
+	data       string // its folder
+	credential *syscall.Credential
+
 	alive io.Closer // kept, because the server ends when this is closed, also by the garbage collector
 }
 
@@ -66,41 +69,154 @@ func startPostgres(bin string, port int) (*Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Postgres{Host: "127.0.0.1", Port: port, SocketDir: dir, User: "orrery", Password: "sesame's \"secret\"", Bin: bin}
-	credential, err := notRoot(dir)
-	if err != nil {
-		return nil, err
-	}
-	password := filepath.Join(dir, "password")
-	if err := os.WriteFile(password, []byte(p.Password+"\n"), 0o644); err != nil { //nolint:gosec // the server's user reads it
-		return nil, err
-	}
+	p := &Postgres{Host: "127.0.0.1", Port: port, SocketDir: dir, User: "orrery", Password: "sesame's \"secret\"", Bin: bin, data: filepath.Join(dir, "data")}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) //nolint:forbidigo // shared by all tests, so that no test's context fits
 	defer cancel()
-	initdb := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", filepath.Join(dir, "data"), "-U", p.User,
-		"-A", "scram-sha-256", "--pwfile", password, "-E", "UTF8", "--locale", "C", "--no-sync")
+	if err := p.create(ctx, "--locale", "C"); err != nil {
+		return nil, err
+	}
+	return p, p.start(ctx, dir)
+}
+
+// create makes the server's data.
+func (p *Postgres) create(ctx context.Context, options ...string) error {
+	folder := filepath.Dir(p.data)
+	credential, err := notRoot(folder)
+	if err != nil {
+		return err
+	}
+	p.credential = credential
+	password := filepath.Join(folder, "password")
+	if err := os.WriteFile(password, []byte(p.Password+"\n"), 0o644); err != nil { //nolint:gosec // the server's user reads it
+		return err
+	}
+	initdb := exec.CommandContext(ctx, filepath.Join(p.Bin, "initdb"), append([]string{
+		"-D", p.data, "-U", p.User,
+		"-A", "scram-sha-256", "--pwfile", password, "-E", "UTF8", "--no-sync",
+	}, options...)...)
 	initdb.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
-	initdb.Dir = dir
+	initdb.Dir = folder
 	if out, err := initdb.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("initdb: %w: %s", err, out)
+		return fmt.Errorf("initdb: %w: %s", err, out)
 	}
-	config, err := os.OpenFile(filepath.Join(dir, "data", "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	config, err := os.OpenFile(filepath.Join(p.data, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	_, err = fmt.Fprintf(config, postgresConfig, port, dir)
+	_, err = fmt.Fprintf(config, postgresConfig, p.Port, p.SocketDir)
 	if err := config.Close(); err != nil {
-		return nil, err
+		return err
 	}
-	if err != nil {
-		return nil, err
-	}
+	return err
+}
+
+// start runs the server; folder gets its log and is removed when it has ended.
+func (p *Postgres) start(ctx context.Context, folder string) (err error) {
 	p.alive, err = daemon(ctx, Daemon{
-		Folder: dir, Path: filepath.Join(bin, "postgres"), Args: []string{"-D", filepath.Join(dir, "data")},
-		Credential: credential, Stop: syscall.SIGINT,
+		Folder: folder, Path: filepath.Join(p.Bin, "postgres"), Args: []string{"-D", p.data},
+		Credential: p.credential, Stop: syscall.SIGINT,
 		Ready: func(log []byte) bool { return bytes.Contains(log, []byte("ready to accept connections")) },
 	})
-	return p, err
+	return err
+}
+
+// OwnPostgreSQL starts a server that the test may stop and kill, with more options of initdb and its data below
+// folder; by default a temporary one. It ends with the test.
+func OwnPostgreSQL(tb testing.TB, folder string, options ...string) *Postgres {
+	tb.Helper()
+	initdb := Need(tb, "initdb", "apt-get install postgresql", "/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb")
+	dir, err := os.MkdirTemp(fastFolder(), "orrery-postgresql-") //nolint:usetesting // in memory, and with a name short enough for a socket
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if folder == "" {
+		folder = dir
+	}
+	p := &Postgres{
+		Host: "127.0.0.1", Port: FreePort(tb), SocketDir: dir, User: "orrery", Password: "sesame's \"secret\"",
+		Bin: filepath.Dir(initdb), data: filepath.Join(folder, "data"),
+	}
+	tb.Cleanup(func() {
+		if p.alive != nil {
+			p.Stop(tb)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			tb.Error(err)
+		}
+	})
+	if _, err := notRoot(dir); err != nil {
+		tb.Fatal(err)
+	}
+	if err := p.create(tb.Context(), options...); err != nil {
+		tb.Fatal(err)
+	}
+	p.Start(tb)
+	return p
+}
+
+// Start starts a server that was stopped or killed.
+func (p *Postgres) Start(tb testing.TB) {
+	tb.Helper()
+	folder, err := os.MkdirTemp(p.SocketDir, "run-") //nolint:usetesting // what it is in belongs to the server's user
+	if err == nil {
+		_, err = notRoot(folder)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
+	defer cancel()
+	if err := p.start(ctx, folder); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Stop stops the server, and returns when all of its processes have ended.
+func (p *Postgres) Stop(tb testing.TB) {
+	tb.Helper()
+	if err := p.alive.Close(); err != nil {
+		tb.Error(err)
+	}
+	p.alive = nil
+	p.gone(tb)
+}
+
+// Kill kills the server as a crash of the machine would.
+func (p *Postgres) Kill(tb testing.TB) {
+	tb.Helper()
+	for _, pid := range p.processes(tb) {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+	}
+	p.Stop(tb)
+}
+
+func (p *Postgres) gone(tb testing.TB) {
+	tb.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(time.Minute); len(p.processes(tb)) > 0; <-tick.C {
+		if time.Now().After(end) {
+			tb.Fatalf("the server in %s does not end", p.data)
+		}
+	}
+}
+
+// processes are the server's, all of which work in the folder of its data.
+func (p *Postgres) processes(tb testing.TB) []int {
+	tb.Helper()
+	matches, err := filepath.Glob("/proc/[0-9]*/cwd")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var all []int
+	for _, link := range matches {
+		if folder, err := os.Readlink(link); err == nil && folder == p.data {
+			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link))); err == nil {
+				all = append(all, pid)
+			}
+		}
+	}
+	return all
 }
 
 // fastFolder is where temporary files cost the least: in memory, where there is such a place.

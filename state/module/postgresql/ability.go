@@ -1,6 +1,7 @@
 package postgresql
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -78,23 +79,38 @@ func (m *Module) Clients(ctx context.Context, t state.Target) (int, error) {
 // Extension implements state.Portable.
 func (*Module) Extension() string { return ".sql" }
 
-// Export implements state.Portable: what psql reads.
+// Export implements state.Portable: what psql reads. The first line stays where the rows are in order, so that Import knows it.
 func (*Module) Export(_ context.Context, snapshot io.Reader, w io.Writer) error {
 	body, err := openDump(snapshot)
 	if err != nil {
 		return err
 	}
+	if body.version > 1 {
+		if _, err := io.WriteString(w, magic2); err != nil {
+			return err
+		}
+	}
 	_, err = io.Copy(w, body)
 	return err
 }
 
-// Import implements state.Portable: what pg_dump writes in its plain format, best with --no-owner.
+// Import implements state.Portable: what Export wrote, or what pg_dump writes in its plain format, best with --no-owner.
 func (*Module) Import(_ context.Context, plain io.Reader, w io.Writer) error {
-	c := &canonical{w: w}
-	if _, err := io.Copy(struct{ io.Writer }{c}, plain); err != nil {
+	head := bufio.NewReader(plain)
+	if begin, err := head.Peek(len(magicBegin)); err == nil && string(begin) == magicBegin {
+		body, err := openDump(head)
+		if err != nil {
+			return err
+		}
+		begin := map[int]string{1: magic, 2: magic2}[body.version]
+		_, err = io.Copy(w, io.MultiReader(strings.NewReader(begin), body))
 		return err
 	}
-	if err := c.finish(); err != nil {
+	c := &canonical{w: w, begin: magic}
+	if _, err := io.Copy(struct{ io.Writer }{c}, head); err != nil {
+		return err
+	}
+	if err := c.finish(endMarker); err != nil {
 		return fmt.Errorf("not a whole plain dump of pg_dump: %w", err)
 	}
 	return nil

@@ -108,10 +108,23 @@ func TestPortable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	back.Reset()
-	if err := m.Import(t.Context(), bytes.NewReader(dumped), &back); err != nil || !bytes.Equal(back.Bytes(), content) {
-		t.Errorf("pg_dump's own dump is another snapshot: %v", err)
+	if err := m.Import(t.Context(), bytes.NewReader(plain.Bytes()[:plain.Len()-1]), &back); !errors.Is(err, state.ErrCorrupt) {
+		t.Errorf("an export that was cut: %v", err)
 	}
+	loaded := named(target, databaseName(target)+"-loaded")
+	defer func() {
+		if err := m.CollectGarbage(context.Background(), loaded); err != nil {
+			t.Error(err)
+		}
+	}()
+	back.Reset()
+	if err := m.Import(t.Context(), bytes.NewReader(dumped), &back); err != nil || !bytes.HasPrefix(back.Bytes(), []byte(magic)) {
+		t.Errorf("pg_dump's own dump: %v", err)
+	}
+	if err := m.Restore(t.Context(), loaded, bytes.NewReader(back.Bytes())); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "a dump of pg_dump, restored", snapshot(t, loaded), content)
 	if err := m.Import(t.Context(), bytes.NewReader(dumped[:len(dumped)/2]), &back); !errors.Is(err, state.ErrCorrupt) {
 		t.Errorf("half a dump: %v", err)
 	}

@@ -18,11 +18,11 @@ const canon = magic + "SET statement_timeout = 0;\n-- Dumped by somebody\n\\rest
 
 func canonicalise(r io.Reader, size int) (string, error) {
 	var b bytes.Buffer
-	c := &canonical{w: &b}
+	c := &canonical{w: &b, begin: magic}
 	if _, err := io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, make([]byte, size)); err != nil {
 		return "", err
 	}
-	if err := c.finish(); err != nil {
+	if err := c.finish(endMarker); err != nil {
 		return "", err
 	}
 	return b.String(), nil
@@ -46,22 +46,59 @@ func TestCanonical(t *testing.T) {
 	}
 }
 
+const ordered = magic2 + "SET x;\nCOPY public.t (a) FROM stdin;\n1\n\\.\n\n\n--\n-- Rows of \"public.t\": 1\n-- Rows of 1 tables: 1\n--\n" + endMarker
+
 func TestOpenDump(t *testing.T) {
-	for _, wrap := range []func(io.Reader) io.Reader{iotest.OneByteReader, iotest.HalfReader, iotest.DataErrReader} {
-		body, err := openDump(wrap(strings.NewReader(canon)))
-		if err != nil {
+	for _, text := range []string{canon, ordered} {
+		for _, wrap := range []func(io.Reader) io.Reader{iotest.OneByteReader, iotest.HalfReader, iotest.DataErrReader} {
+			body, err := openDump(wrap(strings.NewReader(text)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(body)
+			if err != nil || text[:len(magic)]+string(got) != text || !body.done {
+				t.Errorf("%q, %v", got, err)
+			}
+		}
+	}
+	for _, bad := range []string{"", magicBegin, magicBegin + "x\n\n", magicBegin + "0\n\n", magicBegin + "-1\n\n", "-- Orrery MySQL dump 1\n\n", magic[:len(magic)-1]} {
+		if _, err := openDump(strings.NewReader(bad)); !errors.Is(err, state.ErrCorrupt) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	for version, bad := range map[string]string{"3": magicBegin + "3\n\n" + endMarker, "12": magicBegin + "12\n\n" + endMarker} {
+		_, err := openDump(strings.NewReader(bad))
+		if !errors.Is(err, state.ErrNotAble) || !strings.Contains(err.Error(), "version "+version+",") || !strings.Contains(err.Error(), "upgrade orrery") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	body, err := openDump(strings.NewReader(strings.Replace(ordered, "-- Rows of 1 tables: 1\n", "", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(body); !errors.Is(err, state.ErrCorrupt) || !strings.Contains(err.Error(), "how many rows") {
+		t.Error(err)
+	}
+}
+
+// TestFurther has a part of a dump without the settings that another part has, also where nothing else is in it.
+func TestFurther(t *testing.T) {
+	const settings = "--\n-- PostgreSQL database dump\n--\n\n\\restrict KEY\n\n-- Dumped by x\n\nSET a = 0;\nSELECT pg_catalog.set_config('search_path', '', false);\nSET b = 1;\n\n"
+	for _, body := range []string{"", "--\n-- Name: x\n--\n\nSET later = 1;\nALTER TABLE x;\n\n"} {
+		var b strings.Builder
+		c := &canonical{w: &b, further: true}
+		if _, err := io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{strings.NewReader(settings + body + endMarker[1:] + "\n\\unrestrict KEY\n\n")}, make([]byte, 7)); err != nil {
 			t.Fatal(err)
 		}
-		got, err := io.ReadAll(body)
-		if err != nil || magic+string(got) != canon || !body.done {
-			t.Errorf("%q, %v", got, err)
+		if err := c.finish("END"); err != nil || b.String() != strings.TrimSuffix("\n"+body, "\n")+"END" {
+			t.Errorf("%q, %v", b.String(), err)
 		}
 	}
 }
 
 // FuzzOpenDump feeds anything as a snapshot: what passes is what was fed, whole.
 func FuzzOpenDump(f *testing.F) {
-	for _, seed := range []string{canon, magic, "", magic + endMarker, canon + "x", canon[:len(canon)-1], raw} {
+	for _, seed := range []string{canon, magic, "", magic + endMarker, canon + "x", canon[:len(canon)-1], raw, ordered, magicBegin + "3\n\n", magic2 + endMarker} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -70,7 +107,7 @@ func FuzzOpenDump(f *testing.F) {
 			return
 		}
 		got, err := io.ReadAll(iotest.OneByteReader(body))
-		if err == nil && (magic+string(got) != text || !strings.HasSuffix(text, endMarker)) {
+		if err == nil && (text[:len(magic)]+string(got) != text || !strings.HasSuffix(text, endMarker)) {
 			t.Errorf("%q passed as %q", text, got)
 		}
 	})

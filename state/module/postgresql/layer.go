@@ -151,7 +151,7 @@ func (d *database) fillLayer(ctx context.Context, source *database, origin *pgx.
 
 // dumpSchema writes what is in the database except rows.
 func (d *database) dumpSchema(ctx context.Context, w io.Writer) error {
-	return d.dumpWith(ctx, w, "--schema-only", "--no-privileges", "--no-publications", "--no-security-labels")
+	return d.dumpWhole(ctx, w, "--schema-only", "--no-privileges", "--no-publications", "--no-security-labels")
 }
 
 // schemaOnly leaves out what a layer has another form for: foreign keys, triggers, and ways to other servers.

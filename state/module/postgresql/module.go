@@ -7,7 +7,7 @@
 // before and a side database that the next operation drops. An inactive component's database is read-only for
 // its clients.
 //
-// A snapshot is a canonical plain dump (see dump.go). It holds the grants inside the
+// A snapshot is a canonical plain dump (see dump.go), with the rows of each table in the order of its key. It holds the grants inside the
 // database, by name of role, but neither roles nor owners: everything in it belongs to the component's owner.
 // Settings and grants of the database itself belong to the place, not the snapshot, and survive a restore.
 package postgresql
@@ -67,13 +67,14 @@ func New(c Config) *Module {
 func (*Module) Describe() state.Description {
 	return state.Description{
 		Name:     "postgresql-database",
-		Doc:      "A database of a PostgreSQL server (13 or newer). Snapshots are plain dumps by the server's own pg_dump; a restore goes into a side database that takes the name when it is complete.",
+		Doc:      "A database of a PostgreSQL server (13 or newer). Snapshots are plain dumps by the server's own pg_dump, with the rows of each table in the order of its key; a restore goes into a side database that takes the name when it is complete.",
 		Stateful: true,
 		Properties: []state.Property{
 			{Name: "schema", Type: "string", Doc: "Path of an SQL file, usually ${file.NAME}, that is loaded in one transaction when the database is created."},
 			{Name: "database", Type: "string", Doc: "Name of the database; by default the component's."},
 			{Name: "owner", Type: "string", Doc: "An existing role that owns the database and all in it; by default the container's user."},
 			{Name: "privileges", Type: "bool", Default: "true", Doc: "Whether snapshots hold the grants on what is in the database."},
+			{Name: "rowOrder", Type: "string", Default: "key", Doc: "key: snapshots have the rows of a table in the order of its primary key or a unique key, else of all columns, so that the same rows are the same snapshot wherever they lie; the server sorts where no index helps. physical: as they lie on the server's disk, which costs no sorting, but the same rows may be another snapshot after an update, VACUUM FULL or restore."},
 		},
 		Container: []state.Property{
 			{Name: "host", Type: "string", Default: "127.0.0.1", Doc: "Host name or address of the server, or the absolute path of its socket's folder."},

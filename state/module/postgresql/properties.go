@@ -20,7 +20,14 @@ type properties struct {
 	Database   string `json:"database"`
 	Owner      string `json:"owner"`
 	Privileges bool   `json:"privileges"`
+	RowOrder   string `json:"rowOrder"`
 }
+
+// How a snapshot orders the rows of a table.
+const (
+	orderKey      = "key"
+	orderPhysical = "physical"
+)
 
 // server configures a container.
 type server struct {
@@ -36,7 +43,7 @@ type server struct {
 }
 
 func decodeComponent(c state.Component) (properties, error) {
-	p := properties{Privileges: true}
+	p := properties{Privileges: true, RowOrder: orderKey}
 	if err := c.Properties.Decode(&p); err != nil {
 		return p, err
 	}
@@ -45,6 +52,9 @@ func decodeComponent(c state.Component) (properties, error) {
 	}
 	if p.Schema != "" && !filepath.IsAbs(p.Schema) && !strings.HasPrefix(p.Schema, "${") {
 		return p, fmt.Errorf("%w: schema %q is not an absolute path (use ${file.NAME})", state.ErrBadProperty, p.Schema)
+	}
+	if p.RowOrder != orderKey && p.RowOrder != orderPhysical {
+		return p, fmt.Errorf("%w: rowOrder %q is neither %s nor %s", state.ErrBadProperty, p.RowOrder, orderKey, orderPhysical)
 	}
 	for property, name := range map[string]string{"database": p.Database, "owner": p.Owner} {
 		if len(name) > maxName || strings.ContainsRune(name, 0) {
