@@ -18,6 +18,7 @@ type InfluxDB struct {
 	User, Password string // empty without authentication
 
 	folder string
+	http   *http.Client
 }
 
 // influxLoop runs the server again after it ended, where a restart was asked for.
@@ -40,19 +41,33 @@ bind-address = "127.0.0.1:%[1]d"
 [meta]
 dir = "%[2]s/meta"
 [data]
-dir = "%[2]s/data"
-wal-dir = "%[2]s/wal"
+dir = "%[5]s/data"
+wal-dir = "%[5]s/wal"
 query-log-enabled = false
 [http]
 bind-address = "127.0.0.1:%[3]d"
 log-enabled = false
 auth-enabled = %[4]t
+%[6]s
 [monitor]
 store-enabled = false
 `
 
+// InfluxSettings say how a server is started; all may be empty.
+type InfluxSettings struct {
+	Authentication bool       // there is a user who may do everything
+	Data           string     // the folder of its points; empty: one of its own
+	Authority      *Authority // whose certificate the server has
+}
+
 // Influx starts one for one test, with a user who may do everything if it has authentication.
 func Influx(tb testing.TB, authentication bool) InfluxDB {
+	tb.Helper()
+	return StartInflux(tb, InfluxSettings{Authentication: authentication})
+}
+
+// StartInflux starts one with settings.
+func StartInflux(tb testing.TB, s InfluxSettings) InfluxDB {
 	tb.Helper()
 	path := Need(tb, "influxd", "apt-get install influxdb", "/usr/bin/influxd")
 	dir, err := os.MkdirTemp(fastFolder(), "orrery-influxdb-") //nolint:usetesting // the server removes it when it has ended
@@ -60,18 +75,28 @@ func Influx(tb testing.TB, authentication bool) InfluxDB {
 		tb.Fatal(err)
 	}
 	port := FreePort(tb)
-	config := fmt.Sprintf(influxConfig, FreePort(tb), dir, port, authentication)
+	if s.Data == "" {
+		s.Data = dir
+	}
+	scheme, secure := "http", ""
+	i := InfluxDB{folder: dir, http: http.DefaultClient}
+	if s.Authority != nil {
+		certificate, key := s.Authority.Issue(tb, "influxd")
+		scheme, secure = "https", fmt.Sprintf("https-enabled = true\nhttps-certificate = %q\nhttps-private-key = %q", certificate, key)
+		i.http = s.Authority.Client(tb)
+	}
+	i.URL = fmt.Sprintf("%s://127.0.0.1:%d", scheme, port)
+	config := fmt.Sprintf(influxConfig, FreePort(tb), dir, port, s.Authentication, s.Data, secure)
 	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(config), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	i := InfluxDB{URL: fmt.Sprintf("http://127.0.0.1:%d", port), folder: dir}
 	alive := Start(tb, Daemon{
 		Folder: dir, Path: "/bin/sh",
 		Args:  []string{"-c", influxLoop, "sh", dir, path, "-config", filepath.Join(dir, "config"), "-pidfile", filepath.Join(dir, "pid")},
 		Ready: func([]byte) bool { return i.answers(tb, http.MethodGet, "/ping") },
 	})
 	tb.Cleanup(func() { _ = alive.Close() })
-	if authentication {
+	if s.Authentication {
 		i.User, i.Password = "orrery", `sesame's "secret"`
 		create := fmt.Sprintf(`CREATE USER "orrery" WITH PASSWORD '%s' WITH ALL PRIVILEGES`, strings.ReplaceAll(i.Password, `'`, `\'`))
 		if !i.answers(tb, http.MethodPost, "/query?"+url.Values{"q": {create}}.Encode()) {
@@ -111,7 +136,7 @@ func (i InfluxDB) answers(tb testing.TB, method, path string) bool {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	answer, err := http.DefaultClient.Do(r)
+	answer, err := i.http.Do(r)
 	if err != nil {
 		return false
 	}

@@ -5,8 +5,10 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -33,7 +35,7 @@ type directory struct {
 	conn   *ldap.Conn
 }
 
-func open(t state.Target) (*directory, error) {
+func open(ctx context.Context, t state.Target) (*directory, error) {
 	s, err := decodeContainer(t.Container)
 	if err != nil {
 		return nil, err
@@ -46,44 +48,83 @@ func open(t state.Target) (*directory, error) {
 	if d.top, err = names(p.Base); err != nil {
 		return nil, err
 	}
-	return d, d.connect()
+	return d, d.connect(ctx)
 }
 
-func (d *directory) connect() error {
+// connect also ends when ctx does, whatever the server does.
+func (d *directory) connect(ctx context.Context) error {
 	secret, err := d.server.password()
 	if err != nil {
 		return err
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if d.server.CA != "" {
-		pem, err := os.ReadFile(d.server.CA)
-		if err != nil {
-			return fmt.Errorf("cannot read the server's authority: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return fmt.Errorf("%w: there is no certificate in %s", state.ErrBadProperty, d.server.CA)
-		}
-	}
-	conn, err := ldap.DialURL(d.server.URL, ldap.DialWithTLSConfig(config), ldap.DialWithDialer(&net.Dialer{Timeout: dialTimeout}))
+	config, err := d.server.tls()
 	if err != nil {
-		return fmt.Errorf("%w: server %s (is it running, and is this its address?): %w", state.ErrUnreachable, d.server.URL, err)
+		return err
+	}
+	conn, err := ldap.DialURL(d.server.URL, ldap.DialWithTLSConfig(config), ldap.DialWithDialer(&net.Dialer{Timeout: dialTimeout, Cancel: ctx.Done()})) //nolint:staticcheck // the library has no DialContext
+	if err != nil {
+		return d.explain(err)
 	}
 	conn.SetTimeout(replyTimeout)
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
 	if d.server.StartTLS {
-		host, _, _ := strings.Cut(strings.TrimPrefix(d.server.URL, "ldap://"), ":")
-		config.ServerName = host
-		err = conn.StartTLS(config)
+		if err = conn.StartTLS(config); err != nil && !broken(err) {
+			err = fmt.Errorf("cannot encrypt the connection to server %s: %w", d.server.URL, err)
+		}
 	}
 	if err == nil {
-		err = conn.Bind(d.server.User, secret)
+		if err = conn.Bind(d.server.User, secret); err != nil && !broken(err) {
+			err = fmt.Errorf("server %s refuses user %q: %w", d.server.URL, d.server.User, err)
+		}
 	}
 	if err != nil {
 		_ = conn.Close()
-		return fmt.Errorf("server %s refuses user %q: %w", d.server.URL, d.server.User, err)
+		return d.explain(err)
 	}
 	d.conn = conn
 	return nil
+}
+
+// broken says whether an error is the connection's, rather than a refusal.
+func broken(err error) bool {
+	if err == nil {
+		return false
+	}
+	text := err.Error() // the library does not wrap all of it
+	return strings.Contains(text, "unable to read LDAP response packet") || ldap.IsErrorWithCode(err, ldap.ErrorNetwork) && !strings.Contains(text, "TLS handshake failed")
+}
+
+// explain says what an error of a connection means, and leaves others.
+func (d *directory) explain(err error) error {
+	_, strange := errors.AsType[*tls.CertificateVerificationError](err)
+	switch {
+	case strange || err != nil && strings.Contains(err.Error(), "failed to verify certificate"): // the library wraps it for ldaps alone
+		return fmt.Errorf("the certificate of server %s is not to be trusted (see the container's ca): %w", d.server.URL, err)
+	case broken(err) && !errors.Is(err, state.ErrUnreachable):
+		return fmt.Errorf("%w: server %s (is it running, and is this its address?): %w", state.ErrUnreachable, d.server.URL, err)
+	}
+	return err
+}
+
+func (s server) tls() (*tls.Config, error) {
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		return nil, err
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname()}
+	if s.CA == "" {
+		return config, nil
+	}
+	pem, err := os.ReadFile(s.CA)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the server's authority: %w", err)
+	}
+	config.RootCAs = x509.NewCertPool()
+	if !config.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%w: there is no certificate in %s", state.ErrBadProperty, s.CA)
+	}
+	return config, nil
 }
 
 // names takes a DN apart, the top first, in a form that is the same for names that mean the same entry to nearly every
@@ -190,7 +231,7 @@ func (d *directory) vendor() (string, error) {
 	return "LDAP 3", nil
 }
 
-// create makes the subtree's first entries; all of them, or none.
+// create makes the subtree's first entries.
 func (d *directory) create(ctx context.Context) error {
 	if d.props.LDIF != "" {
 		f, err := os.Open(d.props.LDIF)
@@ -202,7 +243,7 @@ func (d *directory) create(ctx context.Context) error {
 			err = closed
 		}
 		if err != nil {
-			return fmt.Errorf("cannot load %s: %w", d.props.LDIF, d.takeBack(ctx, err))
+			return fmt.Errorf("cannot load %s: %w", d.props.LDIF, err)
 		}
 		return nil
 	}
@@ -216,16 +257,4 @@ func (d *directory) create(ctx context.Context) error {
 		return fmt.Errorf("%w: of which class %q is to be is not known (give the property ldif)", state.ErrBadProperty, d.base)
 	}
 	return d.add(ctx, entry{dn: d.base, attributes: []attribute{{"objectClass", []string{class}}, {first.Type, []string{first.Value}}}})
-}
-
-// takeBack deletes what was created before an error.
-func (d *directory) takeBack(ctx context.Context, because error) error {
-	all, err := d.list(ctx)
-	if err == nil {
-		err = d.deleteAll(ctx, all)
-	}
-	if err != nil {
-		return fmt.Errorf("%w; and what was added cannot be deleted: %w", because, err)
-	}
-	return because
 }

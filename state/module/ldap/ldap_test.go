@@ -21,7 +21,11 @@ import (
 // newTarget returns a component on a server of its own, because a snapshot is of one name.
 func newTarget(t *testing.T, name string) state.Target {
 	t.Helper()
-	l := testenv.OpenLDAP(t)
+	return targetOn(t, testenv.OpenLDAP(t), name)
+}
+
+func targetOn(t *testing.T, l testenv.LDAP, name string) state.Target {
+	t.Helper()
 	secret := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(secret, []byte(l.Password+"\n"), 0o600); err != nil {
 		t.Fatal(err)

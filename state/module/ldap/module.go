@@ -120,6 +120,8 @@ func decodeContainer(c state.Container) (server, error) {
 	switch {
 	case err != nil || u.Scheme != "ldap" && u.Scheme != "ldaps" && u.Scheme != "ldapi" || u.User != nil:
 		return s, bad("url is not ldap://HOST:PORT, ldaps://HOST:PORT or ldapi://PATH")
+	case s.StartTLS && u.Scheme != "ldap":
+		return s, bad("startTLS is for ldap:// alone")
 	case s.User == "":
 		return s, bad("user is required")
 	case (s.PasswordFile == "") == (s.PasswordEnv == ""):
@@ -159,7 +161,7 @@ func (m *Module) Activate(ctx context.Context, t state.Target) error {
 	return m.with(ctx, t, "activate", func(d *directory) error {
 		there, err := d.exists(d.base)
 		if err == nil && !there {
-			err = d.create(ctx)
+			err = d.change(ctx, func() error { return d.create(ctx) })
 		}
 		if err != nil {
 			return err
@@ -265,7 +267,7 @@ func (m *Module) with(ctx context.Context, t state.Target, what string, do func(
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	d, err := open(t)
+	d, err := open(ctx, t)
 	if err == nil {
 		stop := context.AfterFunc(ctx, func() { _ = d.conn.Close() })
 		if err = d.settle(ctx); err == nil {
@@ -275,7 +277,10 @@ func (m *Module) with(ctx context.Context, t state.Target, what string, do func(
 		_ = d.conn.Close() // says goodbye; nothing is lost
 	}
 	if ctx.Err() != nil {
-		err = ctx.Err() // why the connection was closed
+		err = errors.Join(ctx.Err(), err) // why the connection was closed
+	}
+	if err != nil && d != nil {
+		err = d.explain(err)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot %s directory %s: %w", what, t.Component.Ref(), err)

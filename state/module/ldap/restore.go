@@ -114,20 +114,16 @@ func (d *directory) receive(f *os.File, r io.Reader) error {
 
 // replace makes the subtree what the snapshot in f says.
 func (d *directory) replace(ctx context.Context, f *os.File) error {
-	there, err := d.exists(d.base)
-	if err != nil {
-		return err
-	}
-	if !there { // nothing is lost if it fails
-		if err := d.become(ctx, f); err != nil {
-			return d.takeBack(ctx, err)
-		}
-		return nil
-	}
+	return d.change(ctx, func() error { return d.become(ctx, f) })
+}
+
+// change carries out do, of which an error leaves the state before.
+func (d *directory) change(ctx context.Context, do func() error) error {
 	if err := d.keep(ctx); err != nil {
 		return err
 	}
-	if err = d.become(ctx, f); err == nil {
+	err := do()
+	if err == nil {
 		return errors.Join(os.Remove(d.undoFile()), syncFolder(d.folder))
 	}
 	if failed := d.undo(ctx); failed != nil {
@@ -141,20 +137,32 @@ func (d *directory) undo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
 	again := *d
-	if err := again.connect(); err != nil {
+	if err := again.connect(ctx); err != nil {
 		return err
 	}
 	defer func() { _ = again.conn.Close() }() // says goodbye; nothing is lost
 	return again.settle(ctx)
 }
 
+// nothing is an undo file that says that there was no entry.
+const nothing = "# Orrery LDAP undo: there was nothing\n"
+
 // keep writes the state that is there to the undo file.
-func (d *directory) keep(ctx context.Context) (err error) {
+func (d *directory) keep(ctx context.Context) error {
+	there, err := d.exists(d.base)
+	if err != nil {
+		return err
+	}
 	f, err := os.Create(d.undoFile() + ".new")
 	if err != nil {
 		return err
 	}
-	if err = d.dumpAgain(ctx, f); err == nil {
+	if there {
+		err = d.dumpAgain(ctx, f)
+	} else {
+		_, err = f.WriteString(nothing)
+	}
+	if err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
@@ -172,10 +180,26 @@ func (d *directory) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(d.become(ctx, f), f.Close()); err != nil {
+	if err := errors.Join(d.back(ctx, f), f.Close()); err != nil {
 		return fmt.Errorf("cannot undo a restore that was interrupted: %w", err)
 	}
 	return errors.Join(os.Remove(d.undoFile()), syncFolder(d.folder))
+}
+
+// back makes the subtree what an undo file says.
+func (d *directory) back(ctx context.Context, f *os.File) error {
+	head := make([]byte, len(nothing))
+	if n, err := io.ReadFull(f, head); err != nil && n == 0 {
+		return err
+	}
+	if string(head) != nothing {
+		return d.become(ctx, f)
+	}
+	all, err := d.list(ctx)
+	if err != nil {
+		return err
+	}
+	return d.deleteAll(ctx, all)
 }
 
 // become adds and modifies entries by the snapshot in f, and then deletes those that it has not.
