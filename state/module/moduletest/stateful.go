@@ -252,6 +252,7 @@ func (h statefulHarness) exists(t *testing.T, f state.Finder) {
 const stillFor = 100 * time.Millisecond
 
 func (h statefulHarness) quiesce(t *testing.T, q state.Quiescer) {
+	t.Helper()
 	target := h.active(t, "still")
 	h.Change(t, target, 1)
 	before := h.snapshot(t, h.m, target)
