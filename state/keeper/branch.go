@@ -121,7 +121,7 @@ func (k *Keeper) Sweep(ctx context.Context) error {
 
 // due says whether there is something to sweep.
 func (r record) due(now time.Time) bool {
-	return r.Scratch || r.Holding || r.Collecting || r.Forking != nil || r.expired(now) || r.Lease != nil && r.lease(now) == nil
+	return r.Scratch || r.Holding || r.Shut || r.Collecting || r.Forking != nil || r.expired(now) || r.Lease != nil && r.lease(now) == nil
 }
 
 func (r record) expired(now time.Time) bool {
@@ -157,6 +157,11 @@ func (k *Keeper) sweep(ctx context.Context, r state.Ref) error {
 	}
 	if rec.Holding {
 		if err := k.letGo(ctx, &rec); err != nil {
+			return err
+		}
+	}
+	if rec.Shut {
+		if err := k.open(ctx, &rec); err != nil {
 			return err
 		}
 	}

@@ -105,6 +105,19 @@ func TestKilledGroup(t *testing.T) {
 	}
 }
 
+// What a keeper that was killed in the middle of a restore left shut is opened.
+func TestKilledRestore(t *testing.T) {
+	m, l := openLedger(t, Config{}, "a")
+	rec := must(m.load(bookRef("a")))(t)
+	rec.Shut = true
+	check(t, m.save(rec))
+	l.shut["a"] = true
+	check(t, m.Sweep(t.Context()))
+	if l.shut["a"] || must(m.load(bookRef("a")))(t).Shut {
+		t.Error("it is still shut")
+	}
+}
+
 func TestUndo(t *testing.T) {
 	ctx := t.Context()
 	m, l := openLedger(t, Config{}, "a")
@@ -150,6 +163,9 @@ func TestUndo(t *testing.T) {
 		t.Error("a refused restore changed the state")
 	}
 	must(m.RestoreAs(ctx, state.RestoreRequest{Ref: ref, ID: first.Snapshot, Force: true}))(t)
+	if l.exposed || l.shut["a"] || must(m.load(ref))(t).Shut {
+		t.Error("clients could write during a restore, or cannot now")
+	}
 	go func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()

@@ -26,7 +26,9 @@ type ledger struct {
 	loose   bool // snapshots of one state differ
 	writes  int
 	damaged bool
-	seen    []string // what was done, in order
+	shut    map[string]bool // what is not active
+	exposed bool            // something was restored while clients could reach it
+	seen    []string        // what was done, in order
 }
 
 var (
@@ -40,7 +42,7 @@ var (
 )
 
 func newLedger() *ledger {
-	return &ledger{books: map[string]map[string]string{}, locked: map[string]int{}}
+	return &ledger{books: map[string]map[string]string{}, locked: map[string]int{}, shut: map[string]bool{}}
 }
 
 func (l *ledger) Describe() state.Description {
@@ -58,10 +60,16 @@ func (l *ledger) Activate(_ context.Context, t state.Target) error {
 	if l.books[t.Component.Name] == nil {
 		l.books[t.Component.Name] = map[string]string{}
 	}
+	delete(l.shut, t.Component.Name)
 	return nil
 }
 
-func (l *ledger) Deactivate(context.Context, state.Target) error { return nil }
+func (l *ledger) Deactivate(_ context.Context, t state.Target) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shut[t.Component.Name] = true
+	return nil
+}
 
 func (l *ledger) put(name, key, value string) {
 	l.mu.Lock()
@@ -123,6 +131,7 @@ func (l *ledger) Restore(_ context.Context, t state.Target, r io.Reader) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.do("restore", t)
+	l.exposed = !l.shut[t.Component.Name]
 	if l.damaged {
 		book["damaged"] = "yes"
 	}

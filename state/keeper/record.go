@@ -42,6 +42,8 @@ type record struct {
 	// Lease is who locked it; it may have expired. Holding is set while the component holds still for a group.
 	Lease   *state.Lease `json:"lease,omitempty"`
 	Holding bool         `json:"holding,omitempty"`
+	// Shut is set while a restore keeps the clients of an active component out.
+	Shut bool `json:"shut,omitempty"`
 }
 
 // staged is how far a stage is.

@@ -182,7 +182,39 @@ func (k *Keeper) restoreAlone(ctx context.Context, rec record, q state.RestoreRe
 			return err
 		}
 	}
-	return k.replace(ctx, rec, q)
+	return k.whileShut(ctx, rec, q, func() error { return k.replace(ctx, rec, q) })
+}
+
+// whileShut does something while clients cannot reach an active component, where its module knows about clients. What
+// they wrote after the snapshot of the state before, and were told is safe, would be lost otherwise.
+func (k *Keeper) whileShut(ctx context.Context, rec record, q state.RestoreRequest, do func() error) (err error) {
+	module, target, err := k.reach(rec)
+	if err != nil {
+		return err
+	}
+	if _, ok := module.(state.Clients); !ok || rec.Phase != state.PhaseActive || q.Part != "" {
+		return do()
+	}
+	rec.Shut = true // recorded first, so that the next command opens what a crash leaves shut
+	if err := k.save(rec); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, k.open(context.WithoutCancel(ctx), &rec)) }()
+	if err := module.Deactivate(ctx, target); err != nil {
+		return fmt.Errorf("cannot keep clients out: %w", err)
+	}
+	return do()
+}
+
+// open lets clients reach a component again.
+func (k *Keeper) open(ctx context.Context, rec *record) error {
+	if rec.Phase == state.PhaseActive {
+		if err := k.resume(ctx, *rec); err != nil {
+			return fmt.Errorf("clients cannot reach it (activate it): %w", err)
+		}
+	}
+	rec.Shut = false
+	return k.save(*rec)
 }
 
 // resume activates a component that was stopped for a while.
