@@ -144,7 +144,10 @@ type Migrator interface {
 // Item is one record in a snapshot: a row of a table, a key, a file.
 type Item struct {
 	Part string // what it belongs to: a table, a key space, a branch; empty for the files of a folder
-	Key  []byte // what it is called within Part (a path, a key); nil for a row, which has no name
+	Key  []byte // what it is called within Part (a path, a key, a primary key); nil for a row that has no name
+	// Within says that Key is a part of Content, as a primary key is of its row: the same content is then the same
+	// item, whatever the other side calls it.
+	Within bool
 	// Content is its bytes, or a digest of them; nil for a Part that exists without items. Valid during the call only.
 	Content []byte
 }

@@ -123,6 +123,9 @@ type Brancher interface {
 	ForkAs(ctx context.Context, q ForkRequest) (Status, error)
 	// ResetFork makes a fork as it was when it began, or where it began as its origin was, as the origin is now.
 	ResetFork(ctx context.Context, r Ref) (Status, error)
+	// DiffFork compares a fork with its origin as that is now, or with what it began as. ErrBadProperty if it is no fork,
+	// ErrNoSnapshot where no snapshot is known that it began as.
+	DiffFork(ctx context.Context, q ForkDiffRequest) (Difference, error)
 	// DeleteFork takes a fork out of service and deletes its state without a snapshot. ErrBadProperty if it is no fork.
 	DeleteFork(ctx context.Context, r Ref) error
 }
@@ -148,6 +151,7 @@ type ImportRequest struct {
 
 // Librarian takes snapshots out of a store and into it.
 type Librarian interface {
+	Comparer
 	// Export writes a snapshot, and returns an error where what was written is worthless.
 	Export(ctx context.Context, q ExportRequest, w io.Writer) error
 	// Import makes of what r yields, to its end, a generation with reason "import", and verifies it. The component need

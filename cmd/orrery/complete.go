@@ -96,6 +96,14 @@ func (c *cli) completeComponents(on *string) completer {
 	})
 }
 
+// completeForks proposes those components that are forks.
+func (c *cli) completeForks(on *string) completer {
+	return c.complete(func(ctx context.Context, client *agent.Client) ([]string, error) {
+		all, err := client.Machine(*on).Keeper.List(ctx)
+		return refNames(slices.DeleteFunc(all, func(s state.Status) bool { return s.Branch == nil })), err
+	})
+}
+
 func refNames(all []state.Status) []string {
 	var names []string
 	for _, s := range all {

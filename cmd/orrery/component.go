@@ -70,7 +70,7 @@ where no node runs, the state folder in --dir itself. REF is CONTAINER/COMPONENT
 			c.line("%s is deactivated; its state is kept", r)
 			return nil
 		}),
-		c.componentActivate(with), proposing(refs, c.componentRestore(with)), proposing(refs, c.componentFork(with)),
+		c.componentActivate(with), proposing(refs, c.componentRestore(with)), proposing(refs, c.componentFork(with, first(c.completeForks(&on)))),
 		proposing(refs, c.componentCollect(with)), proposing(every, c.componentSnapshot(with)), proposing(refs, c.componentUndo(with)),
 		proposing(refs, c.componentTestRestore(with)), proposing(refs, c.componentShell(with)), proposing(refs, c.componentLock(with)),
 		proposing(refs, c.componentUnlock(with)), proposing(refs, c.componentMigrate(with)),

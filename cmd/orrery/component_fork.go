@@ -10,7 +10,7 @@ import (
 	"orrery/state"
 )
 
-func (c *cli) componentFork(with onMachine) *cobra.Command {
+func (c *cli) componentFork(with onMachine, forks completer) *cobra.Command {
 	var q state.ForkRequest
 	var pick selection
 	cmd := &cobra.Command{
@@ -60,7 +60,8 @@ reflink, template, thin and layered share storage with the origin in some way, c
 			q.Owner = caller()
 		}
 	}
-	cmd.AddCommand(c.forkList(with), c.forkReset(with), c.forkDelete(with), c.forkExpire(with))
+	cmd.AddCommand(c.forkList(with), c.forkExpire(with),
+		proposing(forks, c.forkDiff(with)), proposing(forks, c.forkReset(with)), proposing(forks, c.forkDelete(with)))
 	return cmd
 }
 

@@ -50,6 +50,8 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, &ended):
 		return ended.status
+	case errors.As(err, new(troubled)):
+		return exitTrouble
 	case errors.As(err, &problems):
 		return exitProblems
 	case errors.As(err, &usage):

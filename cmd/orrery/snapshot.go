@@ -40,7 +40,7 @@ func (c *cli) snapshotCommand() *cobra.Command {
 	with := c.inStore(c.onMachine(&on), stores, &elsewhere)
 	cmd.AddCommand(c.scheduleCommand())
 	cmd.AddCommand(
-		proposing(refs, c.snapshotList(with)), proposing(first(names), c.snapshotShow(with)),
+		proposing(refs, c.snapshotList(with)), proposing(first(names), c.snapshotShow(with)), proposing(names, c.snapshotDiff(with)),
 		proposing(names, c.snapshotVerify(with, &elsewhere)), c.snapshotRepair(with),
 		proposing(refs, c.snapshotPrune(with)), proposing(names, c.snapshotForget(with)),
 		proposing(first(names), c.snapshotTag(with)), proposing(names, c.snapshotPin(with, true)), proposing(names, c.snapshotPin(with, false)),

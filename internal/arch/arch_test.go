@@ -27,7 +27,7 @@ var columns = map[string][]string{
 var contracts = []string{"fabric", "state", "deploy", "session"}
 
 // pure are the packages that take values and return values: no sockets, files, clocks or logs.
-var pure = []string{"state/delta", "state/schedule", "state/retention", "state/address", "deploy/plan", "session/route"}
+var pure = []string{"state/delta", "state/schedule", "state/retention", "state/address", "state/difference", "deploy/plan", "session/route"}
 
 // impure is what a pure package must not import.
 var impure = []string{"net", "net/http", "os", "os/exec", "log", "log/slog", "syscall"}

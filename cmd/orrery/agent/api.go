@@ -59,6 +59,8 @@ const (
 	procDeleteFork  = "/orrery.state.v1.Custodian/DeleteFork"
 	procShell       = "/orrery.state.v1.Custodian/Shell"
 	procMigrate     = "/orrery.state.v1.Custodian/Migrate"
+	procDiff        = "/orrery.state.v1.Custodian/Diff"
+	procDiffFork    = "/orrery.state.v1.Custodian/DiffFork"
 	procSweep       = "/orrery.state.v1.Custodian/Sweep"
 	procReport      = "/orrery.state.v1.Keeper/Report"
 	procHas         = "/orrery.state.v1.Artifacts/Has"

@@ -56,6 +56,14 @@ func (k remoteKeeper) DeleteFork(ctx context.Context, r state.Ref) error {
 	return tell(ctx, k.to, procDeleteFork, &RefRequest{Ref: r, By: state.Caller(ctx)})
 }
 
+func (k remoteKeeper) Diff(ctx context.Context, q state.DiffRequest) (state.Difference, error) {
+	return ask[state.Difference](ctx, k.to, procDiff, &q)
+}
+
+func (k remoteKeeper) DiffFork(ctx context.Context, q state.ForkDiffRequest) (state.Difference, error) {
+	return ask[state.Difference](ctx, k.to, procDiffFork, &q)
+}
+
 func (k remoteKeeper) Shell(ctx context.Context, r state.Ref, command string) (state.Command, error) {
 	return ask[state.Command](ctx, k.to, procShell, &RefRequest{Ref: r, Command: command})
 }
@@ -115,6 +123,14 @@ func (n *Node) serveCustodian(m *rpc.Mux) {
 	rpc.Unary(m, procForkAs, fabric.RoleOperator, func(ctx context.Context, q *state.ForkRequest) (*state.Status, error) {
 		s, err := k.ForkAs(ctx, *q)
 		return &s, err
+	})
+	rpc.Unary(m, procDiff, fabric.RoleOperator, func(ctx context.Context, q *state.DiffRequest) (*state.Difference, error) {
+		d, err := k.Diff(ctx, *q)
+		return &d, err
+	})
+	rpc.Unary(m, procDiffFork, fabric.RoleOperator, func(ctx context.Context, q *state.ForkDiffRequest) (*state.Difference, error) {
+		d, err := k.DiffFork(ctx, *q)
+		return &d, err
 	})
 	rpc.Unary(m, procSweep, fabric.RoleOperator, func(ctx context.Context, _ *Empty) (*Empty, error) {
 		return &Empty{}, k.Sweep(ctx)

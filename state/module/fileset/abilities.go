@@ -23,6 +23,7 @@ var (
 	_ state.Neighbor     = (*Module)(nil)
 	_ state.Sheller      = (*Module)(nil)
 	_ state.Itemizer     = (*Module)(nil)
+	_ state.Presenter    = (*Module)(nil)
 	_ state.PartRestorer = (*Module)(nil)
 	_ state.Portable     = (*Module)(nil)
 )
@@ -64,6 +65,12 @@ func (m *Module) Items(ctx context.Context, snapshot io.Reader, visit func(state
 		return visit(state.Item{Key: []byte(path.Clean(h.Name)), Content: digest.Sum(nil)})
 	})
 }
+
+// Group implements state.Presenter: a file is counted with its folder.
+func (*Module) Group(i state.Item) string { return path.Dir(string(i.Key)) }
+
+// Name implements state.Presenter.
+func (*Module) Name(i state.Item) string { return string(i.Key) }
 
 // attributes are the records of an entry that belong to the file.
 func attributes(h *tar.Header) map[string]string {

@@ -18,6 +18,7 @@ var (
 	_ state.Clients      = (*Module)(nil)
 	_ state.Migrator     = (*Module)(nil)
 	_ state.Itemizer     = (*Module)(nil)
+	_ state.Presenter    = (*Module)(nil)
 	_ state.PartRestorer = (*Module)(nil)
 )
 

@@ -89,6 +89,10 @@ func visitSchema(ctx context.Context, pool *sql.DB, visit func(state.Item) error
 }
 
 func visitRows(ctx context.Context, pool *sql.DB, table string, visit func(state.Item) error) error {
+	primary, err := primaryKey(ctx, pool, table)
+	if err != nil {
+		return err
+	}
 	rows, err := pool.QueryContext(ctx, "SELECT * FROM "+identifier(table))
 	if err != nil {
 		return err
@@ -98,6 +102,7 @@ func visitRows(ctx context.Context, pool *sql.DB, table string, visit func(state
 	if err != nil {
 		return err
 	}
+	key := positions(columns, primary)
 	values, into := make([]any, len(columns)), make([]any, len(columns))
 	for i := range values {
 		into[i] = &values[i]
@@ -113,7 +118,11 @@ func visitRows(ctx context.Context, pool *sql.DB, table string, visit func(state
 			content = appendValue(content, v)
 		}
 		found = true
-		if err := visit(state.Item{Part: table, Content: content}); err != nil {
+		item := state.Item{Part: table, Content: content}
+		if key != nil {
+			item.Key, item.Within = literals(nil, values, key), true
+		}
+		if err := visit(item); err != nil {
 			return err
 		}
 	}
