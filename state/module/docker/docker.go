@@ -57,7 +57,7 @@ type engine struct {
 func (Module) Describe() state.Description {
 	return state.Description{
 		Name: "docker-container",
-		Doc:  "A container of Docker or Podman, made from an image and started. Its writable layer is not state and is thrown away at deactivation: mount a fileset for what is to stay.",
+		Doc:  "A container of Docker or Podman, made from an image and started. Its writable layer is not state and is thrown away at deactivation: mount a fileset for what is to stay. It is tested on Podman 4 and has not been tried on Docker itself.",
 		Properties: []state.Property{
 			{Name: "image", Type: "string", Required: true, Doc: "Name of the image with its tag. It must be there, or come from archive: nothing is pulled."},
 			{Name: "archive", Type: "string", Doc: "A file that docker save wrote, usually ${file.NAME}; loaded if the image is not there."},
@@ -249,12 +249,13 @@ func (m Module) Activate(ctx context.Context, t state.Target) error {
 			was = seen{}
 		}
 		if !was.exists {
-			if err := b.create(ctx, digest); err != nil {
-				return err
-			}
+			err = b.create(ctx, digest)
 		}
-		if err := b.start(ctx, was.running); err != nil {
-			return errors.Join(err, b.remove(context.WithoutCancel(ctx)))
+		if err == nil {
+			err = b.start(ctx, was.running)
+		}
+		if err != nil {
+			return errors.Join(err, b.takeAway(context.WithoutCancel(ctx)))
 		}
 		return nil
 	})
@@ -352,16 +353,19 @@ func (b box) remove(ctx context.Context) error {
 
 // Deactivate implements state.Module.
 func (m Module) Deactivate(ctx context.Context, t state.Target) error {
-	return m.with(ctx, t, "stop", func(b box) error {
-		now, err := b.inspect(ctx)
-		if errors.Is(err, state.ErrInUse) || err == nil && !now.exists {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		return b.remove(ctx)
-	})
+	return m.with(ctx, t, "stop", func(b box) error { return b.takeAway(ctx) })
+}
+
+// takeAway removes the container if there is one and it is the component's.
+func (b box) takeAway(ctx context.Context) error {
+	now, err := b.inspect(ctx)
+	if errors.Is(err, state.ErrInUse) || err == nil && !now.exists {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return b.remove(ctx)
 }
 
 // Health implements state.Doctor.
