@@ -313,7 +313,14 @@ func (k *Keeper) restoreFrom(ctx context.Context, rec record, id state.SnapshotI
 	defer func() { err = errors.Join(err, reader.Close()) }()
 	task := progress.Start(ctx, "restore "+rec.ref().String(), reader.Size())
 	defer task.End()
-	return module.Restore(ctx, target, task.Reader(reader))
+	warning := k.newerServer(ctx, rec, target, id)
+	if warning != "" {
+		k.log.WarnContext(ctx, "a restore from a newer server", "component", rec.ref().String(), "snapshot", string(id), "because", warning)
+	}
+	if err = module.Restore(ctx, target, task.Reader(reader)); err != nil && warning != "" && ctx.Err() == nil {
+		err = fmt.Errorf("%s: %w", warning, err)
+	}
+	return err
 }
 
 // CollectGarbage deletes the state of an inactive component; see state.Keeper. Nothing happens if there is none.

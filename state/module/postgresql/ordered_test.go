@@ -93,9 +93,15 @@ func elsewhere(t *testing.T, target state.Target, p *testenv.Postgres) state.Tar
 	return target
 }
 
+// reach connects to a database of a server of the test's own.
+func reach(t *testing.T, p *testenv.Postgres, database string) (*pgx.Conn, error) {
+	t.Helper()
+	return pgx.Connect(t.Context(), fmt.Sprintf("host=%s port=%d user=%s password=%s dbname=%s", quoteValue(p.Host), p.Port, p.User, quoteValue(p.Password), quoteValue(database)))
+}
+
 func at(t *testing.T, p *testenv.Postgres, target state.Target, sql string) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("host=%s port=%d user=%s password=%s dbname=%s", quoteValue(p.Host), p.Port, p.User, quoteValue(p.Password), quoteValue(databaseName(target))))
+	conn, err := reach(t, p, databaseName(target))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,6 +109,20 @@ func at(t *testing.T, p *testenv.Postgres, target state.Target, sql string) {
 	if _, err := conn.Exec(t.Context(), sql); err != nil {
 		t.Fatalf("%.80s: %v", sql, err)
 	}
+}
+
+func askAt[T any](t *testing.T, p *testenv.Postgres, database, sql string, args ...any) T {
+	t.Helper()
+	conn, err := reach(t, p, database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	var v T
+	if err := conn.QueryRow(t.Context(), sql, args...).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return v
 }
 
 // same says where two dumps begin to differ.

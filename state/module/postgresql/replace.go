@@ -97,12 +97,37 @@ func (d *database) analyze(ctx context.Context) error {
 func (d *database) cleanUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
+	tick := time.NewTicker(swapTick)
+	defer tick.Stop()
+	for {
+		err := d.dropNext(ctx)
+		if !errors.Is(err, errRecovers) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// errRecovers says that a server is recovering from the crash of one of its processes, or about to.
+var errRecovers = errors.New("the server recovers from a crash")
+
+func (d *database) dropNext(ctx context.Context) error {
 	conn, err := d.connect(ctx, d.server.Database)
+	if hasCode(err, "57P03") { // cannot connect now
+		return fmt.Errorf("%w: %w", errRecovers, err)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%w (the side database %q stays until the next operation drops it)", err, d.next)
 	}
 	defer closeConn(ctx, conn)
 	_, err = conn.Exec(ctx, "drop database if exists "+quote(d.next)+" with (force)")
+	if _, refused := errors.AsType[*pgconn.PgError](err); err != nil && (!refused || hasCode(err, "57P02")) { // the server ended the session
+		return fmt.Errorf("%w: %w", errRecovers, err)
+	}
 	return err
 }
 
