@@ -52,7 +52,7 @@ func compatDatabases() map[string]dysnomia.Database {
 			Account:   func(c dysnomia.Call) string { return c.Property("postgresqlUsername", "postgres") },
 		},
 		"mysql-database": {
-			Module: my.New(), Schema: "mysql-databases", Dump: "dump.sql.xz", Own: "-- Orrery MySQL dump",
+			Module: my.New(my.Config{}), Schema: "mysql-databases", Dump: "dump.sql.xz", Own: "-- Orrery MySQL dump",
 			Closing: "SET SQL_NOTES=@OLD_SQL_NOTES */;", End: "\n-- Dump completed\n",
 			Container: func(c dysnomia.Call) (state.Properties, string) {
 				p := state.Properties{"user": c.Property("mysqlUsername", "root")}

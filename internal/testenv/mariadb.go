@@ -24,6 +24,8 @@ type MariaDB struct {
 	User     string
 	Password string
 
+	Folder string // of its socket and its log
+
 	alive io.Closer // kept, because the server ends when this is closed, also by the garbage collector
 }
 
@@ -51,15 +53,27 @@ func needMariaDB(tb testing.TB) {
 	Need(tb, "mariadb-install-db", "apt-get install mariadb-server", "/usr/bin/mariadb-install-db")
 }
 
+// StartMariaDB starts a server for one test, with settings of its own.
+func StartMariaDB(tb testing.TB, settings ...string) *MariaDB {
+	tb.Helper()
+	needMariaDB(tb)
+	m, err := startMariaDB(FreePort(tb), settings...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = m.Close() })
+	return m
+}
+
 // Close stops the server.
 func (m *MariaDB) Close() error { return m.alive.Close() }
 
-func startMariaDB(port int) (*MariaDB, error) {
+func startMariaDB(port int, settings ...string) (*MariaDB, error) {
 	dir, err := os.MkdirTemp(fastFolder(), "orrery-mariadb-")
 	if err != nil {
 		return nil, err
 	}
-	m := &MariaDB{Host: "127.0.0.1", Port: port, Socket: filepath.Join(dir, "s"), User: "orrery", Password: `sesame's "secret"`}
+	m := &MariaDB{Host: "127.0.0.1", Port: port, Socket: filepath.Join(dir, "s"), User: "orrery", Password: `sesame's "secret"`, Folder: dir}
 	credential, err := notRootAs(dir, "mysql")
 	if err != nil {
 		return nil, err
@@ -81,11 +95,11 @@ func startMariaDB(port int) (*MariaDB, error) {
 	}
 	m.alive, err = daemon(ctx, Daemon{
 		Folder: dir, Path: "/usr/sbin/mariadbd", Credential: credential,
-		Args: []string{
+		Args: append([]string{
 			"--no-defaults", "--datadir=" + data, "--socket=" + m.Socket, "--bind-address=127.0.0.1", "--port=" + strconv.Itoa(port),
 			"--init-file=" + initial, "--innodb-buffer-pool-size=32M", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0",
 			"--innodb-doublewrite=0", "--sync-frm=0", "--skip-log-bin", "--event-scheduler=ON", "--pid-file=" + filepath.Join(dir, "pid"),
-		},
+		}, settings...),
 		Ready: func(log []byte) bool {
 			if !strings.Contains(string(log), "ready for connections") {
 				return false

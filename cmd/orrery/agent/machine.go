@@ -174,7 +174,7 @@ func assemble(ctx context.Context, dir string, log *slog.Logger, supervise []str
 	l.modules = []state.Module{sqlite.New(log), l.processes, fileset.New(log), postgresql.New(postgresql.Config{Logger: log})}
 	l.modules = append(l.modules, manager.New(manager.Config{Logger: log, Accounts: accounts})...)
 	l.modules = append(l.modules, subversion.New(log), git.New(), etcd.New(), ldap.New())
-	l.modules = append(l.modules, mysql.New(), influxdb.New(), redis.New())
+	l.modules = append(l.modules, mysql.New(mysql.Config{Logger: log}), influxdb.New(), redis.New())
 	l.modules = append(l.modules, mongodb.New())
 	l.modules = append(l.modules, webapp.New(log)...)
 	l.modules = append(l.modules, trivial.NewEcho(log), trivial.Noop{}, wrapper.New(), docker.Module{}, nixos.Module{})

@@ -13,6 +13,9 @@ import (
 
 // Health implements state.Doctor: the server answers and has the database.
 func (m *Module) Health(ctx context.Context, t state.Target) error {
+	if c, ok, err := thinOf(t); err != nil || ok && !c.Running() {
+		return errors.Join(err, fmt.Errorf("the server of %s does not run: %w", t.Component.Ref(), state.ErrInactive))
+	}
 	return m.with(ctx, t, "reach", func(d *database) error { return d.mustServe(ctx) })
 }
 

@@ -135,7 +135,7 @@ func TestInterrupted(t *testing.T) {
 
 func interrupt(t *testing.T, target state.Target, first, stride int) {
 	t.Helper()
-	m := New()
+	m := New(Config{})
 	activate(t, target)
 	change(t, target, 1)
 	content := snapshot(t, target)

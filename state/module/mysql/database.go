@@ -38,17 +38,18 @@ type database struct {
 	events   []statement // that a load left for the swap
 }
 
-func (m *Module) open(ctx context.Context, t state.Target) (*database, error) {
-	s, err := decodeContainer(t.Container)
+func open(ctx context.Context, t state.Target) (*database, error) {
+	s, p, err := resolve(t)
 	if err != nil {
 		return nil, err
 	}
-	p, err := decodeComponent(t.Component)
-	if err != nil {
-		return nil, err
-	}
+	return openAt(ctx, s, p)
+}
+
+// openAt opens a database on a server.
+func openAt(ctx context.Context, s server, p properties) (d *database, err error) {
 	side := sidePrefix + digest(p.Database)
-	d := &database{server: s, props: p, name: p.Database, next: side + "-next", previous: side + "-previous", journal: side + "-journal", shelves: [2]string{side + "-shelf-1", side + "-shelf-2"}}
+	d = &database{server: s, props: p, name: p.Database, next: side + "-next", previous: side + "-previous", journal: side + "-journal", shelves: [2]string{side + "-shelf-1", side + "-shelf-2"}}
 	if d.secret, err = s.password(); err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/url"
 	"strconv"
@@ -28,13 +29,18 @@ import (
 	"orrery/state"
 )
 
+// Config configures a Module.
+type Config struct {
+	// Logger gets what a person may want to know although nothing failed; nil discards.
+	Logger *slog.Logger
+}
+
 // Module drives databases of MariaDB and MySQL servers. It is safe for concurrent use and keeps no connections.
-type Module struct{}
+type Module struct{ log *slog.Logger }
 
 var (
 	_ state.Stateful     = (*Module)(nil)
 	_ state.Exporter     = (*Module)(nil)
-	_ state.Forker       = (*Module)(nil)
 	_ state.Neighbor     = (*Module)(nil)
 	_ state.Doctor       = (*Module)(nil)
 	_ state.Sizer        = (*Module)(nil)
@@ -50,7 +56,12 @@ var (
 )
 
 // New makes a module.
-func New() *Module { return &Module{} }
+func New(c Config) *Module {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Module{log: c.Logger}
+}
 
 // Describe implements state.Module.
 func (*Module) Describe() state.Description {
@@ -76,6 +87,7 @@ func (*Module) Describe() state.Description {
 			{Name: "passwordFile", Type: "string", Doc: "Path of a file that holds the password."},
 			{Name: "passwordEnv", Type: "string", Doc: "Name of the node's environment variable that holds the password."},
 			{Name: "tools", Type: "string", Doc: "Folder of mariadb-dump and mariadb, or mysqldump and mysql; by default found in PATH."},
+			{Name: "forks", Type: "string", Doc: "Folder in which thin forks keep their files, best on XFS or btrfs; the user mysql must reach it. By default forks in the container's folder."},
 		},
 		Exports: []state.Property{
 			{Name: "host", Type: "string", Doc: "Host of the server."},
@@ -95,6 +107,9 @@ func (*Module) Check(c state.Component) error {
 
 // Activate implements state.Module. A database of that name that exists is taken over as it is.
 func (m *Module) Activate(ctx context.Context, t state.Target) error {
+	if err := startThin(ctx, t); err != nil {
+		return err
+	}
 	return m.with(ctx, t, "activate", func(d *database) error {
 		if _, err := d.tool("mariadb-dump", "mysqldump"); err != nil { // said now, not when a snapshot is needed
 			return err
@@ -114,6 +129,9 @@ func (m *Module) Activate(ctx context.Context, t state.Target) error {
 
 // Deactivate implements state.Module: it takes the database away and ends the clients' sessions.
 func (m *Module) Deactivate(ctx context.Context, t state.Target) error {
+	if c, ok, err := thinOf(t); err != nil || ok {
+		return errors.Join(err, c.Stop(ctx))
+	}
 	return m.with(ctx, t, "deactivate", func(d *database) error {
 		if err := d.recover(ctx); err != nil {
 			return err
@@ -148,6 +166,12 @@ func (m *Module) Restore(ctx context.Context, t state.Target, r io.Reader) error
 
 // CollectGarbage implements state.Stateful.
 func (m *Module) CollectGarbage(ctx context.Context, t state.Target) error {
+	if was, err := removeThin(ctx, t); err != nil || was {
+		if err != nil {
+			return fmt.Errorf("cannot remove the server of %s: %w", t.Component.Ref(), err)
+		}
+		return removeMark(t)
+	}
 	return m.with(ctx, t, "drop", func(d *database) error {
 		if err := d.recover(ctx); err != nil {
 			return err
@@ -157,27 +181,6 @@ func (m *Module) CollectGarbage(ctx context.Context, t state.Target) error {
 		}
 		return inOrder(func() error { return d.terminate(ctx) }, func() error { return d.drop(ctx, d.name) })
 	})
-}
-
-// Fork implements state.Forker: it loads a dump of the source, as of one point in time, while that is in use.
-func (m *Module) Fork(ctx context.Context, from, into state.Target) (string, error) {
-	err := m.with(ctx, from, "fork", func(source *database) error {
-		if err := source.ready(ctx); err != nil {
-			return err
-		}
-		return m.with(ctx, into, "fork into", func(d *database) error {
-			if err := d.recover(ctx); err != nil {
-				return err
-			}
-			if exists, err := d.exists(ctx, d.place()); err != nil || exists {
-				return errors.Join(err, fmt.Errorf("database %q exists: %w", d.name, state.ErrInUse))
-			}
-			return d.replace(ctx, func() error {
-				return source.read(ctx, func(r *reader) error { return d.load(ctx, r, "") })
-			})
-		})
-	})
-	return state.ForkCopy, err
 }
 
 // Beside implements state.Neighbor.
@@ -195,11 +198,7 @@ func (*Module) Beside(c state.Component, name string) state.Component {
 
 // Exports implements state.Exporter.
 func (*Module) Exports(t state.Target) (map[string]string, error) {
-	s, err := decodeContainer(t.Container)
-	if err != nil {
-		return nil, err
-	}
-	p, err := decodeComponent(t.Component)
+	s, p, err := resolve(t)
 	if err != nil {
 		return nil, err
 	}
@@ -216,10 +215,14 @@ func (m *Module) with(ctx context.Context, t state.Target, what string, do func(
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	d, err := m.open(ctx, t)
+	end, err := serve(ctx, t)
+	var d *database
 	if err == nil {
-		defer d.close()
-		err = do(d)
+		if d, err = open(ctx, t); err == nil {
+			err = do(d)
+			d.close()
+		}
+		err = errors.Join(err, end())
 	}
 	if err == nil {
 		return nil

@@ -68,7 +68,7 @@ func newTarget(t *testing.T, name string) state.Target {
 		Directory: dir,
 	}
 	t.Cleanup(func() {
-		if err := New().CollectGarbage(context.Background(), target); err != nil {
+		if err := New(Config{}).CollectGarbage(context.Background(), target); err != nil {
 			t.Error(err)
 		}
 	})
@@ -144,7 +144,7 @@ func digestOf(t *testing.T, target state.Target) string {
 
 func activate(t *testing.T, target state.Target) {
 	t.Helper()
-	if err := New().Activate(t.Context(), target); err != nil {
+	if err := New(Config{}).Activate(t.Context(), target); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -152,7 +152,7 @@ func activate(t *testing.T, target state.Target) {
 func snapshot(t *testing.T, target state.Target) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	if err := New().Snapshot(t.Context(), target, &b); err != nil {
+	if err := New(Config{}).Snapshot(t.Context(), target, &b); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -169,7 +169,7 @@ func noSides(t *testing.T, target state.Target) {
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	moduletest.Run(t, moduletest.Harness{
-		Module:    New(),
+		Module:    New(Config{}),
 		NewTarget: newTarget,
 		Bad: []state.Properties{
 			{"database": "mysql"},
@@ -196,14 +196,14 @@ func TestNames(t *testing.T) {
 		change(t, target, 1)
 		before, content := digestOf(t, target), snapshot(t, target)
 		change(t, target, 2)
-		if err := New().Restore(t.Context(), target, bytes.NewReader(content)); err != nil {
+		if err := New(Config{}).Restore(t.Context(), target, bytes.NewReader(content)); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if digestOf(t, target) != before {
 			t.Errorf("%s: not restored", name)
 		}
 		noSides(t, target)
-		if err := New().CollectGarbage(t.Context(), target); err != nil {
+		if err := New(Config{}).CollectGarbage(t.Context(), target); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -216,7 +216,7 @@ func TestSnapshotIsCanonical(t *testing.T) {
 	activate(t, a)
 	execute(t, databaseName(a), "insert into log select seq from seq_1_to_40000")
 	content := snapshot(t, a)
-	if err := New().Restore(t.Context(), b, bytes.NewReader(content)); err != nil {
+	if err := New(Config{}).Restore(t.Context(), b, bytes.NewReader(content)); err != nil {
 		t.Fatal(err)
 	}
 	if again := snapshot(t, b); !bytes.Equal(content, again) {
@@ -226,10 +226,10 @@ func TestSnapshotIsCanonical(t *testing.T) {
 		t.Error("the snapshot names its server or database")
 	}
 	var exported, imported bytes.Buffer
-	if err := New().Export(t.Context(), bytes.NewReader(content), &exported); err != nil {
+	if err := New(Config{}).Export(t.Context(), bytes.NewReader(content), &exported); err != nil {
 		t.Fatal(err)
 	}
-	if err := New().Import(t.Context(), bytes.NewReader(exported.Bytes()), &imported); err != nil || !bytes.Equal(imported.Bytes(), content) {
+	if err := New(Config{}).Import(t.Context(), bytes.NewReader(exported.Bytes()), &imported); err != nil || !bytes.Equal(imported.Bytes(), content) {
 		t.Errorf("an export does not come back: %v", err)
 	}
 	clientLoads(t, exported.Bytes(), content)
@@ -250,7 +250,7 @@ func clientLoads(t *testing.T, exported, content []byte) {
 	other := newTarget(t, "client-loads")
 	other.Component.Properties["schema"] = ""
 	activate(t, other)
-	c, err := New().Shell(t.Context(), other, "")
+	c, err := New(Config{}).Shell(t.Context(), other, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +267,7 @@ func clientLoads(t *testing.T, exported, content []byte) {
 // TestClients takes snapshots and restores under clients that write all the time; pairs are written in one transaction.
 func TestClients(t *testing.T) {
 	t.Parallel()
-	m := New()
+	m := New(Config{})
 	target := newTarget(t, "clients")
 	activate(t, target)
 	execute(t, databaseName(target), "create table one (x int primary key auto_increment); create table two (x int primary key auto_increment)")
@@ -314,7 +314,7 @@ func TestIdleTransaction(t *testing.T) {
 	if _, err := conn.ExecContext(t.Context(), "start transaction; insert into planet (name) values ('held')"); err != nil {
 		t.Fatal(err)
 	}
-	if err := New().Restore(t.Context(), target, bytes.NewReader(content)); err != nil {
+	if err := New(Config{}).Restore(t.Context(), target, bytes.NewReader(content)); err != nil {
 		t.Fatal(err)
 	}
 	if err := conn.PingContext(t.Context()); err == nil {
@@ -327,7 +327,7 @@ func TestIdleTransaction(t *testing.T) {
 
 func TestServerTroubles(t *testing.T) {
 	t.Parallel()
-	m := New()
+	m := New(Config{})
 	good := newTarget(t, "troubles")
 	with := func(name string, value any) state.Target {
 		target := good
@@ -380,7 +380,7 @@ func TestBadSchemaCreatesNothing(t *testing.T) {
 	if err := os.WriteFile(path, []byte(schema+"create table broken (x no_such_type);"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err := New().Activate(t.Context(), target)
+	err := New(Config{}).Activate(t.Context(), target)
 	if err == nil || !strings.Contains(err.Error(), "no_such_type") || !strings.Contains(err.Error(), path) {
 		t.Errorf("%v", err)
 	}
@@ -396,7 +396,7 @@ func TestOtherEngines(t *testing.T) {
 	target := newTarget(t, "engines")
 	activate(t, target)
 	execute(t, databaseName(target), "create table odd (x int) engine=MyISAM")
-	if err := New().Snapshot(t.Context(), target, io.Discard); !errors.Is(err, state.ErrNotAble) || !strings.Contains(err.Error(), "odd (MyISAM)") {
+	if err := New(Config{}).Snapshot(t.Context(), target, io.Discard); !errors.Is(err, state.ErrNotAble) || !strings.Contains(err.Error(), "odd (MyISAM)") {
 		t.Errorf("%v", err)
 	}
 }
@@ -413,7 +413,7 @@ func TestHostileSnapshots(t *testing.T) {
 		"grant all on *.* to x;", "set sql_mode = (select 1);", "create user x;", "source " + proof + ";", "call x();", "select 1 into outfile '" + proof + "';",
 	} {
 		bad := magic + "create table `planet` (id int);\n" + attack + "\n" + endMarker + "\n"
-		if err := New().Restore(t.Context(), target, strings.NewReader(bad)); !errors.Is(err, state.ErrCorrupt) {
+		if err := New(Config{}).Restore(t.Context(), target, strings.NewReader(bad)); !errors.Is(err, state.ErrCorrupt) {
 			t.Errorf("%q: %v", attack, err)
 		}
 	}
@@ -434,7 +434,7 @@ func TestCancelledInTheMiddle(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r, w := io.Pipe()
 	done := make(chan error, 1)
-	go func() { done <- New().Restore(ctx, target, r) }()
+	go func() { done <- New(Config{}).Restore(ctx, target, r) }()
 	if _, err := w.Write(content[:len(content)/2]); err != nil {
 		t.Fatal(err)
 	}
@@ -451,7 +451,7 @@ func TestCancelledInTheMiddle(t *testing.T) {
 
 func TestMigrate(t *testing.T) {
 	t.Parallel()
-	m := New()
+	m := New(Config{})
 	target := newTarget(t, "migrate")
 	activate(t, target)
 	if all, err := m.Migrated(t.Context(), target); err != nil || len(all) != 0 {
@@ -476,7 +476,7 @@ func TestMigrate(t *testing.T) {
 
 func TestRestorePart(t *testing.T) {
 	t.Parallel()
-	m := New()
+	m := New(Config{})
 	target := newTarget(t, "part")
 	activate(t, target)
 	execute(t, databaseName(target), "insert into log values (1), (2)")
@@ -510,7 +510,7 @@ func TestRestorePart(t *testing.T) {
 
 func TestAbilities(t *testing.T) {
 	t.Parallel()
-	m := New()
+	m := New(Config{})
 	target := newTarget(t, "abilities")
 	activate(t, target)
 	counts := map[string]int{}

@@ -16,7 +16,7 @@ import (
 // snapshots, restores and its size are what they are of an active one.
 func TestInactiveIsOutOfReach(t *testing.T) {
 	t.Parallel()
-	m := New()
+	m := New(Config{})
 	target := newTarget(t, "fence")
 	name := databaseName(target)
 	activate(t, target)
@@ -86,7 +86,7 @@ func TestInactiveIsOutOfReach(t *testing.T) {
 // TestStrays refuses to put a component into the place of what somebody else made there meanwhile.
 func TestStrays(t *testing.T) {
 	t.Parallel()
-	m := New()
+	m := New(Config{})
 	target := newTarget(t, "strays")
 	name := databaseName(target)
 	activate(t, target)
@@ -109,7 +109,7 @@ func TestStrays(t *testing.T) {
 // TestTriggersAreNeverMissing restores under clients that write all the time; each row says whether the trigger saw it.
 func TestTriggersAreNeverMissing(t *testing.T) {
 	t.Parallel()
-	m := New()
+	m := New(Config{})
 	target := newTarget(t, "triggers")
 	name := databaseName(target)
 	activate(t, target)

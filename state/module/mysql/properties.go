@@ -37,6 +37,7 @@ type server struct {
 	PasswordFile string `json:"passwordFile"`
 	PasswordEnv  string `json:"passwordEnv"`
 	Tools        string `json:"tools"`
+	Forks        string `json:"forks"`
 }
 
 func decodeComponent(c state.Component) (properties, error) {
@@ -80,11 +81,13 @@ func decodeContainer(c state.Container) (server, error) {
 		return s, bad("host and user must not be empty")
 	case s.Port < 1 || s.Port > 65535:
 		return s, bad("port %d is not from 1 to 65535", s.Port)
+	case s.Forks != "" && !filepath.IsAbs(s.Forks):
+		return s, bad("forks %q is not an absolute path", s.Forks)
 	case s.Socket != "" && !filepath.IsAbs(s.Socket):
 		return s, bad("socket %q is not an absolute path", s.Socket)
 	case s.PasswordFile != "" && s.PasswordEnv != "":
 		return s, bad("passwordFile and passwordEnv exclude each other")
-	case strings.ContainsRune(s.Host+s.Socket+s.User+s.Tools, 0):
+	case strings.ContainsRune(s.Host+s.Socket+s.User+s.Tools+s.Forks, 0):
 		return s, bad("a value has a zero byte")
 	}
 	return s, nil

@@ -8,12 +8,9 @@ import (
 	"orrery/state"
 )
 
-// lockWaitTimeout is the server's number for a lock that was waited for in vain.
-const lockWaitTimeout = 1205
-
 // Quiesce locks all tables against changes (LOCK TABLES ... READ) on a connection that stays open.
-func (m *Module) Quiesce(ctx context.Context, t state.Target) (resume func(context.Context) error, err error) {
-	d, err := m.open(ctx, t)
+func (*Module) Quiesce(ctx context.Context, t state.Target) (resume func(context.Context) error, err error) {
+	d, err := open(ctx, t)
 	if err == nil {
 		if err = d.lockTables(ctx); err != nil {
 			d.close()
@@ -39,7 +36,7 @@ func (d *database) lockTables(ctx context.Context) error {
 		locks[i] = quote(d.name) + "." + quote(table) + " read"
 	}
 	_, err = d.conn.ExecContext(ctx, "lock tables "+strings.Join(locks, ", "))
-	if hasNumber(err, lockWaitTimeout) {
+	if hasNumber(err, lockTimeout) {
 		return fmt.Errorf("%w: a transaction that changes it goes on for more than 10 s (end it): %w", state.ErrVeto, err)
 	}
 	return err

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,69 +19,7 @@ import (
 )
 
 // sharing are the file systems that a fork may be on, and how to come by a folder on one.
-var sharing = map[string]func(testing.TB) string{"xfs": onXFS, "btrfs": onBtrfs, "overlay": reachable}
-
-func onXFS(tb testing.TB) string {
-	tb.Helper()
-	return mounted(tb, testenv.Need(tb, "mkfs.xfs", "apt-get install xfsprogs", "/usr/sbin/mkfs.xfs", "/sbin/mkfs.xfs"))
-}
-
-func onBtrfs(tb testing.TB) string {
-	tb.Helper()
-	return mounted(tb, testenv.Need(tb, "mkfs.btrfs", "apt-get install btrfs-progs", "/usr/sbin/mkfs.btrfs", "/sbin/mkfs.btrfs"))
-}
-
-// mounted is a folder on a file system of its own, made in a file.
-func mounted(tb testing.TB, mkfs string) string {
-	tb.Helper()
-	dir := reachable(tb)
-	image, at := filepath.Join(dir, "image"), filepath.Join(dir, "fs")
-	if err := os.Mkdir(at, 0o755); err != nil {
-		tb.Fatal(err)
-	}
-	if err := os.WriteFile(image, nil, 0o600); err != nil {
-		tb.Fatal(err)
-	}
-	if err := os.Truncate(image, 2<<30); err != nil {
-		tb.Fatal(err)
-	}
-	if out, err := exec.CommandContext(tb.Context(), mkfs, image).CombinedOutput(); err != nil {
-		tb.Fatalf("%s: %v: %s", mkfs, err, out)
-	}
-	if out, err := exec.CommandContext(tb.Context(), "mount", "-o", "loop", image, at).CombinedOutput(); err != nil {
-		testenv.Missing(tb, "a loop device: "+string(out), "run on a machine that has them")
-	}
-	tb.Cleanup(func() {
-		if err := syscall.Unmount(at, 0); err != nil {
-			tb.Error(err)
-		}
-	})
-	return at
-}
-
-// reachable is a folder that the server's user can reach, on whatever file system the machine has.
-func reachable(tb testing.TB) string {
-	tb.Helper()
-	if os.Geteuid() != 0 {
-		testenv.Missing(tb, "root, to mount a file system", "run as root")
-	}
-	dir, err := os.MkdirTemp("/dev/shm", "orrery-thin-") //nolint:usetesting // the parents of t.TempDir are root's alone
-	if err != nil {
-		dir, err = os.MkdirTemp("", "orrery-thin-") //nolint:usetesting // see above
-	}
-	if err == nil {
-		err = os.Chmod(dir, 0o755) //nolint:gosec // the server's user passes through
-	}
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			tb.Error(err)
-		}
-	})
-	return dir
-}
+var sharing = map[string]func(testing.TB) string{"xfs": testenv.XFS, "btrfs": testenv.Btrfs, "overlay": testenv.Reachable}
 
 func TestThin(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,68 @@
+package testenv
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// XFS returns a folder on an XFS file system of its own, which any user can reach.
+func XFS(tb testing.TB) string {
+	tb.Helper()
+	return mounted(tb, Need(tb, "mkfs.xfs", "apt-get install xfsprogs", "/usr/sbin/mkfs.xfs", "/sbin/mkfs.xfs"))
+}
+
+// Btrfs is XFS, with btrfs.
+func Btrfs(tb testing.TB) string {
+	tb.Helper()
+	return mounted(tb, Need(tb, "mkfs.btrfs", "apt-get install btrfs-progs", "/usr/sbin/mkfs.btrfs", "/sbin/mkfs.btrfs"))
+}
+
+// mounted is a folder on a file system of its own, made in a file.
+func mounted(tb testing.TB, mkfs string) string {
+	tb.Helper()
+	dir := Reachable(tb)
+	image, at := filepath.Join(dir, "image"), filepath.Join(dir, "fs")
+	if err := errors.Join(os.Mkdir(at, 0o755), os.WriteFile(image, nil, 0o600), os.Truncate(image, 2<<30)); err != nil {
+		tb.Fatal(err)
+	}
+	if out, err := exec.CommandContext(tb.Context(), mkfs, image).CombinedOutput(); err != nil {
+		tb.Fatalf("%s: %v: %s", mkfs, err, out)
+	}
+	if out, err := exec.CommandContext(tb.Context(), "mount", "-o", "loop", image, at).CombinedOutput(); err != nil {
+		Missing(tb, "a loop device: "+string(out), "run on a machine that has them")
+	}
+	tb.Cleanup(func() {
+		if err := syscall.Unmount(at, 0); err != nil {
+			tb.Error(err)
+		}
+	})
+	return at
+}
+
+// Reachable returns a folder that any user can reach, on whatever file system the machine has.
+func Reachable(tb testing.TB) string {
+	tb.Helper()
+	if os.Geteuid() != 0 {
+		Missing(tb, "root, to mount a file system", "run as root")
+	}
+	dir, err := os.MkdirTemp("/dev/shm", "orrery-thin-") //nolint:usetesting // the parents of t.TempDir are root's alone
+	if err != nil {
+		dir, err = os.MkdirTemp("", "orrery-thin-") //nolint:usetesting // see above
+	}
+	if err == nil {
+		err = os.Chmod(dir, 0o755) //nolint:gosec // the server's user passes through
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			tb.Error(err)
+		}
+	})
+	return dir
+}

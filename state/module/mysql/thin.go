@@ -1,0 +1,174 @@
+package mysql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"orrery/internal/command"
+	"orrery/internal/cow"
+	"orrery/state"
+	"orrery/state/module/mysql/thin"
+)
+
+// thinFork is a thin fork that is being made.
+type thinFork struct {
+	thin.Copy
+	source *database
+	into   state.Target
+	folder string
+	base   string
+	how    string
+	port   int
+	backup string // programs of the server's version
+	binlog string
+}
+
+// thin makes a second server, on a copy of a physical backup that shares its storage, and brings it to where the source is.
+func (m *Module) thin(ctx context.Context, from, into state.Target) error {
+	return m.with(ctx, from, "fork", func(source *database) error {
+		if err := inOrder(func() error { return source.recover(ctx) }, func() error { return source.mustServe(ctx) }); err != nil {
+			return err
+		}
+		s, err := decodeContainer(into.Container)
+		if err != nil {
+			return err
+		}
+		f := &thinFork{Copy: thinCopy(into, s, mark{}), source: source, into: into, folder: forksFolder(into, s)}
+		if _, err := os.Lstat(f.Folder); err == nil {
+			return fmt.Errorf("%s exists: %w (collect the garbage of %s first)", f.Folder, state.ErrInUse, into.Component.Ref())
+		}
+		began := time.Now()
+		if err := f.make(ctx); err != nil {
+			return errors.Join(err, f.Stop(ctx), f.Remove())
+		}
+		m.log.InfoContext(ctx, "thin fork", "component", into.Component.Ref().String(), "by", f.how, "base", f.base, "port", f.port, "took", time.Since(began))
+		return nil
+	})
+}
+
+func (f *thinFork) make(ctx context.Context) (err error) {
+	if f.Owner, err = thin.Owner(); err != nil {
+		return err
+	}
+	if err := f.check(ctx); err != nil {
+		return err
+	}
+	if err := f.findPrograms(ctx); err != nil {
+		return err
+	}
+	if err := f.share(ctx); err != nil {
+		return err
+	}
+	if f.port, err = freePort(ctx); err != nil {
+		return err
+	}
+	return f.begin(ctx)
+}
+
+// check finds why there cannot be a thin fork of the source.
+func (f *thinFork) check(ctx context.Context) error {
+	if !f.source.mariaDB() {
+		return fmt.Errorf("the server is not MariaDB, whose mariadb-backup takes the base: %w fork it thin (fork by copy)", state.ErrNotAble)
+	}
+	var logs bool
+	var format, encrypted string
+	if err := f.source.conn.QueryRowContext(ctx, "select @@log_bin, @@binlog_format, @@innodb_encrypt_tables").Scan(&logs, &format, &encrypted); err != nil {
+		return err
+	}
+	switch {
+	case !logs:
+		return fmt.Errorf("the server keeps no binary log, which brings a base to where the server is: %w fork it thin (set log_bin and restart it)", state.ErrNotAble)
+	case format == "STATEMENT":
+		return fmt.Errorf("binlog_format is STATEMENT, which does not lead to the same rows again: %w fork it thin (set it to MIXED or ROW)", state.ErrNotAble)
+	case encrypted != "OFF":
+		return fmt.Errorf("the server encrypts its tables: %w fork it thin", state.ErrNotAble)
+	}
+	at, err := f.source.logEnd(ctx)
+	if err != nil {
+		return err
+	}
+	if at.filtered {
+		return fmt.Errorf("the binary log leaves databases out (binlog_do_db, binlog_ignore_db): %w fork it thin", state.ErrNotAble)
+	}
+	if len(f.Socket()) > 100 {
+		return fmt.Errorf("the path %s is too long for a socket: %w fork it thin (set the container's forks to a shorter folder)", f.Folder, state.ErrNotAble)
+	}
+	if err := os.MkdirAll(f.folder, 0o755); err != nil { //nolint:gosec // the server's user passes through
+		return err
+	}
+	if err := (command.Program{Path: "/usr/bin/test", Args: []string{"-x", f.folder}, Credential: f.Owner}).Run(ctx); err != nil {
+		return fmt.Errorf("the user mysql cannot reach %s (set the container's forks to a folder that it can reach): %w", f.folder, state.ErrNotAble)
+	}
+	return nil
+}
+
+// findPrograms finds the server's programs, of its version: files of another one may not be read.
+func (f *thinFork) findPrograms(ctx context.Context) error {
+	number, _, _ := strings.Cut(f.source.version, "-")
+	for name, path := range map[string]*string{"mariadbd": &f.Program, "mariadb-backup": &f.backup, "mariadb-binlog": &f.binlog} {
+		found, err := find(f.source.server.Tools, name)
+		if err != nil {
+			return fmt.Errorf("%s %s: %w on this machine (apt-get install mariadb-server mariadb-backup)", name, number, err)
+		}
+		*path = found
+		if name == "mariadb-binlog" { // reads the logs of all versions
+			continue
+		}
+		said, err := (command.Program{Path: "/bin/sh", Args: []string{"-c", `exec "$0" --version 2>&1`, found}}).Output(ctx, 1<<12)
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(string(said), number+"-MariaDB") {
+			return fmt.Errorf("%s is not of the server's version %s: %w fork it thin", found, number, state.ErrNotAble)
+		}
+	}
+	return nil
+}
+
+// find finds a program, in a folder or where servers' programs are.
+func find(folder, name string) (string, error) {
+	for _, folder := range []string{folder, "/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"} {
+		if folder == "" {
+			continue
+		}
+		if path, err := exec.LookPath(filepath.Join(folder, name)); err == nil && filepath.IsAbs(path) {
+			return path, nil
+		}
+	}
+	return "", state.ErrNotFound
+}
+
+// share makes the copy of a base. Nobody else makes or removes bases meanwhile.
+func (f *thinFork) share(ctx context.Context) error {
+	unlock, err := cow.Lock(ctx, f.folder)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if f.base, err = f.freshBase(ctx); err != nil {
+		return err
+	}
+	f.how, err = f.Make(ctx, f.base)
+	return err
+}
+
+func freePort(ctx context.Context) (int, error) {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = l.Close() }() // it listened for its number only
+	address, ok := l.Addr().(*net.TCPAddr)
+	if !ok {
+		return 0, fmt.Errorf("no port: %v", l.Addr())
+	}
+	return address.Port, nil
+}
