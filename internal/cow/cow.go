@@ -55,7 +55,7 @@ func (c Copy) Data() string { return filepath.Join(c.Folder, dataName) }
 
 // Make makes the copy and says how: "reflink" or "overlay".
 func (c Copy) Make(ctx context.Context, base string) (string, error) {
-	if err := c.mkdir(c.Folder); err != nil {
+	if err := c.Mkdir(c.Folder); err != nil {
 		return "", err
 	}
 	err := c.clone(ctx, base)
@@ -75,7 +75,7 @@ func (c Copy) Make(ctx context.Context, base string) (string, error) {
 		return "", err
 	}
 	for _, name := range []string{dataName, "upper", "work"} {
-		if err := c.mkdir(filepath.Join(c.Folder, name)); err != nil {
+		if err := c.Mkdir(filepath.Join(c.Folder, name)); err != nil {
 			return "", err
 		}
 	}
@@ -85,7 +85,8 @@ func (c Copy) Make(ctx context.Context, base string) (string, error) {
 	return "overlay", nil
 }
 
-func (c Copy) mkdir(path string) error {
+// Mkdir makes a folder of the copy's owner, unless it is there.
+func (c Copy) Mkdir(path string) error {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -115,7 +116,7 @@ func (c Copy) clone(ctx context.Context, base string) error {
 		into := filepath.Join(c.Data(), relative)
 		switch {
 		case entry.IsDir():
-			return c.mkdir(into)
+			return c.Mkdir(into)
 		case entry.Type().IsRegular():
 			return c.cloneFile(into, path)
 		}

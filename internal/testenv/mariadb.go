@@ -98,7 +98,7 @@ func startMariaDB(port int, settings ...string) (*MariaDB, error) {
 		Args: append([]string{
 			"--no-defaults", "--datadir=" + data, "--socket=" + m.Socket, "--bind-address=127.0.0.1", "--port=" + strconv.Itoa(port),
 			"--init-file=" + initial, "--innodb-buffer-pool-size=32M", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0",
-			"--innodb-doublewrite=0", "--sync-frm=0", "--skip-log-bin", "--event-scheduler=ON", "--pid-file=" + filepath.Join(dir, "pid"),
+			"--innodb-doublewrite=0", "--sync-frm=0", "--skip-log-bin", "--event-scheduler=ON", "--tmpdir=" + dir, "--pid-file=" + filepath.Join(dir, "pid"),
 		}, settings...),
 		Ready: func(log []byte) bool {
 			if !strings.Contains(string(log), "ready for connections") {

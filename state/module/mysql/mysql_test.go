@@ -35,7 +35,7 @@ create trigger named before insert on moon for each row begin -- don't stop; her
   set new.name = concat(new.name, ';'';'); end;;
 create function greet(t text charset utf8mb4) returns text charset utf8mb4 deterministic begin return concat('hello; ', t); end;;
 create procedure nothing() begin /* it's; nothing */ select 1; end;;
-create event tidy on schedule every 1 day do begin delete from log where n > 1000; end;;
+create event tidy on schedule every 1 year starts '2020-02-02 02:02:02' do begin delete from log where n > 1000; end;;
 delimiter ;
 insert into planet (name, note, pic) values ('Mercury', null, null), ('Venus', 'tab	and "quotes"', x'00ff27'), ('Earth', 'nasty\nlines; -- '' \\', '');
 `

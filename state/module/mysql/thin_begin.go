@@ -14,12 +14,14 @@ import (
 	"orrery/state/module/mysql/thin"
 )
 
-// ownSettings are those of a fork's server. Its events were copied too, and must not happen twice.
+// ownSettings are those of a fork's server. Its events were copied too, and must not happen twice. A server that starts removes
+// what it takes for left behind in its folder of temporary files: so this is its own.
 const ownSettings = `[mariadbd]
 bind-address = 127.0.0.1
 port = %d
 socket = %s
 datadir = %s
+tmpdir = %s
 skip-log-bin
 skip-slave-start
 event-scheduler = OFF
@@ -36,7 +38,7 @@ var followed = []string{
 // settings are the text of the server's file of settings.
 func (f *thinFork) settings(ctx context.Context) (string, error) {
 	var b strings.Builder
-	fmt.Fprintf(&b, ownSettings, f.port, f.Socket(), f.Data())
+	fmt.Fprintf(&b, ownSettings, f.port, f.Socket(), f.Data(), f.Temporary())
 	for _, name := range followed {
 		var value string
 		if err := f.source.conn.QueryRowContext(ctx, "select @@global."+name).Scan(&value); err != nil {

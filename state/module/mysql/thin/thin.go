@@ -42,6 +42,9 @@ func Owner() (*syscall.Credential, error) { return cow.Account("mysql") }
 // Socket is the path of the server's socket.
 func (c Copy) Socket() string { return filepath.Join(c.Folder, "s") }
 
+// Temporary is the folder of the server's temporary files.
+func (c Copy) Temporary() string { return filepath.Join(c.Folder, "tmp") }
+
 // Log is the path of the server's own log.
 func (c Copy) Log() string { return filepath.Join(c.Folder, logName) }
 
@@ -87,6 +90,9 @@ func (c Copy) Start(ctx context.Context, ready func(context.Context) error) erro
 		return err
 	}
 	if !c.Running() {
+		if err := c.Mkdir(c.Temporary()); err != nil {
+			return err
+		}
 		if err := os.Remove(c.Log()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
