@@ -1,6 +1,9 @@
 package state
 
-import "context"
+import (
+	"context"
+	"io"
+)
 
 // Which names a state of a component: a stored snapshot, or what the component is now.
 type Which struct {
@@ -81,6 +84,18 @@ type Comparer interface {
 	// Diff compares two states. What is compared is read whole, and nothing is stored. Of a module that is no Itemizer
 	// only the sizes and ids are known.
 	Diff(ctx context.Context, q DiffRequest) (Difference, error)
+}
+
+// KeyFinder is an Itemizer whose snapshots say what names the rows of a table when they are past, so that Items gives them
+// without keys.
+type KeyFinder interface {
+	Itemizer
+	// Keys reads a snapshot for the columns that name the rows of each Item.Part. Parts whose rows have no names are left out.
+	Keys(ctx context.Context, snapshot io.Reader) (map[string][]string, error)
+	// LiveKeys asks a component for the same.
+	LiveKeys(ctx context.Context, t Target) (map[string][]string, error)
+	// ItemsBy is Items, with the rows of those parts called by those columns.
+	ItemsBy(ctx context.Context, keys map[string][]string, snapshot io.Reader, visit func(Item) error) error
 }
 
 // Presenter is an Itemizer that knows better than Item itself what people want to see of it.

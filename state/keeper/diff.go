@@ -20,6 +20,7 @@ type view struct {
 	state.Aspect
 	name   string // for errors
 	module string
+	target state.Target // of a live one
 	// each has a reader of the snapshot's bytes, to their end.
 	each func(ctx context.Context, read func(io.Reader) error) error
 }
@@ -148,7 +149,7 @@ func (k *Keeper) liveView(r state.Ref) (view, error) {
 	if err != nil {
 		return view{}, err
 	}
-	v := view{Aspect: state.Aspect{Live: &r}, name: r.String(), module: rec.Component.Module}
+	v := view{Aspect: state.Aspect{Live: &r}, name: r.String(), module: rec.Component.Module, target: target}
 	v.each = func(ctx context.Context, read func(io.Reader) error) error {
 		task := progress.Start(ctx, "read "+r.String(), 0)
 		defer task.End()
@@ -199,12 +200,16 @@ func (l Library) compareViews(ctx context.Context, before, after *view, records 
 	}
 	c := difference.Compare(options(module, records))
 	defer func() { err = errors.Join(err, c.Close()) }()
+	items, err := itemsOf(ctx, itemizer, before, after)
+	if err != nil {
+		return d, err
+	}
 	for _, live := range []bool{true, false} {
 		for side, v := range []*view{before, after} {
 			if live != (v.Live != nil) || !live && (!able || same()) {
 				continue
 			}
-			if err := v.add(ctx, itemizer, c, difference.Side(side)); err != nil { //nolint:gosec // 0 or 1
+			if err := v.add(ctx, items, c, difference.Side(side)); err != nil { //nolint:gosec // 0 or 1
 				return d, err
 			}
 		}
@@ -220,6 +225,40 @@ func (l Library) compareViews(ctx context.Context, before, after *view, records 
 		d.Groups, err = c.Result(ctx)
 	}
 	return d, err
+}
+
+// itemsFunc is state.Itemizer's Items.
+type itemsFunc func(ctx context.Context, snapshot io.Reader, visit func(state.Item) error) error
+
+// itemsOf is how the items of both sides are found; nil if they cannot be. Where keys are found before, both sides have the same.
+func itemsOf(ctx context.Context, itemizer state.Itemizer, before, after *view) (itemsFunc, error) {
+	finder, ok := itemizer.(state.KeyFinder)
+	switch {
+	case itemizer == nil:
+		return nil, nil
+	case !ok || before.ID != "" && before.ID == after.ID:
+		return itemizer.Items, nil
+	}
+	var keys map[string][]string
+	var err error
+	from := before
+	if before.Live == nil && after.Live != nil {
+		from = after // it can be asked
+	}
+	if from.Live != nil {
+		keys, err = finder.LiveKeys(ctx, from.target)
+	} else {
+		err = from.each(ctx, func(r io.Reader) error {
+			keys, err = finder.Keys(ctx, r)
+			return err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", from.name, err)
+	}
+	return func(ctx context.Context, snapshot io.Reader, visit func(state.Item) error) error {
+		return finder.ItemsBy(ctx, keys, snapshot, visit)
+	}, nil
 }
 
 // options are those of a comparison of a module's items.
@@ -245,7 +284,7 @@ func scratch() (difference.Scratch, error) {
 
 // add reads a state whole, and adds its items to a comparison if there is somebody who can tell them. Of a live one the size
 // and the id are known afterwards.
-func (v *view) add(ctx context.Context, itemizer state.Itemizer, c *difference.Comparison, side difference.Side) error {
+func (v *view) add(ctx context.Context, items itemsFunc, c *difference.Comparison, side difference.Side) error {
 	hash := blake3.New(32, nil)
 	var size int64
 	err := v.each(ctx, func(r io.Reader) error {
@@ -257,8 +296,8 @@ func (v *view) add(ctx context.Context, itemizer state.Itemizer, c *difference.C
 			size += int64(n)
 			return n, err
 		})
-		if itemizer != nil {
-			if err := itemizer.Items(ctx, counted, func(i state.Item) error { return c.Add(side, i) }); err != nil {
+		if items != nil {
+			if err := items(ctx, counted, func(i state.Item) error { return c.Add(side, i) }); err != nil {
 				return err
 			}
 		}

@@ -10,8 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"orrery/internal/testenv"
 	"orrery/state"
@@ -157,6 +160,42 @@ func TestItems(t *testing.T) {
 	}
 	for _, bad := range [][]byte{content[:len(content)/2], content[:len(content)-3], []byte("x"), nil} {
 		if err := New(Config{}).Items(t.Context(), bytes.NewReader(bad), func(state.Item) error { return nil }); !errors.Is(err, state.ErrCorrupt) {
+			t.Errorf("%d bytes: %v", len(bad), err)
+		}
+	}
+}
+
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	m := New(Config{})
+	target, _ := restored(t, "keys")
+	execute(t, databaseName(target), `create table "Odd,one" ("user" int, "a b" text, v text, primary key ("a b", "user") include (v));
+		insert into "Odd,one" values (1, e'tab\there', 'x'), (2, 'y', null)`)
+	content := snapshot(t, target)
+	stored, err := m.Keys(t.Context(), bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	live, err := m.LiveKeys(t.Context(), target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(live, stored); d != "" || len(stored) < 2 {
+		t.Errorf("%v: (-live +stored)\n%s", stored, d)
+	}
+	var keys []string
+	err = m.ItemsBy(t.Context(), stored, bytes.NewReader(content), func(i state.Item) error {
+		if i.Part == `public."Odd,one"` {
+			keys = append(keys, m.Name(i))
+		}
+		return nil
+	})
+	slices.Sort(keys)
+	if want := []string{`tab\there, 1`, "y, 2"}; err != nil || !slices.Equal(keys, want) {
+		t.Errorf("%q, %v", keys, err)
+	}
+	for _, bad := range [][]byte{content[:len(content)/2], []byte("x"), nil} {
+		if _, err := m.Keys(t.Context(), bytes.NewReader(bad)); !errors.Is(err, state.ErrCorrupt) {
 			t.Errorf("%d bytes: %v", len(bad), err)
 		}
 	}

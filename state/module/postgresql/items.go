@@ -19,13 +19,19 @@ const (
 
 // Items implements state.Itemizer: the rows of each table, the values of sequences, and the statements that make the
 // rest. A row longer than a megabyte is given by its digest.
-func (*Module) Items(ctx context.Context, snapshot io.Reader, visit func(state.Item) error) error {
+func (m *Module) Items(ctx context.Context, snapshot io.Reader, visit func(state.Item) error) error {
+	return m.ItemsBy(ctx, nil, snapshot, visit)
+}
+
+// ItemsBy implements state.KeyFinder. A row that is given by its digest has no key.
+func (*Module) ItemsBy(ctx context.Context, keys map[string][]string, snapshot io.Reader, visit func(state.Item) error) error {
 	body, err := openDump(snapshot)
 	if err != nil {
 		return err
 	}
 	r := script.NewReader(body)
 	table, rows := "", 0
+	var key rowKey
 	for {
 		e, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -40,9 +46,10 @@ func (*Module) Items(ctx context.Context, snapshot io.Reader, visit func(state.I
 				return err
 			}
 			table, rows = script.Table(e.Text), 0
+			key = keyIn(script.Columns(e.Text), keys[table])
 		case script.Row:
 			rows++
-			err = visit(state.Item{Part: table, Content: e.Text})
+			err = visit(key.item(table, e.Text))
 		case script.CopyEnd:
 			if rows == 0 {
 				err = visit(state.Item{Part: table})

@@ -177,6 +177,52 @@ func Table(statement []byte) string {
 	return name
 }
 
+// Columns are the names of the columns in a COPY statement, as they are written there.
+func Columns(statement []byte) []string {
+	text := strings.TrimSpace(string(statement))
+	if len(text) < 5 {
+		return nil
+	}
+	_, rest := cutName(strings.TrimSpace(text[5:]))
+	return names(rest)
+}
+
+// names reads a list of names in parentheses; nil if it is none.
+func names(text string) (all []string) {
+	text, ok := strings.CutPrefix(strings.TrimSpace(text), "(")
+	for ok {
+		quoted := false
+		end := strings.IndexFunc(text, func(r rune) bool {
+			if r == '"' {
+				quoted = !quoted
+			}
+			return !quoted && (r == ',' || r == ')')
+		})
+		if end < 0 {
+			return nil
+		}
+		all = append(all, strings.TrimSpace(text[:end]))
+		ok, text = text[end] == ',', text[end+1:]
+	}
+	return all
+}
+
+// PrimaryKey is the table and the columns of a statement of pg_dump that gives a table its primary key.
+func PrimaryKey(statement []byte) (table string, columns []string, ok bool) {
+	text, ok := strings.CutPrefix(string(statement), "ALTER TABLE ONLY ")
+	if !ok {
+		return "", nil, false
+	}
+	table, text = cutName(text)
+	if text, ok = strings.CutPrefix(strings.TrimSpace(text), "ADD CONSTRAINT "); !ok {
+		return "", nil, false
+	}
+	_, text = cutName(text)
+	text, ok = strings.CutPrefix(strings.TrimSpace(text), "PRIMARY KEY ")
+	columns = names(text)
+	return table, columns, ok && columns != nil
+}
+
 // cutName takes a possibly quoted and qualified name off the beginning of a text.
 func cutName(text string) (name, rest string) {
 	quoted := false

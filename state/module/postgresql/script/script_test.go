@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -86,6 +87,45 @@ func FuzzReader(f *testing.F) {
 			if e.Kind != CopyEnd && !strings.Contains(text, string(e.Text)) {
 				t.Fatalf("%q is not a part of %q", e.Text, text)
 			}
+			for _, name := range Columns(e.Text) {
+				if !strings.Contains(text, name) {
+					t.Fatalf("%q is not a part of %q", name, text)
+				}
+			}
+			if table, columns, ok := PrimaryKey(e.Text); ok && (!strings.Contains(text, table) || len(columns) == 0) {
+				t.Fatalf("%q %q of %q", table, columns, text)
+			}
 		}
 	})
+}
+
+func TestNamesInStatements(t *testing.T) {
+	for text, want := range map[string][]string{
+		"COPY public.items (id, name) FROM stdin;":                 {"id", "name"},
+		`COPY public."It""em (s)" ("a, b", c, "d)""") FROM stdin;`: {`"a, b"`, "c", `"d)"""`},
+		"COPY public.none () FROM stdin;":                          {""},
+		"COPY public.cut (a, b":                                    nil,
+		"COPY public.cut":                                          nil,
+		"COPY":                                                     nil,
+		"ALTER TABLE ONLY public.items\n    ADD CONSTRAINT i PRIMARY KEY (id);": nil,
+	} {
+		if got := Columns([]byte(text)); strings.HasPrefix(text, "COPY") && !slices.Equal(got, want) {
+			t.Errorf("%s: %q", text, got)
+		}
+	}
+	for text, want := range map[string][]string{
+		"ALTER TABLE ONLY public.items\n    ADD CONSTRAINT items_pkey PRIMARY KEY (id);":                                           {"public.items", "id"},
+		"ALTER TABLE ONLY public.\"O d\"\n    ADD CONSTRAINT \"PRIMARY KEY (x)\" PRIMARY KEY (a, \"b c\") INCLUDE (d) DEFERRABLE;": {`public."O d"`, "a", `"b c"`},
+		"ALTER TABLE ONLY public.items\n    ADD CONSTRAINT items_name_key UNIQUE (name);":                                          nil,
+		"ALTER TABLE ONLY public.items\n    ADD CONSTRAINT f FOREIGN KEY (a) REFERENCES b(c);":                                     nil,
+		"ALTER TABLE ONLY public.items ALTER COLUMN id SET DEFAULT 1;":                                                             nil,
+		"ALTER TABLE ONLY public.items\n    ADD CONSTRAINT items_pkey PRIMARY KEY (id":                                             nil,
+		"ALTER TABLE ONLY": nil,
+		"SELECT 1;":        nil,
+	} {
+		table, columns, ok := PrimaryKey([]byte(text))
+		if got := append([]string{table}, columns...); ok != (want != nil) || ok && !slices.Equal(got, want) {
+			t.Errorf("%s: %q, %v", text, got, ok)
+		}
+	}
 }
