@@ -82,12 +82,20 @@ type RestoreRequest struct {
 	// As restores into a new component of that name beside, in Container or where Ref is.
 	As        string `json:"as,omitempty"`
 	Container string `json:"container,omitempty"`
+	// With are others to restore together with Ref, all or none. It excludes Part and As.
+	With []Restoring `json:"with,omitempty"`
+}
+
+// Restoring is a component and the snapshot that its state becomes.
+type Restoring struct {
+	Ref Ref        `json:"ref"`
+	ID  SnapshotID `json:"id"`
 }
 
 // Archivist takes and brings back snapshots for people.
 type Archivist interface {
 	// TakeSnapshots takes snapshots of one component, or of several at once: what can hold still does so until the last
-	// of them is complete, and their generations share a group. A veto ends all before anything is saved.
+	// of them is complete, and their generations share a group. Where one refuses or fails, no generation is kept of any.
 	TakeSnapshots(ctx context.Context, q SnapshotRequest) ([]Generation, error)
 	// RestoreAs carries out a RestoreRequest and returns the component that has the state now.
 	RestoreAs(ctx context.Context, q RestoreRequest) (Status, error)

@@ -271,6 +271,10 @@ type Generation struct {
 	Took time.Duration `json:"took,omitempty"`
 	// Group is shared by the generations that were taken together, at one point in time; empty if it was taken alone.
 	Group string `json:"group,omitempty"`
+	// GroupSize is how many were; where there are fewer left, the others were dropped.
+	GroupSize int `json:"groupSize,omitempty"`
+	// Unfinished says that the others of its group are not saved yet. Nobody but the store sees such a one.
+	Unfinished bool `json:"unfinished,omitempty"`
 	Label
 }
 
@@ -320,6 +324,8 @@ type Source struct {
 	Server string
 	Group  string
 	Tags   []string
+	// GroupSize is how many generations the group has. They are seen by nobody before Store.Conclude.
+	GroupSize int
 	// Time is when the state was as it is, where that was not just now. Zero: now. A store takes it only where the
 	// component's generations stay in the order of their times.
 	Time time.Time
@@ -328,10 +334,7 @@ type Source struct {
 // Store keeps snapshots and the histories of components. Safe for concurrent
 // use, also by several processes on one folder. A snapshot exists wholly or not at all, whatever happens.
 type Store interface {
-	// Save takes a snapshot, stores what is new in it and adds a generation. Where the newest generation holds
-	// the same state, that one is returned with the tags given, and nothing is added; but a save that belongs to
-	// another group adds one, so that groups are complete.
-	Save(ctx context.Context, r Ref, module, reason string, from Source) (Generation, error)
+	Saver
 	// Open reads a snapshot; every byte it yields has been verified. ErrNotFound, ErrCorrupt.
 	Open(ctx context.Context, id SnapshotID) (Reader, error)
 	// Get describes a snapshot.
@@ -346,6 +349,25 @@ type Store interface {
 	// Usage is the store's size on disk.
 	Usage(ctx context.Context) (Usage, error)
 	Exchange
+}
+
+// Saver takes snapshots into a store.
+type Saver interface {
+	// Save takes a snapshot, stores what is new in it and adds a generation. Where the newest generation holds
+	// the same state, that one is returned with the tags given, and nothing is added; but a save that belongs to
+	// another group adds one, so that groups are complete.
+	Save(ctx context.Context, r Ref, module, reason string, from Source) (Generation, error)
+	Grouping
+}
+
+// Grouping makes the generations of a group appear together, or none of them.
+type Grouping interface {
+	// Conclude makes the generations of a group that were saved visible, one after the other, and returns them.
+	// ErrNotFound where one is missing; none is visible then. After another error Settle is called for.
+	Conclude(ctx context.Context, group string, refs []Ref) ([]Generation, error)
+	// Settle ends what was interrupted: it concludes a group of which a member is visible already, and drops the
+	// generations of any other. Nil: they were dropped.
+	Settle(ctx context.Context, group string, refs []Ref) ([]Generation, error)
 }
 
 // Reader reads one snapshot.

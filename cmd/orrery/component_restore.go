@@ -57,46 +57,95 @@ snapshot is complete, and their generations share a group. If one of them refuse
 func (c *cli) componentRestore(with onMachine) *cobra.Command {
 	var pick selection
 	var q state.RestoreRequest
+	var group string
+	one := c.onComponent(with, func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
+		if q.Container != "" && q.As == "" {
+			return usageError{fmt.Errorf("--container is of a new component: name it with --as")}
+		}
+		id, err := pick.find(cmd.Context(), m, r)
+		if err != nil {
+			return err
+		}
+		q.Ref, q.ID = r, id
+		watched, end := c.watch(cmd.Context())
+		status, err := m.Care.RestoreAs(watched, q)
+		end()
+		if err != nil {
+			return err
+		}
+		if c.output == "json" {
+			return c.json(status)
+		}
+		if q.As != "" {
+			return c.printComponent(status)
+		}
+		c.line("%s is restored", r)
+		return nil
+	})
 	cmd := &cobra.Command{
-		Use:   "restore REF",
+		Use:   "restore REF | --group GROUP",
 		Short: "Replace a component's state by a snapshot; the state before is kept as one too",
 		Long: `Replace a component's state by a snapshot, or a part of it, or make a new component of it. The snapshot is verified first, and the
-state before becomes a generation, with which orrery component undo brings it back. Where a module can count connected clients, they are waited for.`,
+state before becomes a generation, with which orrery component undo brings it back. Where a module can count connected clients, they are waited for.
+
+With --group all components of a group are restored, or none: to what they were when their snapshots were taken together.`,
 		Example: `  orrery component restore postgresql-database/orders --before 2h --wait 30s
   orrery component restore postgresql-database/orders --tag release-7 --part public.customers
-  orrery component restore fileset/photos --generation 12 --as photos-then`,
-		Args: exactly("REF"),
-		RunE: c.onComponent(with, func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
-			if q.Container != "" && q.As == "" {
-				return usageError{fmt.Errorf("--container is of a new component: name it with --as")}
+  orrery component restore fileset/photos --generation 12 --as photos-then
+  orrery component restore --group release-7`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if (group != "") == (len(args) == 1) {
+				return usageError{fmt.Errorf("name a component, or a group with --group (see %s --help)", cmd.CommandPath())}
 			}
-			id, err := pick.find(cmd.Context(), m, r)
-			if err != nil {
-				return err
+			if group == "" {
+				return one(cmd, args)
 			}
-			q.Ref, q.ID = r, id
-			watched, end := c.watch(cmd.Context())
-			status, err := m.Care.RestoreAs(watched, q)
-			end()
-			if err != nil {
-				return err
-			}
-			if c.output == "json" {
-				return c.json(status)
-			}
-			if q.As != "" {
-				return c.printComponent(status)
-			}
-			c.line("%s is restored", r)
-			return nil
-		}),
+			return with(cmd, func(m agent.Machine) error { return c.restoreGroup(cmd, m, group, q) })
+		},
 	}
 	pick.flags(cmd)
 	clientFlags(cmd, &q)
 	cmd.Flags().StringVar(&q.Part, "part", "", "restore this only: a table, or a path")
 	cmd.Flags().StringVar(&q.As, "as", "", "restore into a new component of this name")
 	cmd.Flags().StringVar(&q.Container, "container", "", "the container of the new component (default: that of REF)")
+	cmd.Flags().StringVar(&group, "group", "", groupNaming)
+	for _, alone := range []string{"part", "as", "container", "snapshot", "generation", "tag", "before"} {
+		cmd.MarkFlagsMutuallyExclusive("group", alone)
+	}
 	return cmd
+}
+
+// groupNaming is what the help texts say about a group.
+const groupNaming = "a group: the beginning of its id, a tag of it, a time (the newest that is not younger), or latest"
+
+// restoreGroup restores all components of a group to what they were then.
+func (c *cli) restoreGroup(cmd *cobra.Command, m agent.Machine, name string, q state.RestoreRequest) error {
+	members, err := m.Group(cmd.Context(), name)
+	if err != nil {
+		return err
+	}
+	if missing := members[0].GroupSize - len(members); missing > 0 {
+		return fmt.Errorf("group %s: %d of its %d generations were dropped: %w (restore what is left of it one by one)",
+			members[0].Group, missing, members[0].GroupSize, state.ErrNoSnapshot)
+	}
+	q.Ref, q.ID = refOf(members[0]), members[0].Snapshot
+	for _, g := range members[1:] {
+		q.With = append(q.With, state.Restoring{Ref: refOf(g), ID: g.Snapshot})
+	}
+	watched, end := c.watch(cmd.Context())
+	_, err = m.Care.RestoreAs(watched, q)
+	end()
+	if err != nil {
+		return err
+	}
+	if c.output == "json" {
+		return c.json(members)
+	}
+	for _, g := range members {
+		c.line("%s is restored", refOf(g))
+	}
+	return nil
 }
 
 func clientFlags(cmd *cobra.Command, q *state.RestoreRequest) {

@@ -89,6 +89,9 @@ Begin with orrery demo, or make this machine a node: orrery node init, then orre
 			if err := cmd.ValidateRequiredFlags(); err != nil {
 				return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 			}
+			if err := cmd.ValidateFlagGroups(); err != nil {
+				return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
+			}
 			if c.modulePath != "" { // the node's own modules and its children's are found by it, too
 				if err := os.Setenv(agent.ModulesPathVariable, c.modulePath); err != nil {
 					return err

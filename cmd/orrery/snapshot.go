@@ -102,6 +102,7 @@ func optionalRef(args []string) (state.Ref, error) {
 
 func (c *cli) printGenerations(all []state.Generation) error {
 	var rows [][]string
+	grouped := slices.ContainsFunc(all, func(g state.Generation) bool { return g.Group != "" })
 	for _, g := range all {
 		pinned := ""
 		if g.Pinned {
@@ -111,8 +112,14 @@ func (c *cli) printGenerations(all []state.Generation) error {
 			refOf(g).String(), fmt.Sprint(g.Number), short(g.Snapshot), g.Time.Local().Format(time.DateTime), g.Reason, size(g.Size), size(g.Stored),
 			orDash(strings.Join(g.Tags, ",")), orDash(g.Server), date(g.Verified), orDash(pinned),
 		})
+		if grouped {
+			rows[len(rows)-1] = append(rows[len(rows)-1], orDash(g.Group))
+		}
 	}
 	header := []string{"component", "generation", "snapshot", "time", "reason", "size", "stored", "tags", "server", "verified", "pinned"}
+	if grouped {
+		header = append(header, "group")
+	}
 	return c.table(all, header, rows)
 }
 
@@ -129,10 +136,17 @@ type filter struct {
 	container    string
 	since, until string
 	newestFirst  bool
+	group        string
 }
 
 func (f *filter) apply(all []state.Generation) ([]state.Generation, error) {
 	since, until, err := f.times()
+	if err == nil && f.group != "" {
+		all, err = address.Group(all, f.group, agent.Clock())
+	}
+	if errors.Is(err, state.ErrNotFound) {
+		err = fmt.Errorf("%w: %w", state.ErrNoSnapshot, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -187,6 +201,7 @@ func (c *cli) snapshotList(with onMachine) *cobra.Command {
 	cmd.Flags().StringVar(&f.container, "container", "", "only those of components in this container")
 	cmd.Flags().StringVar(&f.since, "since", "", "only those that are not older: 2026-11-25, 2026-11-25T10:00, or a span before now such as 36h or 7d")
 	cmd.Flags().StringVar(&f.until, "until", "", "only those that are not younger")
+	cmd.Flags().StringVar(&f.group, "group", "", groupNaming)
 	cmd.Flags().BoolVar(&f.newestFirst, "newest-first", false, "the newest generation first, whatever its component")
 	return cmd
 }
@@ -198,13 +213,20 @@ type shown struct {
 }
 
 func (c *cli) snapshotShow(with onMachine) *cobra.Command {
-	return &cobra.Command{
-		Use:   "show NAME",
-		Short: "Describe one snapshot and the generations that point at it",
-		Long:  "Describe one snapshot and the generations that point at it.\n\n" + naming,
-		Args:  exactly("NAME"),
+	var group string
+	cmd := &cobra.Command{
+		Use:   "show NAME | --group GROUP",
+		Short: "Describe one snapshot and the generations that point at it, or a group",
+		Long:  "Describe one snapshot and the generations that point at it, or the generations of a group that were taken together.\n\n" + naming,
+		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if (group != "") == (len(args) == 1) {
+				return usageError{fmt.Errorf("name a snapshot, or a group with --group (see %s --help)", cmd.CommandPath())}
+			}
 			return with(cmd, func(m agent.Machine) error {
+				if group != "" {
+					return c.showGroup(cmd.Context(), m, group)
+				}
 				id, err := m.Find(cmd.Context(), args[0])
 				if err != nil {
 					return err
@@ -222,6 +244,33 @@ func (c *cli) snapshotShow(with onMachine) *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().StringVar(&group, "group", "", groupNaming)
+	return cmd
+}
+
+// group is what was taken together.
+type group struct {
+	ID          string             `json:"group"`
+	Size        int                `json:"groupSize"`
+	Whole       bool               `json:"whole"` // all that were taken are there
+	Generations []state.Generation `json:"generations"`
+}
+
+func (c *cli) showGroup(ctx context.Context, m agent.Machine, name string) error {
+	members, err := m.Group(ctx, name)
+	if err != nil {
+		return err
+	}
+	first := members[0]
+	g := group{ID: first.Group, Size: first.GroupSize, Whole: len(members) == first.GroupSize, Generations: members}
+	if c.output == "json" {
+		return c.json(g)
+	}
+	if err := c.printGenerations(members); err != nil {
+		return err
+	}
+	c.line("group %s has %d of the %d generations that were taken together", g.ID, len(members), g.Size)
+	return nil
 }
 
 func (c *cli) printSnapshot(s shown) error {

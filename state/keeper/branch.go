@@ -108,7 +108,7 @@ func (k *Keeper) Sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var failed []error
+	failed := []error{k.sweepGroups(ctx)}
 	for _, rec := range all {
 		if now := time.Now(); rec.due(now) {
 			if err := k.sweep(ctx, rec.ref()); err != nil {

@@ -23,6 +23,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv(roleEnvironment) == "" {
 		os.Exit(m.Run())
 	}
+	if os.Getenv(roleEnvironment) == "group" {
+		err := groupWorker(os.Args[1])
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	if err := worker(os.Args[1], []state.SnapshotID{state.SnapshotID(os.Args[2]), state.SnapshotID(os.Args[3])}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -100,18 +100,50 @@ func (k *Keeper) inHooks(ctx context.Context, members []*member, do func() ([]st
 	return all, err
 }
 
-// together holds the members still, takes their snapshots at the same time and lets them go on.
+// together takes the snapshots of all members. Of several, nobody sees any before all are there.
 func (k *Keeper) together(ctx context.Context, members []*member, reason string, source state.Source) (all []state.Generation, err error) {
+	if len(members) < 2 {
+		for _, m := range members {
+			m.generation, m.err = k.snapshotInto(ctx, m.rec, reason, source)
+		}
+		return outcome(members)
+	}
 	var refs []state.Ref
 	for _, m := range members {
 		refs = append(refs, m.rec.ref())
 	}
+	source.GroupSize = len(members)
+	if err := k.beginGroup(source.Group, refs); err != nil {
+		return nil, err
+	}
+	err = k.atOnePoint(ctx, members, reason, source)
+	if err == nil {
+		all, err = k.config.Store.Conclude(ctx, source.Group, refs)
+	}
+	if err != nil {
+		settled, failed := k.settleGroup(context.WithoutCancel(ctx), source.Group, refs)
+		switch {
+		case failed != nil:
+			return nil, errors.Join(err, fmt.Errorf("%w (the next command drops what was saved)", failed))
+		case settled == nil:
+			return nil, fmt.Errorf("%w%s", err, nothingSaved(refs))
+		}
+		all = settled
+	} else if err := k.endGroup(source.Group); err != nil {
+		return nil, err
+	}
+	for i, m := range members {
+		m.generation = all[i]
+	}
+	return all, nil
+}
+
+// atOnePoint holds the members still, takes their snapshots at the same time and lets them go on.
+func (k *Keeper) atOnePoint(ctx context.Context, members []*member, reason string, source state.Source) (err error) {
 	defer func() { err = errors.Join(err, k.goOn(context.WithoutCancel(ctx), members)) }()
-	if len(members) > 1 {
-		for _, m := range members {
-			if err := k.holdStill(ctx, m); err != nil {
-				return nil, fmt.Errorf("cannot take a snapshot of %s: %w%s", m.rec.ref(), err, nothingSaved(refs))
-			}
+	for _, m := range members {
+		if err := k.holdStill(ctx, m); err != nil {
+			return fmt.Errorf("cannot take a snapshot of %s: %w", m.rec.ref(), err)
 		}
 	}
 	var running sync.WaitGroup
@@ -119,29 +151,22 @@ func (k *Keeper) together(ctx context.Context, members []*member, reason string,
 		running.Go(func() { m.generation, m.err = k.snapshotInto(ctx, m.rec, reason, source) })
 	}
 	running.Wait()
-	return outcome(members)
+	_, err = outcome(members)
+	return err
 }
 
-// outcome gathers the generations, or says which are missing of a group that is not whole.
+// outcome gathers the generations, or says what failed.
 func outcome(members []*member) ([]state.Generation, error) {
 	var all []state.Generation
 	var failed []error
-	var saved []string
 	for _, m := range members {
 		if m.err != nil {
 			failed = append(failed, fmt.Errorf("cannot take a snapshot of %s: %w", m.rec.ref(), m.err))
 			continue
 		}
 		all = append(all, m.generation)
-		saved = append(saved, fmt.Sprintf("%s (generation %d)", m.rec.ref(), m.generation.Number))
 	}
-	if len(failed) > 0 && len(saved) > 0 {
-		failed = append(failed, fmt.Errorf("the group is not whole: only %s was saved", strings.Join(saved, ", ")))
-	}
-	if len(failed) > 0 {
-		return nil, errors.Join(failed...)
-	}
-	return all, nil
+	return all, errors.Join(failed...)
 }
 
 // holdStill asks a member to hold still. That is recorded first, so that what a crash leaves so is let go.

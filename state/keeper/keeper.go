@@ -11,6 +11,7 @@
 //	locks/CONTAINER/COMPONENT            locked (flock) while an operation on the component runs
 //	containers/CONTAINER/                what a module keeps for a container (state.Container.Directory)
 //	components/CONTAINER/COMPONENT/      what a module keeps for a component (state.Target.Directory)
+//	groups/GROUP.json                    the members of a group of snapshots that is being saved
 //
 // What an operation has begun that a crash may leave half done is in the record too, and finished or undone by whoever comes
 // next (Sweep, Boot, or the operation when it is repeated): a component that is being made (forking) or was made to test a

@@ -28,6 +28,7 @@ type ledger struct {
 	damaged bool
 	shut    map[string]bool // what is not active
 	exposed bool            // something was restored while clients could reach it
+	fails   string          // what fails: an operation and a component, as in seen
 	seen    []string        // what was done, in order
 }
 
@@ -87,10 +88,20 @@ func (l *ledger) do(what string, t state.Target) {
 	l.seen = append(l.seen, what+" "+t.Component.Name)
 }
 
+func (l *ledger) failing(what string, t state.Target) error {
+	if l.fails == what+" "+t.Component.Name {
+		return errProbe
+	}
+	return nil
+}
+
 func (l *ledger) Snapshot(_ context.Context, t state.Target, w io.Writer) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.do("snapshot", t)
+	if err := l.failing("snapshot", t); err != nil {
+		return err
+	}
 	var b strings.Builder
 	if l.loose {
 		l.writes++
@@ -132,6 +143,9 @@ func (l *ledger) Restore(_ context.Context, t state.Target, r io.Reader) error {
 	defer l.mu.Unlock()
 	l.do("restore", t)
 	l.exposed = !l.shut[t.Component.Name]
+	if err := l.failing("restore", t); err != nil {
+		return err
+	}
 	if l.damaged {
 		book["damaged"] = "yes"
 	}
@@ -161,6 +175,9 @@ func (l *ledger) Unlock(_ context.Context, t state.Target) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.do("unlock", t)
+	if err := l.failing("unlock", t); err != nil {
+		return err
+	}
 	delete(l.locked, t.Component.Name)
 	return nil
 }

@@ -110,6 +110,9 @@ func (k *Keeper) Restore(ctx context.Context, r state.Ref, id state.SnapshotID) 
 
 // restoreInto carries out a restore into the component itself.
 func (k *Keeper) restoreInto(ctx context.Context, q state.RestoreRequest) error {
+	if len(q.With) > 0 {
+		return k.restoreTogether(ctx, q)
+	}
 	r := q.Ref
 	all, err := k.records()
 	if err != nil {

@@ -109,7 +109,7 @@ func (a *audit) files(ctx context.Context) ([]state.Generation, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, h.Generations...)
+		all = append(all, h.finished()...)
 	}
 	return all, nil
 }

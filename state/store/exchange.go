@@ -393,7 +393,7 @@ func (s *Store) adopt(ctx context.Context, r state.Ref, reason string, id state.
 	if err != nil {
 		return g, err
 	}
-	if h.newest() == id {
+	if h.newest() == id && !h.last().Unfinished {
 		g = h.Generations[len(h.Generations)-1]
 		return g, s.settle(g)
 	}

@@ -246,7 +246,7 @@ func (s *Store) Generations(ctx context.Context, r state.Ref) ([]state.Generatio
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, h.Generations...)
+		all = append(all, h.finished()...)
 	}
 	return all, nil
 }

@@ -77,14 +77,14 @@ func (w *sweep) choose(r state.Ref, choose choice, done *state.Pruned) error {
 		if err != nil {
 			return err
 		}
-		kept, dropped, err := choose(h.Generations)
+		kept, dropped, err := choose(h.finished())
 		if err != nil {
 			return err
 		}
 		if len(dropped) == 0 {
 			continue
 		}
-		h.Generations = kept
+		h.Generations = inOrder(kept, h.unfinished())
 		w.histories[r] = h
 		done.Generations = append(done.Generations, dropped...)
 	}
@@ -122,7 +122,7 @@ func (w *sweep) mark(ctx context.Context, dropped []state.Generation) error {
 	for _, g := range dropped {
 		gone[key{state.Ref{Container: g.Container, Component: g.Component}, g.Number}] = true
 	}
-	kept, err := w.store.Generations(ctx, state.Ref{})
+	kept, err := w.store.everything(ctx)
 	if err != nil {
 		return err
 	}

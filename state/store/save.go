@@ -63,12 +63,13 @@ func (s *Store) save(ctx context.Context, r state.Ref, module, reason string, fr
 	if err := w.take(from, h.newest()); err != nil {
 		return g, err
 	}
-	if w.m.ID.id() == h.newest() && (from.Group == "" || from.Group == h.last().Group) {
+	if w.m.ID.id() == h.newest() && from.Group == "" && !h.last().Unfinished || from.Group != "" && h.has(from.Group, w.m.ID.id()) {
 		return w.again(h, tags)
 	}
 	g = state.Generation{
 		Container: r.Container, Component: r.Component, Snapshot: w.m.ID.id(), Reason: reason, Size: w.m.Size,
 		Server: from.Server, Took: s.now().Sub(began), Group: from.Group, Label: state.Label{Tags: tags},
+		GroupSize: from.GroupSize, Unfinished: from.Group != "" && from.GroupSize > 0,
 	}
 	if g.Stored, err = w.commit(); err != nil {
 		return g, err

@@ -81,6 +81,19 @@ func (m Machine) Locate(ctx context.Context, name string, before time.Time) (sta
 	return g, err
 }
 
+// Group returns the generations of the group that a name means.
+func (m Machine) Group(ctx context.Context, name string) ([]state.Generation, error) {
+	all, err := m.Store.Generations(ctx, state.Ref{})
+	if err != nil {
+		return nil, err
+	}
+	members, err := address.Group(all, name, Clock())
+	if errors.Is(err, state.ErrNotFound) {
+		err = noSnapshot{err}
+	}
+	return members, err
+}
+
 // noSnapshot is a name that means no snapshot: state.ErrNoSnapshot, in better words.
 type noSnapshot struct{ error }
 
