@@ -19,6 +19,7 @@ import (
 	"orrery/state/dysnomia"
 	my "orrery/state/module/mysql"
 	pg "orrery/state/module/postgresql"
+	"orrery/state/module/subversion"
 )
 
 // compatModules are the built-in modules under the names that Dysnomia's have.
@@ -63,11 +64,29 @@ func compatDatabases() map[string]dysnomia.Database {
 			},
 			Component: databaseProperties,
 		},
+		"subversion-repository": {
+			Module: subversion.New(nil), Schema: "subversion-repositories", Files: "*", Dump: "dump.xz", Own: "Orrery Subversion snapshot",
+			Plain: true, Stays: true, Adapt: dysnomia.SubversionDump, Base: func(c dysnomia.Call) string { return c.Property("svnBaseDir", "") },
+			Container: func(c dysnomia.Call) (state.Properties, string) {
+				return state.Properties{"base": c.Property("svnBaseDir", "")}, ""
+			},
+			Component: repositoryProperties,
+		},
 	}
 }
 
-func databaseProperties(name, schema string) state.Properties {
-	p := state.Properties{"database": name}
+func repositoryProperties(c dysnomia.Call, history string) state.Properties {
+	p := state.Properties{"path": filepath.Join(c.Property("svnBaseDir", ""), c.Ref.Component)}
+	for name, value := range map[string]string{"dump": history, "group": c.Property("svnGroup", "")} {
+		if value != "" {
+			p[name] = value
+		}
+	}
+	return p
+}
+
+func databaseProperties(c dysnomia.Call, schema string) state.Properties {
+	p := state.Properties{"database": c.Ref.Component}
 	if schema != "" {
 		p["schema"] = schema
 	}

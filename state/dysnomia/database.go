@@ -3,6 +3,7 @@ package dysnomia
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,17 +19,27 @@ import (
 type Database struct {
 	Module state.Stateful
 	Kind   string // the type, in Dysnomia's words
-	Schema string // the folder of a component's SQL files
+	Schema string // the folder of a component's files that a new database begins with
+	Files  string // the pattern of their names; default: *.sql
 	Dump   string // the name of a snapshot's file
 	// Own is how the module's own snapshots begin; another dump is read as that of the server's tools.
 	Own string
+	// Plain writes dumps as the server's tools do (see state.Portable), where the module's own snapshots are something else.
+	Plain bool
+	// Adapt changes a dump of Dysnomia's module into one that the module's Import reads. The call is that of a restore,
+	// which it may refuse; nil if the dump is only read.
+	Adapt func(c *Call, dump *bufio.Reader) (io.Reader, error)
+	// Base is a folder that activation makes; nil: none.
+	Base func(c Call) string
+	// Stays says that deactivation only marks the component.
+	Stays bool
 	// Closing are the last words of a whole dump by Dysnomia's module where that cuts off the tool's end marker; End
 	// is the marker, which is put back.
 	Closing, End string
 	// Container maps the container's properties. A secret is given to the module as the file secret.
 	Container func(c Call) (properties state.Properties, secret string)
 	// Component are the properties of a database with a schema, which may be empty.
-	Component func(name, schema string) state.Properties
+	Component func(c Call, schema string) state.Properties
 	// Account is whom the module has to be, where the server looks at that; empty: the caller.
 	Account func(c Call) string
 	// As carries out one operation of the module as an account of this machine.
@@ -48,24 +59,31 @@ func (d Database) Operate(ctx context.Context, c Call) error {
 	drive := func(operation string, in io.Reader, out io.Writer) error { return d.drive(ctx, c, operation, in, out) }
 	switch c.Operation {
 	case "activate":
+		if d.Base != nil {
+			if err := mkdirAll(d.Base(c)); err != nil {
+				return err
+			}
+		}
 		if err := drive("activate", nil, nil); err != nil {
 			return err
 		}
 		return c.Directory.MarkActive(c.Ref)
 	case "deactivate":
-		if err := drive("deactivate", nil, nil); err != nil {
-			return err
+		if !d.Stays {
+			if err := drive("deactivate", nil, nil); err != nil {
+				return err
+			}
 		}
 		return c.Directory.MarkGarbage(c.Ref)
 	case "snapshot":
-		return c.saveDump(ctx, d.Dump, func(w io.Writer) error { return drive("snapshot", nil, w) })
+		return d.snapshot(ctx, c, drive)
 	case "restore":
 		return d.restore(ctx, c, drive)
 	case "collect-garbage":
 		if !c.Directory.IsGarbage(c.Ref) {
 			return nil
 		}
-		if err := c.saveDump(ctx, d.Dump, func(w io.Writer) error { return drive("snapshot", nil, w) }); err != nil {
+		if err := d.snapshot(ctx, c, drive); err != nil {
 			return fmt.Errorf("no last snapshot of %s could be taken, so nothing is removed: %w", c.Ref, err)
 		}
 		if err := drive("collect-garbage", nil, nil); err != nil {
@@ -74,6 +92,17 @@ func (d Database) Operate(ctx context.Context, c Call) error {
 		return c.Directory.Unmark(c.Ref)
 	}
 	return nil
+}
+
+func (d Database) snapshot(ctx context.Context, c Call, drive func(string, io.Reader, io.Writer) error) error {
+	return c.saveDump(ctx, d.Dump, func(w io.Writer) error {
+		foreign, ok := d.Module.(state.Portable)
+		if !d.Plain || !ok {
+			return drive("snapshot", nil, w)
+		}
+		return through(ctx, func(w io.Writer) error { return drive("snapshot", nil, w) },
+			func(ctx context.Context, r io.Reader) error { return foreign.Export(ctx, r, w) })
+	})
 }
 
 func (d Database) restore(ctx context.Context, c Call, drive func(string, io.Reader, io.Writer) error) error {
@@ -86,7 +115,7 @@ func (d Database) restore(ctx context.Context, c Call, drive func(string, io.Rea
 	}
 	dump := filepath.Join(c.Directory.SnapshotPath(c.Ref, latest.Snapshot), d.Dump)
 	err = expand(ctx, dump, func(r io.Reader) error {
-		return d.read(ctx, r, func(r io.Reader) error { return drive("restore", r, nil) })
+		return d.read(ctx, &c, r, func(r io.Reader) error { return drive("restore", r, nil) })
 	})
 	if err != nil {
 		return fmt.Errorf("cannot restore %s from %s: %w", c.Ref, latest.Snapshot, err)
@@ -95,7 +124,7 @@ func (d Database) restore(ctx context.Context, c Call, drive func(string, io.Rea
 }
 
 // read gives load a snapshot of the module from a dump, which may be the server's tools'.
-func (d Database) read(ctx context.Context, r io.Reader, load func(io.Reader) error) error {
+func (d Database) read(ctx context.Context, c *Call, r io.Reader, load func(io.Reader) error) error {
 	head := bufio.NewReaderSize(r, 4096)
 	begin, err := head.Peek(len(d.Own))
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -105,13 +134,19 @@ func (d Database) read(ctx context.Context, r io.Reader, load func(io.Reader) er
 	if !ok || bytes.Equal(begin, []byte(d.Own)) {
 		return load(head)
 	}
-	whole := &completing{r: head, closing: d.Closing, end: d.End}
+	var dump io.Reader = head
+	if d.Adapt != nil {
+		if dump, err = d.Adapt(c, head); err != nil {
+			return err
+		}
+	}
+	whole := &completing{r: dump, closing: d.Closing, end: d.End}
 	return through(ctx, func(w io.Writer) error { return foreign.Import(ctx, whole, w) }, func(_ context.Context, r io.Reader) error { return load(r) })
 }
 
 // Convert writes the module's snapshot of a dump, which may be the server's tools'.
 func (d Database) Convert(ctx context.Context, dump io.Reader, w io.Writer) error {
-	return d.read(ctx, dump, func(r io.Reader) error {
+	return d.read(ctx, nil, dump, func(r io.Reader) error {
 		_, err := io.Copy(w, r)
 		return err
 	})
@@ -130,7 +165,7 @@ func (d Database) drive(ctx context.Context, c Call, operation string, in io.Rea
 	}
 	properties, secret := d.Container(c)
 	one := Drive{Module: d.Kind, Operation: operation, Secret: secret, Target: state.Target{
-		Component: state.Component{Name: "database", Module: d.Kind, Container: "container", Properties: d.Component(c.Ref.Component, schema)},
+		Component: state.Component{Name: "database", Module: d.Kind, Container: "container", Properties: d.Component(c, schema)},
 		Container: state.Container{Name: "container", Module: d.Kind, Properties: properties, Directory: folder},
 		Directory: folder,
 	}}
@@ -144,9 +179,9 @@ func (d Database) drive(ctx context.Context, c Call, operation string, in io.Rea
 	return d.As(ctx, account, one, in, out)
 }
 
-// joinSchema joins a component's SQL files in the order of their names; empty if there are none.
+// joinSchema joins a component's files in the order of their names; empty if there are none.
 func (d Database) joinSchema(component, folder string) (string, error) {
-	files, err := filepath.Glob(filepath.Join(escapeGlob(component), d.Schema, "*.sql"))
+	files, err := filepath.Glob(filepath.Join(escapeGlob(component), d.Schema, cmp.Or(d.Files, "*.sql")))
 	if err != nil || len(files) == 0 {
 		return "", err
 	}

@@ -518,8 +518,8 @@ func newDatabase(t *testing.T) (*world, *memory) {
 	d := Database{
 		Module: m, Kind: "memory", Schema: "sql", Dump: "dump.xz", Own: "own",
 		Container: func(Call) (state.Properties, string) { return state.Properties{}, "" },
-		Component: func(name, schema string) state.Properties {
-			return state.Properties{"database": name, "schema": schema}
+		Component: func(c Call, schema string) state.Properties {
+			return state.Properties{"database": c.Ref.Component, "schema": schema}
 		},
 		As: func(ctx context.Context, _ string, d Drive, in io.Reader, out io.Writer) error {
 			return d.Carry(ctx, m, in, out)

@@ -47,7 +47,7 @@ type Taken struct {
 }
 
 // dumps are the files by which a kind of component is known.
-var dumps = map[string]string{"dump.pgsql.xz": "postgresql-database", "dump.sql.xz": "mysql-database"}
+var dumps = map[string]string{"dump.pgsql.xz": "postgresql-database", "dump.sql.xz": "mysql-database", "dump.xz": "subversion-repository"}
 
 // Run brings everything over. A generation that is damaged is left out and said so; the error is of what stopped it.
 func (t Takeover) Run(ctx context.Context, visit func(Taken) error) error {
