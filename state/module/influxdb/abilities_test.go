@@ -382,3 +382,27 @@ func TestCollectGarbageOfInterrupted(t *testing.T) {
 		t.Errorf("%q, %v", all, err)
 	}
 }
+
+func TestTLS(t *testing.T) {
+	authority, stranger := testenv.NewAuthority(t), testenv.NewAuthority(t)
+	server := testenv.StartInflux(t, testenv.InfluxSettings{Authentication: true, Authority: authority})
+	m, target := New(), targets(server)(t, "tls")
+	for name, ca := range map[string]string{"stranger": stranger.File, "system's": ""} {
+		target.Container.Properties["ca"] = ca
+		if err := m.Activate(t.Context(), target); err == nil || !strings.Contains(err.Error(), "certificate") || strings.Contains(err.Error(), server.Password) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	target.Container.Properties["ca"] = authority.File
+	activated(t, target)
+	write(t, target, "", "m f=1 1")
+	content := snapshot(t, target)
+	write(t, target, "", "m f=2 2")
+	if err := m.Restore(t.Context(), target, bytes.NewReader(content)); err != nil || !bytes.Equal(snapshot(t, target), content) {
+		t.Error(err)
+	}
+	target.Container.Properties["ca"] = target.Container.Properties["passwordFile"]
+	if err := m.Activate(t.Context(), target); !errors.Is(err, state.ErrBadProperty) {
+		t.Errorf("no certificate: %v", err)
+	}
+}

@@ -27,6 +27,7 @@ const (
 	copiedMark     = "copied" // in the journal: the points are in place
 	jobPiece       = 32 << 10
 	cleanupTimeout = time.Minute
+	dropPatience   = 5 * time.Minute // for what a server does at once
 )
 
 // job is what the journal says.
@@ -165,7 +166,14 @@ func (d *database) settle(ctx context.Context) error {
 
 // dropSides removes the side databases, the journal first.
 func (d *database) dropSides(ctx context.Context) error {
-	return d.statements(ctx, "", "DROP DATABASE "+quote(d.journal()), "DROP DATABASE "+quote(d.next()))
+	short, cancel := context.WithTimeout(ctx, dropPatience)
+	defer cancel()
+	err := d.statements(short, "", "DROP DATABASE "+quote(d.journal()), "DROP DATABASE "+quote(d.next()))
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("server %s does not answer, as it may when its disk was full to the last byte (make room and start it again): %w: %w",
+			d.client.server.Endpoint, state.ErrUnreachable, err)
+	}
+	return err
 }
 
 // mark puts a mark into the journal.
