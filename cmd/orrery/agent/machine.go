@@ -15,6 +15,7 @@ import (
 	"orrery/state/address"
 	"orrery/state/keeper"
 	"orrery/state/module/docker"
+	"orrery/state/module/ejabberd"
 	"orrery/state/module/etcd"
 	"orrery/state/module/fileset"
 	"orrery/state/module/git"
@@ -188,7 +189,7 @@ func assemble(ctx context.Context, dir string, log *slog.Logger, supervise []str
 	l.modules = append(l.modules, manager.New(manager.Config{Logger: log, Accounts: accounts})...)
 	l.modules = append(l.modules, subversion.New(log), git.New(), etcd.New(), ldap.New())
 	l.modules = append(l.modules, mysql.New(mysql.Config{Logger: log}), influxdb.New(), redis.New())
-	l.modules = append(l.modules, mongodb.New())
+	l.modules = append(l.modules, mongodb.New(), ejabberd.New())
 	l.modules = append(l.modules, webapp.New(log)...)
 	l.modules = append(l.modules, trivial.NewEcho(log), trivial.Noop{}, wrapper.New(), docker.Module{}, nixos.Module{})
 	l.modules = append(l.modules, externalModules(ctx, dir, l.describe(), log)...)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 
 	"orrery/state"
@@ -131,9 +132,7 @@ func (*Module) Beside(c state.Component, name string) state.Component {
 	own, err := decode(c)
 	c.Name = name
 	properties := state.Properties{}
-	for k, v := range c.Properties {
-		properties[k] = v
-	}
+	maps.Copy(properties, c.Properties)
 	if _, named := properties["host"]; named && err == nil {
 		properties["host"] = strings.NewReplacer("@", "-", "_", "-", ".", "-").Replace(name) + "." + own
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -40,10 +41,51 @@ func newTarget(t *testing.T, name string) state.Target {
 	return target
 }
 
+// talk is a session that all tests share: starting erl for each question would take most of their time.
+var talk struct {
+	once     sync.Once
+	requests chan func(x *session)
+	ended    chan error
+}
+
 // ask lets do talk to the server.
 func ask(t *testing.T, target state.Target, do func(h *host) error) {
 	t.Helper()
-	if err := New().with(t.Context(), target, "test", do); err != nil {
+	s, err := decodeContainer(target.Container)
+	if err != nil {
+		t.Fatal(err)
+	}
+	talk.once.Do(func() {
+		talk.requests, talk.ended = make(chan func(*session)), make(chan error, 1)
+		go func() { // ends with the test binary
+			talk.ended <- s.with(context.WithoutCancel(t.Context()), func(x *session) error {
+				for request := range talk.requests {
+					request(x)
+				}
+				return nil
+			})
+		}()
+	})
+	name, err := decode(target.Component)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	request := func(x *session) {
+		h := &host{name: name, folder: target.Directory, server: s, x: x}
+		err := h.look()
+		if err == nil {
+			err = do(h)
+		}
+		done <- err
+	}
+	select {
+	case talk.requests <- request:
+		err = <-done
+	case err = <-talk.ended:
+		talk.ended <- err
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 }
@@ -64,7 +106,7 @@ func change(t *testing.T, target state.Target, n int) {
 			{"mod_admin_extra", "add_rosteritem", []term.Term{user, host, b("friend"), b("first.example"), b("Fri\"end\n"), b("group"), b("both")}},
 			{"mod_admin_extra", "set_vcard", []term.Term{user, host, b("FN"), b(fmt.Sprint("Nörd ", n))}},
 			{"mod_admin_extra", "private_set", []term.Term{user, host, b("<x xmlns='urn:x'>a &amp; b</x>")}},
-			{"mod_admin_extra", "set_last", []term.Term{user, host, int64(1700000000 + k), b("gone")}},
+			{"mod_admin_extra", "set_last", []term.Term{user, host, 1700000000 + k, b("gone")}},
 			{"mod_admin_extra", "send_message", []term.Term{b("chat"), b("friend@first.example"), user + "@" + host, b(""), b(fmt.Sprint("hello ", k))}},
 			{"mod_muc_admin", "create_room_with_opts", []term.Term{b(fmt.Sprint("room", k)), "conference." + host, host, term.List{term.Tuple{b("title"), b("T")}, term.Tuple{b("persistent"), b("true")}}}},
 			{"mod_muc_admin", "set_room_affiliation", []term.Term{b(fmt.Sprint("room", k)), "conference." + host, user + "@" + host, b("owner")}},
@@ -102,6 +144,9 @@ func digest(t *testing.T, target state.Target) string {
 		}
 		return h.sorting(t.Context(), func(s *sorter) error {
 			_, err := h.collect(t.Context(), s.add)
+			if err == nil {
+				_, err = h.x.ask(term.Atom("commit"))
+			}
 			return err
 		}, func(s *sorter) error {
 			m, err := s.read()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"orrery/state"
@@ -85,10 +86,8 @@ func (h *host) checkNode(key term.Term) error {
 }
 
 func (h *host) checkName(name string) error {
-	for _, own := range h.hosts {
-		if own == name {
-			return nil
-		}
+	if slices.Contains(h.hosts, name) {
+		return nil
 	}
 	return fmt.Errorf("the snapshot has state of %s, which no module of the virtual host serves here (configure it as where the snapshot was taken)", name)
 }

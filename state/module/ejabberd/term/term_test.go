@@ -14,9 +14,15 @@ func samples() []Term {
 	return []Term{
 		int64(0), int64(255), int64(256), int64(-1), int64(1) << 40, huge, 0.0, -1.5e300, 3.0,
 		Atom("a"), Atom("end"), Atom(""), Atom("Ünï 'x'\n\\"), Atom("$end"), Atom("x@Y_1"),
-		Binary(""), Binary("plain \"text\" \\"), Binary("Ünï\x00\n\xff"), List{}, List{int64('a'), int64('"')}, List{int64(1), int64('a')},
-		Tuple{}, Tuple{Atom("passwd"), Tuple{Binary("u"), Binary("h")}, List{Binary("x"), Tuple{int64(1)}}},
-		Map{}, Map{{Atom("a"), int64(1)}, {Atom("b"), Map{}}}, make(Tuple, 0),
+		Binary(""), Binary("plain \"text\" \\"), Binary("Ünï\x00\n\xff"),
+		List{},
+		List{int64('a'), int64('"')},
+		List{int64(1), int64('a')},
+		Tuple{},
+		Tuple{Atom("passwd"), Tuple{Binary("u"), Binary("h")}, List{Binary("x"), Tuple{int64(1)}}},
+		Map{},
+		Map{{Atom("a"), int64(1)}, {Atom("b"), Map{}}},
+		make(Tuple, 0),
 	}
 }
 
@@ -62,8 +68,10 @@ func TestForeignText(t *testing.T) {
 }
 
 func TestBadBytes(t *testing.T) {
-	for _, bad := range []string{"", "\x83", "\x82a\x01", "\x83a\x01a", "\x83l\xff\xff\xff\xff", "\x83m\x00\x00\x00\x05abc", "\x83X", "\x83l\x00\x00\x00\x01a\x01a\x02",
-		"\x83t\x00\x00\x00\x02a\x01a\x01a\x01a\x02", "\x83F\x7f\xf0\x00\x00\x00\x00\x00\x00", "\x83n\x01\x02\x01", "\x83w\x01\xff", "\x83" + strings.Repeat("h\x01", 1000) + "j"} {
+	for _, bad := range []string{
+		"", "\x83", "\x82a\x01", "\x83a\x01a", "\x83l\xff\xff\xff\xff", "\x83m\x00\x00\x00\x05abc", "\x83X", "\x83l\x00\x00\x00\x01a\x01a\x02",
+		"\x83t\x00\x00\x00\x02a\x01a\x01a\x01a\x02", "\x83F\x7f\xf0\x00\x00\x00\x00\x00\x00", "\x83n\x01\x02\x01", "\x83w\x01\xff", "\x83" + strings.Repeat("h\x01", 1000) + "j",
+	} {
 		if got, err := Decode([]byte(bad)); !errors.Is(err, ErrTerm) {
 			t.Errorf("%q: %v, %v", bad, got, err)
 		}
