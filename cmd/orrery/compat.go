@@ -143,12 +143,14 @@ func (c *compat) catalog() dysnomia.Catalog {
 	if store == "" {
 		store = "/nix/store"
 	}
+	modules := compatModules()
+	modules["nixos-configuration"] = dysnomia.NixOS(c.machine)
 	return dysnomia.Catalog{
 		Containers: c.folders("DYSNOMIA_CONTAINERS_PATH", "/etc/dysnomia/containers"),
 		Components: c.folders("DYSNOMIA_COMPONENTS_PATH", "/etc/dysnomia/components"),
 		Modules:    c.folders("DYSNOMIA_MODULES_PATH", ""),
 		NixStore:   store,
-		Builtin:    compatModules(),
+		Builtin:    modules,
 	}
 }
 

@@ -65,6 +65,12 @@ func (c *compat) containers(ctx context.Context) error {
 	return dysnomia.Said("No action specified!")
 }
 
+// machine is this machine with all its containers.
+func (c *compat) machine() (dysnomia.Machine, error) {
+	runner, err := c.runner()
+	return dysnomia.Machine{Runner: runner}, err
+}
+
 func (c *compat) printLines(all []string, err error) error {
 	for _, one := range all {
 		fmt.Fprintln(c.stdout, one)

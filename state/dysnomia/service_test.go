@@ -252,3 +252,47 @@ func TestDocker(t *testing.T) {
 	w.must(t, "collect-garbage", "collect-garbage")
 	check(false, false)
 }
+
+// The configuration is a folder with its program; the components of the machine have a state directory of their own.
+func TestNixOS(t *testing.T) {
+	w := newService(t, nil, "DYSNOMIA_NIXOS_STATEDIR=ROOT/inner\ndisableNixOSSystemProfile=1\ntestNixOS=1\nlog=ROOT/log\n")
+	w.write(t, "components/box/shop/bin/switch-to-configuration", "#!/bin/sh\necho $1 >>\"$log\"\n")
+	w.write(t, "containers/files", "type=fileset\ntargetDir="+w.root+"/target\n")
+	w.write(t, "components/files/notes/.dysnomia-fileset", "mkdir notes\n")
+	w.Builtin["service"] = NixOS(func() (Machine, error) {
+		inner := w.Runner
+		inner.Components = []string{filepath.Join(w.root, "inner-components")}
+		return Machine{Runner: inner}, nil
+	})
+	if err := os.MkdirAll(filepath.Join(w.root, "inner-components"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(w.root, "components/files"), filepath.Join(w.root, "inner-components/files")); err != nil {
+		t.Fatal(err)
+	}
+	w.must(t, "activate")
+	if got := w.read(t, "log"); got != "test\n" || !exists(filepath.Join(w.root, "target/notes")) {
+		t.Errorf("%q", got)
+	}
+	w.write(t, "target/notes/a", "first")
+	w.must(t, "snapshot", "snapshot")
+	if all := w.generations(t); len(all) != 1 {
+		t.Fatalf("%v", all)
+	}
+	w.write(t, "target/notes/a", "second")
+	if err := os.RemoveAll(filepath.Join(w.root, "inner/snapshots")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(w.root, "inner/generations")); err != nil {
+		t.Fatal(err)
+	}
+	w.must(t, "restore")
+	if got := w.read(t, "target/notes/a"); got != "first" {
+		t.Errorf("restored %q", got)
+	}
+	w.write(t, "target/notes/a", "third")
+	w.must(t, "snapshot", "deactivate")
+	if all := w.generations(t); len(all) != 2 {
+		t.Errorf("%v", all)
+	}
+}
