@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/progress"
 	"orrery/state"
 	"orrery/state/address"
 	"orrery/state/store"
@@ -54,12 +57,25 @@ func (c *cli) copySnapshots(cmd *cobra.Command, from, to *store.Store, names []s
 	if all, err = chosen(all, names); err != nil {
 		return err
 	}
-	progress := c.progressWriter()
+	watched, end := c.watch(cmd.Context())
+	defer end()
+	shown := c.progressWriter()
+	if f, ok := shown.(*os.File); !ok || !term.IsTerminal(int(f.Fd())) {
+		shown = io.Discard
+	}
+	var task *progress.Task
+	if c.output == "json" {
+		task = progress.Start(watched, "copy to "+to.String(), 0)
+	}
+	var before int64
 	moved, err := to.Copy(cmd.Context(), from, all, func(m store.Moved) {
-		fmt.Fprintf(progress, "\r%d of %d generations, %s moved, %s left of this one  ", len(m.Generations), len(all), size(m.Bytes), size(m.Left))
+		task.Add(m.Bytes - before)
+		before = m.Bytes
+		fmt.Fprintf(shown, "\r%d of %d generations, %s moved, %s left of this one  ", len(m.Generations), len(all), size(m.Bytes), size(m.Left))
 	})
+	task.End()
 	if moved.Objects > 0 || len(moved.Generations) > 0 {
-		_, _ = io.WriteString(progress, "\n") // a terminal that is gone cannot be told so
+		_, _ = io.WriteString(shown, "\n") // a terminal that is gone cannot be told so
 	}
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -12,15 +13,41 @@ import (
 	"orrery/internal/progress"
 )
 
-// watch shows what is done under the context in one line, where standard error is a terminal and no program reads the
-// output. The returned function takes the line away; it is called when the work is done.
+// watch shows what is done under the context: with -o json as lines of JSON on standard error, otherwise, where that is a
+// terminal, as one line. The returned function takes that away; it is called when the work is done.
 func (c *cli) watch(ctx context.Context) (context.Context, func()) {
+	if c.output == "json" {
+		l := &progressLines{w: c.stderr}
+		return progress.Watch(ctx, l.show), func() {}
+	}
 	f, ok := c.stderr.(*os.File)
-	if !ok || c.output == "json" || !term.IsTerminal(int(f.Fd())) {
+	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return ctx, func() {}
 	}
 	l := &progressLine{w: f}
 	return progress.Watch(ctx, l.show), l.clear
+}
+
+// progressLines are lines of JSON, one an event.
+type progressLines struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// progressEvent is such a line.
+type progressEvent struct {
+	Progress progress.Event `json:"progress"`
+	Rate     int64          `json:"rate"` // bytes a second
+}
+
+func (l *progressLines) show(e progress.Event) {
+	b, err := json.Marshal(progressEvent{e, int64(e.Rate())})
+	if err != nil {
+		return // an event has nothing that could not be said in JSON
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, _ = l.w.Write(append(b, '\n')) // a reader that is gone cannot be told so
 }
 
 // progressLine is the line of a terminal that shows how far the work is.

@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +27,41 @@ func TestProgressIsOneLine(t *testing.T) {
 	l.clear()
 	if out.Len() > 0 {
 		t.Fatalf("cleared what was not shown: %q", out.String())
+	}
+}
+
+// A program that reads JSON gets an object a line, from all tasks, and each task's last word.
+func TestProgressForPrograms(t *testing.T) {
+	var out bytes.Buffer
+	c := &cli{stderr: &out, output: "json"}
+	ctx, end := c.watch(context.Background())
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			task := progress.Start(ctx, "snapshot a/b", 100)
+			for range 100 {
+				task.Add(1)
+			}
+			task.Saved(60)
+			task.End()
+		})
+	}
+	all.Wait()
+	end()
+	ended := 0
+	for line := range strings.Lines(out.String()) {
+		var e progressEvent
+		if err := json.Unmarshal([]byte(line), &e); err != nil || e.Progress.Task != "snapshot a/b" || e.Progress.Total != 100 {
+			t.Fatalf("%q: %+v, %v", line, e, err)
+		}
+		if e.Progress.Ended {
+			if ended++; e.Progress.Done != 100 || e.Progress.Saved != 60 || e.Rate <= 0 {
+				t.Fatalf("%+v", e)
+			}
+		}
+	}
+	if ended != 4 {
+		t.Fatalf("%d tasks ended", ended)
 	}
 }
 
