@@ -70,6 +70,15 @@ func TestModulePages(t *testing.T) {
 			t.Errorf("%s is stale (go test ./docs -update)", path)
 		}
 	}
+	listed, err := os.ReadFile("state.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path := range pages {
+		if !bytes.Contains(listed, []byte("("+filepath.ToSlash(path)+")")) {
+			t.Errorf("state.md does not list %s", path)
+		}
+	}
 	all, err := filepath.Glob("modules/*.md")
 	if err != nil {
 		t.Fatal(err)

@@ -14,25 +14,7 @@ import (
 	"orrery/state/account"
 	"orrery/state/address"
 	"orrery/state/keeper"
-	"orrery/state/module/docker"
-	"orrery/state/module/ejabberd"
-	"orrery/state/module/etcd"
-	"orrery/state/module/fileset"
-	"orrery/state/module/git"
-	"orrery/state/module/influxdb"
-	"orrery/state/module/ldap"
-	"orrery/state/module/manager"
-	"orrery/state/module/mongodb"
-	"orrery/state/module/mysql"
-	"orrery/state/module/nixos"
-	"orrery/state/module/postgresql"
 	"orrery/state/module/process"
-	"orrery/state/module/redis"
-	"orrery/state/module/sqlite"
-	"orrery/state/module/subversion"
-	"orrery/state/module/trivial"
-	"orrery/state/module/webapp"
-	"orrery/state/module/wrapper"
 	"orrery/state/store"
 )
 
@@ -176,24 +158,6 @@ func openState(ctx context.Context, dir string, containers []state.Container, re
 // InStore is a store elsewhere as the machine's modules read it.
 func InStore(ctx context.Context, dir string, s *store.Store) state.Librarian {
 	return keeper.Library{Store: s, Modules: assemble(ctx, dir, nil, nil).modules}
-}
-
-// assemble makes the modules. They start nothing before they are asked to.
-func assemble(ctx context.Context, dir string, log *slog.Logger, supervise []string) *local {
-	accounts := account.New(account.Config{Directory: filepath.Join(dir, "accounts"), Logger: log})
-	l := &local{processes: process.New(process.Config{Logger: log, Accounts: accounts})}
-	if supervise != nil {
-		l.processes = process.NewDetached(process.Config{Logger: log, Accounts: accounts}, supervise)
-	}
-	l.modules = []state.Module{sqlite.New(log), l.processes, fileset.New(log), postgresql.New(postgresql.Config{Logger: log})}
-	l.modules = append(l.modules, manager.New(manager.Config{Logger: log, Accounts: accounts})...)
-	l.modules = append(l.modules, subversion.New(log), git.New(), etcd.New(), ldap.New())
-	l.modules = append(l.modules, mysql.New(mysql.Config{Logger: log}), influxdb.New(), redis.New())
-	l.modules = append(l.modules, mongodb.New(), ejabberd.New())
-	l.modules = append(l.modules, webapp.New(log)...)
-	l.modules = append(l.modules, trivial.NewEcho(log), trivial.Noop{}, wrapper.New(), docker.Module{}, nixos.Module{})
-	l.modules = append(l.modules, externalModules(ctx, dir, l.describe(), log)...)
-	return l
 }
 
 // resolver finds the value of a reference that leads out of the machine's state: ${service.NAME.url}.
