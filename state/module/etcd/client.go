@@ -106,7 +106,12 @@ type refusal struct {
 	Code    int    `json:"code"`
 }
 
-func (r *refusal) Error() string { return r.Message }
+func (r *refusal) Error() string {
+	if strings.Contains(r.Message, "database space exceeded") {
+		return r.Message + " (make room by etcdctl compact, defrag and alarm disarm, or raise the server's quota)"
+	}
+	return r.Message
+}
 
 // compacted says whether the server no longer has the revision that was asked for.
 func compacted(err error) bool {

@@ -155,6 +155,12 @@ func (f *flaky) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasSuffix(r.URL.Path, "/txn") && f.left.Add(-1) < 0 {
 		panic(http.ErrAbortHandler) // the connection breaks
 	}
+	// The whole request first: the proxy breaks off when the answer begins before it has read the request's end.
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
 	f.proxy.ServeHTTP(w, r)
 }
 
@@ -300,6 +306,7 @@ func TestMissingServer(t *testing.T) {
 		"activate": m.Activate(t.Context(), target),
 		"snapshot": m.Snapshot(t.Context(), target, io.Discard),
 		"health":   m.Health(t.Context(), target),
+		"exists":   second(m.Exists(t.Context(), target)),
 	} {
 		if !errors.Is(err, state.ErrUnreachable) {
 			t.Errorf("%s: %v", name, err)
