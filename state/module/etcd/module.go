@@ -17,6 +17,7 @@
 package etcd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +48,7 @@ var (
 	_ state.Sheller      = (*Module)(nil)
 	_ state.Versioner    = (*Module)(nil)
 	_ state.Itemizer     = (*Module)(nil)
+	_ state.Presenter    = (*Module)(nil)
 	_ state.PartRestorer = (*Module)(nil)
 )
 
@@ -320,6 +322,14 @@ func (*Module) Items(ctx context.Context, snapshot io.Reader, visit func(state.I
 		return visit(state.Item{Key: key, Content: append([]byte{}, value...)})
 	})
 }
+
+// Group implements state.Presenter: a key is counted with its folder, what is before its last slash.
+func (*Module) Group(i state.Item) string {
+	return string(i.Key[:bytes.LastIndexByte(i.Key, '/')+1])
+}
+
+// Name implements state.Presenter.
+func (*Module) Name(i state.Item) string { return string(i.Key) }
 
 // Shell implements state.Sheller: a shell in which etcdctl talks to the server, and PREFIX is what the keys begin with.
 func (*Module) Shell(_ context.Context, t state.Target, script string) (state.Command, error) {

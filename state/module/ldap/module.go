@@ -43,6 +43,7 @@ var (
 	_ state.Doctor    = (*Module)(nil)
 	_ state.Versioner = (*Module)(nil)
 	_ state.Itemizer  = (*Module)(nil)
+	_ state.Presenter = (*Module)(nil)
 )
 
 // New returns the module.
@@ -260,6 +261,22 @@ func (*Module) Items(ctx context.Context, snapshot io.Reader, visit func(state.I
 		return visit(state.Item{Key: []byte(e.dn), Content: e.text()})
 	})
 }
+
+// Group implements state.Presenter: an entry is counted with its parent.
+func (*Module) Group(i state.Item) string {
+	for at := 0; at < len(i.Key); at++ {
+		switch i.Key[at] {
+		case '\\':
+			at++
+		case ',':
+			return string(i.Key[at+1:])
+		}
+	}
+	return ""
+}
+
+// Name implements state.Presenter.
+func (*Module) Name(i state.Item) string { return string(i.Key) }
 
 // with carries out do on the target's subtree, after undoing what an operation left behind, and says in an error what
 // could not be done to it.

@@ -152,41 +152,6 @@ func (m *Module) Migrate(ctx context.Context, t state.Target, step state.Migrati
 	})
 }
 
-// Items implements state.Itemizer: a row is its text in the dump.
-func (*Module) Items(ctx context.Context, snapshot io.Reader, visit func(state.Item) error) error {
-	r, err := openSnapshot(snapshot)
-	if err != nil {
-		return err
-	}
-	for {
-		st, err := r.next()
-		if errors.Is(err, io.EOF) {
-			return ctx.Err()
-		}
-		if err == nil {
-			err = errors.Join(ctx.Err(), st.items(visit))
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-func (st statement) items(visit func(state.Item) error) error {
-	switch st.kind {
-	case kindTable:
-		return visit(state.Item{Part: st.name})
-	case kindRows:
-		_, values, err := cutInsert(st.text)
-		if err != nil {
-			return err
-		}
-		return eachRow(values, func(row []byte) error { return visit(state.Item{Part: st.name, Content: row}) })
-	default:
-		return nil
-	}
-}
-
 // Extension implements state.Portable.
 func (*Module) Extension() string { return ".sql" }
 

@@ -50,6 +50,7 @@ var (
 	_ state.Versioner    = (*Module)(nil)
 	_ state.Migrator     = (*Module)(nil)
 	_ state.Itemizer     = (*Module)(nil)
+	_ state.Presenter    = (*Module)(nil)
 	_ state.PartRestorer = (*Module)(nil)
 	_ state.Portable     = (*Module)(nil)
 	_ state.Quiescer     = (*Module)(nil)

@@ -522,7 +522,7 @@ func TestAbilities(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil || counts["planet"] != 3 || len(counts) != 4 {
+	if err != nil || counts["planet"] != 3 || counts[partDefinitions] < 3 {
 		t.Errorf("%v, %v", counts, err)
 	}
 	if version, err := m.Version(t.Context(), target); err != nil || !strings.HasPrefix(version, "MariaDB 10.") {

@@ -187,6 +187,15 @@ func (*Module) Items(ctx context.Context, snapshot io.Reader, visit func(state.I
 	})
 }
 
+// Group implements state.Presenter: a key is counted with its kind.
+func (*Module) Group(i state.Item) string {
+	kind, _, _ := bytes.Cut(i.Content, []byte{' '})
+	return string(kind)
+}
+
+// Name implements state.Presenter.
+func (*Module) Name(i state.Item) string { return string(i.Key) }
+
 // RestorePart implements state.PartRestorer: the part is a key, without the prefix.
 func (m *Module) RestorePart(ctx context.Context, t state.Target, r io.Reader, part string) error {
 	return m.with(ctx, t, fmt.Sprintf("restore key %.80q of", part), func(d *database) error {

@@ -48,6 +48,7 @@ var (
 	_ state.Sheller      = (*Module)(nil)
 	_ state.Versioner    = (*Module)(nil)
 	_ state.Itemizer     = (*Module)(nil)
+	_ state.Presenter    = (*Module)(nil)
 	_ state.PartRestorer = (*Module)(nil)
 	_ state.Portable     = (*Module)(nil)
 	_ state.Quiescer     = (*Module)(nil)

@@ -1,0 +1,24 @@
+package etcd
+
+import (
+	"testing"
+
+	"orrery/state"
+)
+
+func TestGroupOfAnItem(t *testing.T) {
+	for _, c := range []struct {
+		item        state.Item
+		group, name string
+	}{
+		{state.Item{Key: []byte("/a/b/c")}, "/a/b/", "/a/b/c"},
+		{state.Item{Key: []byte("plain")}, "", "plain"},
+		{state.Item{Key: []byte("/")}, "/", "/"},
+		{state.Item{Key: []byte{}}, "", ""},
+	} {
+		var m state.Presenter = New()
+		if group, name := m.Group(c.item), m.Name(c.item); group != c.group || name != c.name {
+			t.Errorf("%q is %q in %q", c.item.Key, name, group)
+		}
+	}
+}
