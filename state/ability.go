@@ -89,7 +89,8 @@ type Locker interface {
 type Quiescer interface {
 	// Quiesce returns when clients cannot change the component's state any more: they wait, or are refused. Reading and
 	// taking its snapshot go on. resume, which is to be called once, lets them go on, and so does the end of this process,
-	// a little later at the most. An error that is ErrVeto says that what clients had begun did not end in time.
+	// a little later at the most. A snapshot is of a moment before it writes its first byte, so that clients can go on then.
+	// An error that is ErrVeto says that what clients had begun did not end in time.
 	Quiesce(ctx context.Context, t Target) (resume func(context.Context) error, err error)
 }
 

@@ -51,8 +51,11 @@ func nothingSaved(refs []state.Ref) string {
 type member struct {
 	rec        record
 	target     state.Target
-	locker     state.Locker // nil: it cannot hold still, or does already
+	quiescer   state.Quiescer              // nil: it cannot be kept still in this way
+	resume     func(context.Context) error // while it is kept still so
+	locker     state.Locker                // nil: it cannot hold still, or does already
 	held       bool
+	begun      chan struct{} // closed when the moment of its snapshot has come
 	generation state.Generation
 	err        error
 }
@@ -70,7 +73,7 @@ func (k *Keeper) member(ctx context.Context, r state.Ref, check bool) (*member, 
 	if err != nil {
 		return nil, err
 	}
-	m := &member{rec: rec, target: target}
+	m := &member{rec: rec, target: target, begun: make(chan struct{})}
 	if rec.Phase != state.PhaseActive {
 		return m, nil
 	}
@@ -79,7 +82,8 @@ func (k *Keeper) member(ctx context.Context, r state.Ref, check bool) (*member, 
 			return nil, fmt.Errorf("its integrity: %w", err)
 		}
 	}
-	if locker, ok := module.(state.Locker); ok && rec.Lease == nil {
+	m.quiescer, _ = module.(state.Quiescer)
+	if locker, ok := module.(state.Locker); ok && rec.Lease == nil && m.quiescer == nil {
 		m.locker = locker
 	}
 	return m, nil
@@ -104,7 +108,7 @@ func (k *Keeper) inHooks(ctx context.Context, members []*member, do func() ([]st
 func (k *Keeper) together(ctx context.Context, members []*member, reason string, source state.Source) (all []state.Generation, err error) {
 	if len(members) < 2 {
 		for _, m := range members {
-			m.generation, m.err = k.snapshotInto(ctx, m.rec, reason, source)
+			m.generation, m.err = k.snapshotInto(ctx, m.rec, reason, source, func() {})
 		}
 		return outcome(members)
 	}
@@ -138,9 +142,12 @@ func (k *Keeper) together(ctx context.Context, members []*member, reason string,
 	return all, nil
 }
 
-// atOnePoint holds the members still, takes their snapshots at the same time and lets them go on.
+// atOnePoint holds the members still, takes their snapshots at the same time and lets them go on: those that are kept still for
+// the moment only when it has come for all, the others when all snapshots are complete.
 func (k *Keeper) atOnePoint(ctx context.Context, members []*member, reason string, source state.Source) (err error) {
-	defer func() { err = errors.Join(err, k.goOn(context.WithoutCancel(ctx), members)) }()
+	defer func() {
+		err = errors.Join(err, resume(context.WithoutCancel(ctx), members), k.goOn(context.WithoutCancel(ctx), members))
+	}()
 	for _, m := range members {
 		if err := k.holdStill(ctx, m); err != nil {
 			return fmt.Errorf("cannot take a snapshot of %s: %w", m.rec.ref(), err)
@@ -148,11 +155,38 @@ func (k *Keeper) atOnePoint(ctx context.Context, members []*member, reason strin
 	}
 	var running sync.WaitGroup
 	for _, m := range members {
-		running.Go(func() { m.generation, m.err = k.snapshotInto(ctx, m.rec, reason, source) })
+		begun := sync.OnceFunc(func() { close(m.begun) })
+		early := begun
+		if m.quiescer == nil {
+			early = func() {}
+		}
+		running.Go(func() {
+			defer begun()
+			m.generation, m.err = k.snapshotInto(ctx, m.rec, reason, source, early)
+		})
 	}
+	for _, m := range members {
+		<-m.begun
+	}
+	resumed := resume(context.WithoutCancel(ctx), members)
 	running.Wait()
 	_, err = outcome(members)
-	return err
+	return errors.Join(err, resumed)
+}
+
+// resume lets the clients of those go on that are kept still.
+func resume(ctx context.Context, members []*member) error {
+	var failed []error
+	for _, m := range slices.Backward(members) {
+		if m.resume == nil {
+			continue
+		}
+		if err := m.resume(ctx); err != nil {
+			failed = append(failed, fmt.Errorf("cannot let the clients of %s go on: %w", m.rec.ref(), err))
+		}
+		m.resume = nil
+	}
+	return errors.Join(failed...)
 }
 
 // outcome gathers the generations, or says what failed.
@@ -170,7 +204,11 @@ func outcome(members []*member) ([]state.Generation, error) {
 }
 
 // holdStill asks a member to hold still. That is recorded first, so that what a crash leaves so is let go.
-func (k *Keeper) holdStill(ctx context.Context, m *member) error {
+func (k *Keeper) holdStill(ctx context.Context, m *member) (err error) {
+	if m.quiescer != nil {
+		m.resume, err = m.quiescer.Quiesce(ctx, m.target)
+		return err
+	}
 	if m.locker == nil {
 		return nil
 	}

@@ -2,17 +2,21 @@ package keeper
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"orrery/state"
+	"orrery/state/module/sqlite"
 )
 
 // Where one member of a group fails, at whatever, no generation of any stays, and all go on.
@@ -54,7 +58,7 @@ func TestUnfinishedGroup(t *testing.T) {
 	half := func(group string) state.Generation {
 		check(t, m.beginGroup(group, refs))
 		rec := must(m.load(refs[0]))(t)
-		return must(m.snapshotInto(ctx, rec, "manual", state.Source{Group: group, GroupSize: 2}))(t)
+		return must(m.snapshotInto(ctx, rec, "manual", state.Source{Group: group, GroupSize: 2}, func() {}))(t)
 	}
 	g := half("half")
 	seen := func() []state.Generation { return must(m.config.Store.Generations(ctx, state.Ref{}))(t) }
@@ -79,7 +83,7 @@ func TestUnfinishedGroup(t *testing.T) {
 	// Where a member is seen, all were saved.
 	half("whole")
 	rec := must(m.load(refs[1]))(t)
-	must(m.snapshotInto(ctx, rec, "manual", state.Source{Group: "whole", GroupSize: 2}))(t)
+	must(m.snapshotInto(ctx, rec, "manual", state.Source{Group: "whole", GroupSize: 2}, func() {}))(t)
 	must(m.config.Store.Conclude(ctx, "whole", refs[:1]))(t)
 	if len(seen()) != 3 {
 		t.Fatalf("%+v", seen())
@@ -221,5 +225,99 @@ func TestRestoreTogether(t *testing.T) {
 	q.With[1].ID = "00"
 	if _, err := m.RestoreAs(ctx, q); err == nil || !strings.Contains(err.Error(), "nothing was restored of the 3") {
 		t.Error(err)
+	}
+}
+
+// quiet is a ledger whose books can be kept still, and whose snapshots end only after their clients went on.
+type quiet struct {
+	*ledger
+	on chan struct{}
+}
+
+func (q quiet) Quiesce(_ context.Context, t state.Target) (func(context.Context) error, error) {
+	if err := q.Lock(context.Background(), t); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error {
+		defer func() { q.on <- struct{}{} }()
+		return q.Unlock(ctx, t)
+	}, nil
+}
+
+func (q quiet) Snapshot(ctx context.Context, t state.Target, w io.Writer) error {
+	var b bytes.Buffer
+	if err := q.ledger.Snapshot(ctx, t, &b); err != nil {
+		return err
+	}
+	if _, err := w.Write(b.Next(1)); err != nil {
+		return err
+	}
+	<-q.on
+	_, err := b.WriteTo(w)
+	return err
+}
+
+// Clients wait only until the last snapshot of a group has begun.
+func TestClientsGoOnBeforeTheEnd(t *testing.T) {
+	l := newLedger()
+	q := quiet{l, make(chan struct{}, 2)}
+	k := must(Open(Config{Directory: t.TempDir(), Store: newStore(t).Store, Modules: []state.Module{q}}))(t)
+	for _, name := range []string{"a", "b"} {
+		must(k.Activate(t.Context(), book(name)))(t)
+	}
+	l.take()
+	request := state.SnapshotRequest{Refs: []state.Ref{bookRef("a"), bookRef("b")}, Reason: "manual"}
+	must(k.TakeSnapshots(t.Context(), request))(t)
+	if seen := l.take(); len(seen) != 6 || seen[0] != "lock a" || seen[1] != "lock b" || seen[4] != "unlock b" || seen[5] != "unlock a" || len(l.locked) > 0 {
+		t.Errorf("%q, locked %v", seen, l.locked)
+	}
+	l.veto = "b"
+	if _, err := k.TakeSnapshots(t.Context(), request); !errors.Is(err, state.ErrVeto) || len(l.locked) > 0 {
+		t.Errorf("%v, locked %v", err, l.locked)
+	}
+}
+
+// One client writes to two databases in turn: in no group is one of them further than that.
+func TestGroupIsOfOneMoment(t *testing.T) {
+	ctx := t.Context()
+	m := open(t, t.TempDir(), newStore(t))
+	names := []string{"a", "b"}
+	request := state.SnapshotRequest{Reason: "manual"}
+	ref := func(name string) state.Ref { return state.Ref{Container: sqlite.Name, Component: name} }
+	count := func(name string) string { return m.exec(t, ref(name), "SELECT n FROM counter") }
+	for _, name := range names {
+		must(m.Activate(ctx, state.Component{Name: name, Module: sqlite.Name}))(t)
+		m.exec(t, ref(name), "CREATE TABLE counter(n)", "INSERT INTO counter VALUES(0)", "SELECT 1")
+		request.Refs = append(request.Refs, ref(name))
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			for _, name := range names {
+				select {
+				case <-stop:
+					return
+				default:
+					m.exec(t, ref(name), "UPDATE counter SET n = n + 1", "SELECT 1")
+				}
+			}
+		}
+	}()
+	var groups [][]state.Generation
+	for range 10 {
+		groups = append(groups, must(m.TakeSnapshots(ctx, request))(t))
+	}
+	close(stop)
+	<-stopped
+	for _, group := range groups {
+		var counts []int
+		for _, g := range group {
+			check(t, m.Restore(ctx, ref(g.Component), g.Snapshot))
+			counts = append(counts, must(strconv.Atoi(count(g.Component)))(t))
+		}
+		if ahead := counts[0] - counts[1]; ahead != 0 && ahead != 1 {
+			t.Errorf("a group has %v", counts)
+		}
 	}
 }

@@ -54,11 +54,13 @@ func (k *Keeper) Snapshot(ctx context.Context, r state.Ref, reason string) (stat
 }
 
 func (k *Keeper) snapshot(ctx context.Context, rec record, reason string) (state.Generation, error) {
-	return k.snapshotInto(ctx, rec, reason, state.Source{})
+	return k.snapshotInto(ctx, rec, reason, state.Source{}, func() {})
 }
 
-// snapshotInto is snapshot, with what source says of its group and tags.
-func (k *Keeper) snapshotInto(ctx context.Context, rec record, reason string, source state.Source) (state.Generation, error) {
+// snapshotInto is snapshot, with what source says of its group and tags. It calls begun once the moment of the snapshot has
+// come, as early as it knows.
+func (k *Keeper) snapshotInto(ctx context.Context, rec record, reason string, source state.Source, begun func()) (state.Generation, error) {
+	defer begun()
 	module, err := k.stateful(rec.Component)
 	if err != nil {
 		return state.Generation{}, err
@@ -74,9 +76,9 @@ func (k *Keeper) snapshotInto(ctx context.Context, rec record, reason string, so
 	var g state.Generation
 	source.Server = k.version(ctx, rec, target)
 	if t := k.tracker(rec.ref()); t != nil {
-		g, err = k.saveTracked(ctx, rec, reason, t, source)
+		g, err = k.saveTracked(ctx, rec, reason, t, source, begun)
 	} else {
-		source.Write = func(w io.Writer) error { return module.Snapshot(ctx, target, w) }
+		source.Write = func(w io.Writer) error { return module.Snapshot(ctx, target, &beginning{w, begun}) }
 		g, err = k.config.Store.Save(ctx, rec.ref(), rec.Component.Module, reason, source)
 	}
 	if err != nil {
@@ -85,6 +87,18 @@ func (k *Keeper) snapshotInto(ctx context.Context, rec record, reason string, so
 	k.log.InfoContext(ctx, "snapshot taken", "component", rec.ref().String(), "reason", reason, "snapshot", string(g.Snapshot),
 		"generation", g.Number, "bytes", g.Size, "stored", g.Stored, "took", time.Since(began))
 	return g, nil
+}
+
+// beginning calls begun before anything is written.
+type beginning struct {
+	to    io.Writer
+	begun func()
+}
+
+// Write implements io.Writer.
+func (b *beginning) Write(p []byte) (int, error) {
+	b.begun()
+	return b.to.Write(p)
 }
 
 // version is what hosts the component, empty if that is not known: a snapshot does not fail for want of it.

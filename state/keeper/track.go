@@ -109,7 +109,7 @@ func (k *Keeper) untrack(r state.Ref) error {
 }
 
 // saveTracked takes a snapshot from the tracker's next image, of which the store reads what changed.
-func (k *Keeper) saveTracked(ctx context.Context, rec record, reason string, t *tracked, from state.Source) (g state.Generation, err error) {
+func (k *Keeper) saveTracked(ctx context.Context, rec record, reason string, t *tracked, from state.Source, begun func()) (g state.Generation, err error) {
 	since := t.since
 	t.since = "" // until this image is in the store
 	k.prolong(rec.ref(), t)
@@ -118,6 +118,7 @@ func (k *Keeper) saveTracked(ctx context.Context, rec record, reason string, t *
 		return g, err
 	}
 	defer func() { err = errors.Join(err, image.Close()) }()
+	begun()
 	from.Image, from.Since = image, since
 	g, err = k.config.Store.Save(ctx, rec.ref(), rec.Component.Module, reason, from)
 	if err == nil {
