@@ -167,12 +167,23 @@ func (p *parser) number() (Term, error) {
 }
 
 func (p *parser) chars() (Term, error) {
-	text, err := p.quoted('"')
+	text, err := p.strings()
 	l := make(List, 0, len(text))
 	for _, c := range text {
 		l = append(l, int64(c))
 	}
 	return l, err
+}
+
+// strings reads a string, which may be in several pieces.
+func (p *parser) strings() (string, error) {
+	text, err := p.quoted('"')
+	for err == nil && p.next() == '"' {
+		var more string
+		more, err = p.quoted('"')
+		text += more
+	}
+	return text, err
 }
 
 // quoted reads what is between quotes, as UTF-8.
@@ -269,7 +280,7 @@ func (p *parser) binary() (Term, error) {
 			b = append(b, byte(n))
 			continue
 		}
-		text, err := p.quoted('"')
+		text, err := p.strings()
 		if err != nil {
 			return nil, err
 		}
