@@ -16,12 +16,17 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // ErrNotShared says that a folder's file system cannot share storage between files, nor can an overlay be mounted.
 var ErrNotShared = errors.New("cannot share storage")
 
 const (
+	// unmountLimit is how long an overlay may be in use by processes that are ending.
+	unmountLimit = 5 * time.Second
+	unmountTick  = 10 * time.Millisecond
+
 	dataName  = "data"
 	lowerName = "lower" // holds the base's path, of an overlay
 )
@@ -172,7 +177,13 @@ func (c Copy) Remove() error {
 		return err
 	}
 	if lower != "" {
-		if err := unmount(c.Data()); err != nil {
+		err := unmount(c.Data())
+		tick := time.NewTicker(unmountTick)
+		defer tick.Stop()
+		for end := time.Now().Add(unmountLimit); errors.Is(err, syscall.EBUSY) && time.Now().Before(end); err = unmount(c.Data()) {
+			<-tick.C // a process that has ended may hold files for a moment
+		}
+		if err != nil {
 			return fmt.Errorf("cannot unmount %s: %w", c.Data(), err)
 		}
 	}

@@ -1,12 +1,14 @@
 package testenv
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // XFS returns a folder on an XFS file system of its own, which any user can reach.
@@ -36,7 +38,15 @@ func mounted(tb testing.TB, mkfs string) string {
 		Missing(tb, "a loop device: "+string(out), "run on a machine that has them")
 	}
 	tb.Cleanup(func() {
-		if err := syscall.Unmount(at, 0); err != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), 10*time.Second) // a server that was told to end may still be at it
+		defer cancel()
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		err := syscall.Unmount(at, 0)
+		for ; errors.Is(err, syscall.EBUSY) && ctx.Err() == nil; err = syscall.Unmount(at, 0) {
+			<-tick.C
+		}
+		if err != nil {
 			tb.Error(err)
 		}
 	})

@@ -26,7 +26,9 @@ type MariaDB struct {
 
 	Folder string // of its socket and its log
 
-	alive io.Closer // kept, because the server ends when this is closed, also by the garbage collector
+	server Daemon
+	later  io.Closer // of a restart
+	alive  io.Closer // kept, because the server ends when this is closed, also by the garbage collector
 }
 
 var sharedMariaDB struct {
@@ -40,7 +42,7 @@ func SharedMariaDB(tb testing.TB) *MariaDB {
 	tb.Helper()
 	needMariaDB(tb)
 	port := FreePort(tb)
-	sharedMariaDB.once.Do(func() { sharedMariaDB.server, sharedMariaDB.err = startMariaDB(port) })
+	sharedMariaDB.once.Do(func() { sharedMariaDB.server, sharedMariaDB.err = startMariaDB(fastFolder(), port) })
 	if sharedMariaDB.err != nil {
 		tb.Fatal(sharedMariaDB.err)
 	}
@@ -56,8 +58,14 @@ func needMariaDB(tb testing.TB) {
 // StartMariaDB starts a server for one test, with settings of its own.
 func StartMariaDB(tb testing.TB, settings ...string) *MariaDB {
 	tb.Helper()
+	return StartMariaDBIn(tb, fastFolder(), settings...)
+}
+
+// StartMariaDBIn is StartMariaDB with the server's data below a folder.
+func StartMariaDBIn(tb testing.TB, folder string, settings ...string) *MariaDB {
+	tb.Helper()
 	needMariaDB(tb)
-	m, err := startMariaDB(FreePort(tb), settings...)
+	m, err := startMariaDB(folder, FreePort(tb), settings...)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -65,11 +73,61 @@ func StartMariaDB(tb testing.TB, settings ...string) *MariaDB {
 	return m
 }
 
-// Close stops the server.
-func (m *MariaDB) Close() error { return m.alive.Close() }
+// Running says whether the server takes connections.
+func (m *MariaDB) Running(tb testing.TB) bool {
+	tb.Helper()
+	c, err := (&net.Dialer{}).DialContext(tb.Context(), "unix", m.Socket)
+	if err == nil {
+		_ = c.Close()
+	}
+	return err == nil
+}
 
-func startMariaDB(port int, settings ...string) (*MariaDB, error) {
-	dir, err := os.MkdirTemp(fastFolder(), "orrery-mariadb-")
+// Kill ends the server as a failure does.
+func (m *MariaDB) Kill(tb testing.TB) {
+	tb.Helper()
+	content, err := os.ReadFile(filepath.Join(m.Folder, "pid"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		tb.Fatal(err)
+	}
+	Eventually(tb, "the end of the server", func() bool {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		return err != nil || strings.Contains(string(status), ") Z ")
+	})
+}
+
+// Restart starts a server that was killed, on what it left.
+func (m *MariaDB) Restart(tb testing.TB) {
+	tb.Helper()
+	again := m.server
+	folder, err := os.MkdirTemp(fastFolder(), "orrery-mariadb-") //nolint:usetesting // removed when the server has ended
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if _, err := notRootAs(folder, "mysql"); err != nil {
+		tb.Fatal(err)
+	}
+	again.Folder = folder
+	m.later = Start(tb, again)
+}
+
+// Close stops the server.
+func (m *MariaDB) Close() error {
+	if m.later != nil {
+		_ = m.later.Close()
+	}
+	return m.alive.Close()
+}
+
+func startMariaDB(parent string, port int, settings ...string) (*MariaDB, error) {
+	dir, err := os.MkdirTemp(parent, "orrery-mariadb-")
 	if err != nil {
 		return nil, err
 	}
@@ -87,13 +145,13 @@ func startMariaDB(port int, settings ...string) (*MariaDB, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) //nolint:forbidigo // shared by all tests, so that no test's context fits
 	defer cancel()
 	install := exec.CommandContext(ctx, "mariadb-install-db", "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal",
-		"--skip-test-db", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0")
+		"--skip-test-db", "--tmpdir="+dir, "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0")
 	install.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
 	install.Dir = dir
 	if out, err := install.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("mariadb-install-db: %w: %s", err, out)
 	}
-	m.alive, err = daemon(ctx, Daemon{
+	m.server = Daemon{
 		Folder: dir, Path: "/usr/sbin/mariadbd", Credential: credential,
 		Args: append([]string{
 			"--no-defaults", "--datadir=" + data, "--socket=" + m.Socket, "--bind-address=127.0.0.1", "--port=" + strconv.Itoa(port),
@@ -104,12 +162,13 @@ func startMariaDB(port int, settings ...string) (*MariaDB, error) {
 			if !strings.Contains(string(log), "ready for connections") {
 				return false
 			}
-			c, err := (&net.Dialer{}).DialContext(ctx, "unix", m.Socket)
+			c, err := (&net.Dialer{}).DialContext(context.WithoutCancel(ctx), "unix", m.Socket)
 			if err == nil {
 				_ = c.Close()
 			}
 			return err == nil
 		},
-	})
+	}
+	m.alive, err = daemon(ctx, m.server)
 	return m, err
 }

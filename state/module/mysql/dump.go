@@ -61,6 +61,7 @@ type reader struct {
 	end     string
 	context map[string]string
 	events  map[string]statement // in the place of what the dump has under their names
+	columns map[string]columns   // of tables whose rows have values that do not belong there
 }
 
 // openSnapshot reads a canonical dump.
@@ -94,6 +95,9 @@ func (r *reader) next() (statement, error) {
 		}
 		r.s.comment = "" // the end marker comes after the last statement
 		st, keep, err := r.classify(text)
+		if c, ok := r.columns[st.name]; ok && err == nil && st.kind == kindRows {
+			st.text, err = c.without(st.text)
+		}
 		if err != nil || keep {
 			return st, err
 		}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"slices"
+
+	"orrery/state"
 )
 
 // createSide makes an empty side database like the component's.
@@ -64,12 +66,27 @@ func (d *database) carryOut(ctx context.Context, st statement) error {
 		}
 	}
 	if _, err := d.conn.ExecContext(ctx, string(st.text)); err != nil {
-		return fmt.Errorf("cannot carry out %.80q: %w", st.text, err)
+		return fmt.Errorf("cannot carry out %.80q: %w", st.text, d.explain(err))
 	}
 	if st.context == "" {
 		return nil
 	}
 	_, err := d.conn.ExecContext(ctx, "set "+resetContext)
+	return err
+}
+
+// The server's numbers for what another server's dump may have.
+const (
+	unknownCharset   = 1115
+	unknownCollation = 1273
+)
+
+// explain adds to an error of the server what a person can do.
+func (d *database) explain(err error) error {
+	if hasNumber(err, unknownCollation) || hasNumber(err, unknownCharset) {
+		return fmt.Errorf("%w: the state is of a server with other collations, those with 0900 are MySQL 8's: %w restore it here (restore it where it is from, "+
+			"ALTER TABLE ... CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci there, and take another snapshot)", err, state.ErrNotAble)
+	}
 	return err
 }
 

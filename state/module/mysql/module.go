@@ -74,7 +74,12 @@ func (*Module) Describe() state.Description {
 			"Clients stay connected, but for those that hold tables in a transaction for longer than two seconds. " +
 			"Deactivation ends the clients' sessions and moves the tables into a database orrery-side-..., so that the component's own is gone, also for clients that may do everything; " +
 			"activation brings it back with all that was in it, and is refused where somebody made a database of that name meanwhile and put something into it. " +
-			"Rights on databases, tables and columns stay; those on routines are given again, as far as the container's user may.",
+			"Rights on databases, tables and columns stay; those on routines are given again, as far as the container's user may. " +
+			"Triggers, views, routines and events keep their definers, so the container's user must be allowed to set them, and their accounts must exist where a snapshot is restored, or what is defined by them fails when it is used. " +
+			"Forks are thin (MariaDB only, see the page on forks) or copies. " +
+			"Tested on MariaDB 10.11 and MySQL 5.7.29. On a MySQL server, MySQL's mysqldump is used where it is installed, else MariaDB's, whose values of generated columns are left out; on MariaDB only MariaDB's own, because MySQL's leaves out sequences. " +
+			"A dump with collations that the server lacks (those of MySQL 8 on MariaDB) is refused, and the state stays. " +
+			"MySQL before 8.0 does not rename several tables in one step if it crashes itself in the middle of that. Not tested for want of a server: MySQL 8, its plugin caching_sha2_password included.",
 		Stateful: true,
 		Properties: []state.Property{
 			{Name: "schema", Type: "string", Doc: "Path of an SQL file, usually ${file.NAME}, that is loaded when the database is created."},
@@ -112,7 +117,7 @@ func (m *Module) Activate(ctx context.Context, t state.Target) error {
 		return err
 	}
 	return m.with(ctx, t, "activate", func(d *database) error {
-		if _, err := d.tool("mariadb-dump", "mysqldump"); err != nil { // said now, not when a snapshot is needed
+		if _, _, err := d.dumpTool(ctx); err != nil { // said now, not when a snapshot is needed
 			return err
 		}
 		if err := d.recover(ctx); err != nil {

@@ -47,7 +47,11 @@ var containers struct {
 
 func newTarget(t *testing.T, name string) state.Target {
 	t.Helper()
-	s := testenv.SharedMariaDB(t)
+	return newTargetOn(t, testenv.SharedMariaDB(t), name, schema)
+}
+
+func newTargetOn(t *testing.T, s *testenv.MariaDB, name, schema string) state.Target {
+	t.Helper()
 	dir := t.TempDir()
 	password, ddl := filepath.Join(dir, "password"), filepath.Join(dir, "schema.sql")
 	if err := errors.Join(os.WriteFile(password, []byte(s.Password+"\n"), 0o600), os.WriteFile(ddl, []byte(schema), 0o600)); err != nil {
@@ -91,7 +95,11 @@ func databaseName(target state.Target) string {
 // client connects as a program that uses the database does.
 func client(t *testing.T, database string) *sql.DB {
 	t.Helper()
-	s := testenv.SharedMariaDB(t)
+	return clientOf(t, testenv.SharedMariaDB(t), database)
+}
+
+func clientOf(t *testing.T, s *testenv.MariaDB, database string) *sql.DB {
+	t.Helper()
 	c := driver.NewConfig()
 	c.User, c.Passwd, c.Net, c.Addr, c.DBName, c.MultiStatements = s.User, s.Password, "unix", s.Socket, database, true
 	c.Logger, c.Params = &driver.NopLogger{}, map[string]string{"group_concat_max_len": "100000000"}
@@ -130,16 +138,18 @@ func change(t *testing.T, target state.Target, n int) {
 		update planet set note = concat(coalesce(note, ''), %d) where id = 2; create table if not exists extra_%d (x int)`, n, n, n))
 }
 
-func digestOf(t *testing.T, target state.Target) string {
-	t.Helper()
-	db := databaseName(target)
-	return query(t, db, `select concat_ws('#',
+const digestQuery = `select concat_ws('#',
 		(select md5(group_concat(concat_ws('|', id, name, ifnull(note, 'N'), ifnull(hex(pic), 'N'), twice) order by id)) from planet),
 		(select concat(count(*), md5(group_concat(concat_ws('|', id, planet, name) order by id))) from moon), (select count(*) from a_first), greet('x'),
 		(select group_concat(table_name order by table_name) from information_schema.tables where table_schema = database()),
 		(select group_concat(trigger_name) from information_schema.triggers where trigger_schema = database()),
 		(select group_concat(routine_name order by 1) from information_schema.routines where routine_schema = database()),
-		(select group_concat(event_name) from information_schema.events where event_schema = database()))`)
+		(select group_concat(event_name) from information_schema.events where event_schema = database()))`
+
+func digestOf(t *testing.T, target state.Target) string {
+	t.Helper()
+	db := databaseName(target)
+	return query(t, db, digestQuery)
 }
 
 func activate(t *testing.T, target state.Target) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -14,9 +15,9 @@ import (
 	"orrery/state"
 )
 
-// tool finds a program of MariaDB or MySQL.
+// tool finds a program of MariaDB or MySQL, best that of the server's maker.
 func (d *database) tool(mariadb, mysql string) (string, error) {
-	names := []string{mysql}
+	names := []string{mysql, mariadb}
 	if d.mariaDB() {
 		names = []string{mariadb, mysql}
 	}
@@ -66,16 +67,19 @@ func (d *database) read(ctx context.Context, read func(*reader) error) error {
 
 // dumpInto has the dump tool's output read. What it fails with counts before what the reader made of it.
 func (d *database) dumpInto(ctx context.Context, name string, read func(*reader) error, more ...string) error {
-	path, err := d.tool("mariadb-dump", "mysqldump")
+	path, special, err := d.dumpTool(ctx)
 	if err != nil {
 		return err
 	}
 	args := append(d.connection(), "--single-transaction", "--quick", "--skip-dump-date", "--comments", "--order-by-primary",
 		"--routines", "--triggers", "--events", "--hex-blob", "--no-tablespaces", "--net-buffer-length=1M", "--max-allowed-packet=1G")
-	if !d.mariaDB() {
-		args = append(args, "--set-gtid-purged=OFF", "--column-statistics=0")
+	args = append(append(append(args, special...), more...), "--", name)
+	var generated map[string]columns
+	if special == nil && !d.mariaDB() {
+		if generated, err = d.generatedColumns(ctx, name); err != nil {
+			return err
+		}
 	}
-	args = append(append(args, more...), "--", name)
 	r, w := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
@@ -83,13 +87,49 @@ func (d *database) dumpInto(ctx context.Context, name string, read func(*reader)
 		w.CloseWithError(err)
 		done <- err
 	}()
-	err = read(newReader(r, rawEndMarker))
+	raw := newReader(r, rawEndMarker)
+	raw.columns = generated
+	err = read(raw)
 	r.CloseWithError(errStopped)
 	ran := <-done
 	if ran != nil && !errors.Is(ran, errStopped) {
 		return ran
 	}
 	return err
+}
+
+// dumpTool finds the dump tool and the arguments that not every one knows.
+func (d *database) dumpTool(ctx context.Context) (path string, special []string, err error) {
+	if path, err = d.tool("mariadb-dump", "mysqldump"); err != nil {
+		return "", nil, err
+	}
+	said, err := command.Program{Path: path, Args: []string{"--no-defaults", "--version"}}.Output(ctx, 1<<12)
+	if err != nil {
+		return "", nil, err
+	}
+	special, err = toolArguments(string(said), d.mariaDB())
+	if err != nil {
+		return "", nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return path, special, nil
+}
+
+var toolVersion = regexp.MustCompile(`(?:Distrib|Ver) (\d+)\.(\d+)\.\d+`)
+
+// toolArguments are the arguments for a tool of MySQL, by what it says of its version: they leave out what belongs to the
+// server and not to the database, and statistics, which 8.0 asks for where older servers and MariaDB have none.
+func toolArguments(said string, mariaDB bool) ([]string, error) {
+	if strings.Contains(said, "MariaDB") {
+		return nil, nil
+	}
+	if mariaDB {
+		return nil, fmt.Errorf("%w dump a MariaDB database with MySQL's tool, which leaves out sequences (apt-get install mariadb-client, or set the container's tools)", state.ErrNotAble)
+	}
+	all := []string{"--set-gtid-purged=OFF"}
+	if v := toolVersion.FindStringSubmatch(said); v != nil && len(v[1]) == 1 && v[1] >= "8" {
+		all = append(all, "--column-statistics=0")
+	}
+	return all, nil
 }
 
 var errStopped = errors.New("the dump is not read on")

@@ -78,7 +78,11 @@ func (c Copy) isServer(pid int) bool {
 		return strings.Contains(string(line), filepath.Join(c.Data(), ConfigName))
 	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // PID (NAME) STATE ...
-	return err == nil && strings.Contains(string(status), "("+filepath.Base(c.Program)+") ") && !strings.Contains(string(status), ") Z ")
+	if err != nil || !strings.Contains(string(status), "("+filepath.Base(c.Program)+") ") {
+		return false
+	}
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid)) // the first one is a zombie while others end
+	return err == nil && (len(threads) > 1 || !strings.Contains(string(status), ") Z "))
 }
 
 // startScript starts the server in a session of its own and notes its process, before anybody can forget it.
