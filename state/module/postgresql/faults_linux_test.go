@@ -325,7 +325,8 @@ func TestTablesChangeMeanwhile(t *testing.T) {
 	t.Parallel()
 	target := newTarget(t, "meanwhile")
 	activate(t, target)
-	name, p := databaseName(target), testenv.PostgreSQL(t)
+	name := databaseName(target)
+	execute(t, name, "create view seen as select id, name from planet")
 	for _, sql := range []string{"drop table moon cascade", "alter table planet rename note to remark", "create table late (); alter table planet add column size int"} {
 		conn := client(t, name)
 		if _, err := conn.Exec(t.Context(), "begin; "+sql); err != nil {
@@ -347,24 +348,38 @@ func TestTablesChangeMeanwhile(t *testing.T) {
 		}
 		same(t, sql, <-done, snapshot(t, target))
 	}
-	// A pg_dump that has somebody alter a table before it begins, once.
-	tools := t.TempDir()
+	// A client that waits for the dump, before pg_dump begins: for a table that pg_dump locks, and for one while it holds a
+	// view that pg_dump reads.
+	for column, sql := range map[string]string{
+		"behind": "alter table planet add column behind int",
+		"around": "begin; alter view seen set (security_barrier = true); alter table planet add column around int; commit",
+	} {
+		content := snapshot(t, withPgDump(t, target, sql))
+		if !bytes.Contains(content, []byte(column+" integer")) {
+			t.Errorf("%s: the client was not let through", sql)
+		}
+		same(t, sql, snapshot(t, target), content)
+	}
+}
+
+// withPgDump is the target with a pg_dump that has a client begin something which waits for a lock, once, before it begins itself.
+func withPgDump(t *testing.T, target state.Target, sql string) state.Target {
+	t.Helper()
+	p, tools := testenv.PostgreSQL(t), t.TempDir()
 	script := fmt.Sprintf(`#!/bin/sh
-case "$*" in *--section=post-data*) if mkdir %[1]s/altered 2>/dev/null; then
-	env -u PGOPTIONS %[2]s/psql -Xqc 'alter table planet add column meanwhile int' >/dev/null 2>&1 </dev/null &
-	until [ "$(%[2]s/psql -XAtqc "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'alter table planet add column meanwhile%%'")" = 1 ]; do :; done
+case "$*" in *--section=*) if mkdir %[1]s/once 2>/dev/null; then
+	env -u PGOPTIONS PGAPPNAME=client %[2]s/psql -Xqc '%[3]s' >/dev/null 2>&1 </dev/null &
+	until [ "$(%[2]s/psql -XAtqc "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and application_name = 'client' and datname = current_database()")" = 1 ]; do :; done
+	touch %[1]s/waits
+elif [ ! -e %[1]s/waits ]; then
+	until [ -e %[1]s/waits ]; do :; done
 fi; esac
 exec %[2]s/pg_dump "$@"
-`, tools, p.Bin)
+`, tools, p.Bin, sql)
 	if err := errors.Join(os.WriteFile(filepath.Join(tools, "pg_dump"), []byte(script), 0o700), os.Symlink(filepath.Join(p.Bin, "psql"), filepath.Join(tools, "psql"))); err != nil { //nolint:gosec // a program
 		t.Fatal(err)
 	}
-	slow := target
-	slow.Container.Properties = state.Properties{"tools": tools}
-	maps.Copy(slow.Container.Properties, target.Container.Properties)
-	content := snapshot(t, slow)
-	if !bytes.Contains(content, []byte("meanwhile integer")) {
-		t.Error("the client was not let through")
-	}
-	same(t, "after it", snapshot(t, target), content)
+	target.Container.Properties = maps.Clone(target.Container.Properties)
+	target.Container.Properties["tools"] = tools
+	return target
 }

@@ -12,24 +12,26 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"orrery/state"
 )
 
 // A dump of version 2 is made in three parts under one snapshot of the server: pg_dump writes what comes before the
-// rows and the rows that it alone knows (of extensions, large objects, sequences), this package copies the rows of
+// rows and the rows that it alone knows (of extensions, large objects), this package writes where sequences are and copies the rows of
 // tables in order, and another pg_dump writes what comes after (indexes, constraints, triggers).
 //
 // The tables are locked, in the mode that only changes of their structure wait for, before the snapshot is taken. A client that
-// wants to change one meanwhile waits for the end of the dump, and whoever comes after it waits for that client: also pg_dump. So both
-// of them must have their own locks before the first byte is written; where they do not get them, all is given up, which lets the client go
-// on, and begun again.
+// wants to change one meanwhile waits for the end of the dump, and whoever comes after it waits for that client: also pg_dump, which
+// the dump waits for. The server cannot know of the last of these, so that this package looks for it. A pg_dump has all its locks and has
+// read all but rows when it writes its first byte. So nothing is written before both are there; where one waits for a client that waits for
+// the dump, all is given up, which lets the client go on, and begun again.
 
 const (
 	// attempts bounds how often a dump begins anew because a table was made, altered or dropped under it.
 	attempts = 5
-	// lockWait is how long, in milliseconds, pg_dump waits for a table that this dump has locked already.
-	lockWait = "1000"
+	// lockTick is how often this package looks who waits for whom while a dump begins.
+	lockTick = 300 * time.Millisecond
 	// copyBuffer is how much of a table's rows is passed on at once.
 	copyBuffer = 256 << 10
 	// patternLimit bounds an argument of pg_dump, of which Linux takes 128 KiB.
@@ -55,8 +57,12 @@ func (d *database) dumpOrdered(ctx context.Context, w io.Writer, pgDump string) 
 	defer r.release(ctx)
 	first := &canonical{w: w, begin: magic2}
 	last := &canonical{w: w, further: true}
-	options := append(d.privileges(), "--snapshot="+r.snapshot, "--lock-wait-timeout="+lockWait)
-	before := d.section(ctx, first, pgDump, slices.Concat(options, []string{"--section=pre-data", "--section=data"}, r.exclusions()))
+	options := append(d.privileges(), "--snapshot="+r.snapshot)
+	begin := append(slices.Clone(options), "--section=pre-data")
+	if r.others {
+		begin = slices.Concat(begin, []string{"--section=data"}, r.exclusions())
+	}
+	before := d.section(ctx, first, pgDump, begin)
 	after := d.section(ctx, last, pgDump, slices.Concat(options, []string{"--section=post-data"}))
 	defer func() {
 		cancel()
@@ -69,7 +75,7 @@ func (d *database) dumpOrdered(ctx context.Context, w io.Writer, pgDump string) 
 	if err := before.finish(); err != nil {
 		return err
 	}
-	if err := first.finish(""); err != nil {
+	if err := first.finish(r.sequences); err != nil {
 		return err
 	}
 	counts, err := r.copyRows(ctx, w)
@@ -82,30 +88,47 @@ func (d *database) dumpOrdered(ctx context.Context, w io.Writer, pgDump string) 
 	return last.finish(counts + endMarker)
 }
 
-// bothBegan waits until both have their locks. It is errMoved if one did not get them because of somebody who waits for this dump.
+// bothBegan waits for the first bytes of both. It is errMoved if one waits for somebody who waits for this dump.
 func (d *database) bothBegan(ctx context.Context, r *reading, sections ...*section) error {
+	tick := time.NewTicker(lockTick)
+	defer tick.Stop()
 	for _, s := range sections {
-		err := s.began()
-		if err == nil {
-			continue
+		for waits := true; waits; {
+			select {
+			case <-s.reached:
+				waits = false
+			case <-s.ended:
+				if err := s.early(); err != nil {
+					return err
+				}
+				waits = false
+			case <-tick.C:
+				if err := d.lookForCircle(ctx, r); err != nil {
+					return err
+				}
+			}
 		}
-		var inTheWay bool
-		if err := d.admin.QueryRow(ctx, "select exists (select from pg_stat_activity where $1::int = any (pg_blocking_pids(pid)))", r.pid).Scan(&inTheWay); err != nil {
-			return err
-		}
-		if inTheWay {
-			return fmt.Errorf("%w: %w", errMoved, err)
-		}
-		return err
 	}
 	return nil
+}
+
+// lookForCircle looks for a session of this module that waits for a client that waits for the reading.
+func (d *database) lookForCircle(ctx context.Context, r *reading) error {
+	var circle bool
+	err := d.admin.QueryRow(ctx, `select exists (
+		select from pg_stat_activity client join pg_stat_activity ours on client.pid = any (pg_blocking_pids(ours.pid))
+		where $1::int = any (pg_blocking_pids(client.pid)) and ours.datname = $2 and ours.application_name = 'orrery')`, int64(r.pid), d.name).Scan(&circle)
+	if err == nil && circle {
+		err = errMoved
+	}
+	return err
 }
 
 // section is a run of pg_dump that stops at its first byte until it may go on.
 type section struct {
 	to      *canonical
 	stop    <-chan struct{} // closed when nobody wants it any more
-	reached chan struct{}   // closed at its first byte
+	reached chan struct{}   // closed at its first byte, when it has locked and read all but rows
 	open    chan struct{}   // closed when it may go on
 	ended   chan struct{}   // closed after err is set
 	err     error
@@ -133,14 +156,14 @@ func (s *section) Write(p []byte) (int, error) {
 	}
 }
 
-// began waits for its first byte, which comes when it has locked and read all that it describes.
-func (s *section) began() error {
+// early says why it ended, if that was before its first byte.
+func (s *section) early() error {
 	select {
 	case <-s.reached:
 		return nil
-	case <-s.ended:
+	default:
 	}
-	if s.err == nil { // it may have written all of nothing
+	if s.err == nil {
 		return fmt.Errorf("%w: pg_dump wrote nothing", state.ErrCorrupt)
 	}
 	return s.err

@@ -204,6 +204,33 @@ func checkOddities(t *testing.T, content []byte) {
 	}
 }
 
+// TestSequences has them where they are, whoever writes that, and whatever they are called.
+func TestSequences(t *testing.T) {
+	t.Parallel()
+	target := newTarget(t, "sequences")
+	activate(t, target)
+	execute(t, databaseName(target), `create sequence "it's \ odd"; select nextval('"it''s \ odd"'); create sequence untouched start 7; create schema other;
+		create table other.numbered (id int generated always as identity, v int); insert into other.numbered (v) values (1), (2)`)
+	want := []string{`('other.numbered_id_seq', 2, true)`, `('public."it''s \ odd"', 1, true)`, `('public.moon_id_seq', 1, false)`, `('public.untouched', 7, false)`}
+	for _, sql := range []string{"select", "select lo_create(4711)"} { // with a large object pg_dump writes them
+		execute(t, databaseName(target), sql)
+		content := snapshot(t, target)
+		for _, one := range want {
+			if n := bytes.Count(content, []byte("SELECT pg_catalog.setval"+one+";")); n != 1 {
+				t.Errorf("%s: %d times %s", sql, n, one)
+			}
+		}
+		if n := bytes.Count(content, setval); n != len(want) {
+			t.Errorf("%d sequences", n)
+		}
+	}
+	content := snapshot(t, target)
+	if err := New(Config{}).Restore(t.Context(), target, bytes.NewReader(content)); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "restored", snapshot(t, target), content)
+}
+
 // TestExtensionTables has a table of an extension of which only some rows belong to the database.
 func TestExtensionTables(t *testing.T) {
 	t.Parallel()

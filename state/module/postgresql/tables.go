@@ -15,6 +15,10 @@ type reading struct {
 	pid      uint32
 	snapshot string // its name for other sessions
 	tables   []table
+	// others says that there are rows which only pg_dump knows to write: of extensions, and large objects. Then it also
+	// writes where the sequences are, otherwise this package does.
+	others    bool
+	sequences string // statements
 }
 
 // table is one whose rows this package copies.
@@ -124,6 +128,7 @@ func (r *reading) lock(ctx context.Context, some []lockable) error {
 // described are the tables whose rows this package copies, which are those with rows of their own that are of no extension. A
 // table that is distributed by the hash of an enum's values is copied as one, as pg_dump does, because the hash depends on the numbers
 // that the server gave to the values: its partitions are not copied. Where one of these is a foreign table, all are left to pg_dump.
+// A standby has no rows of unlogged tables.
 const described = `with hashed as (
 		select distinct pg_catalog.pg_partition_root(p.partrelid)::oid as root from pg_catalog.pg_partitioned_table p
 		join pg_catalog.pg_opclass o on o.oid = any (p.partclass) join pg_catalog.pg_am m on m.oid = o.opcmethod where o.opcname = 'enum_ops' and m.amname = 'hash'
@@ -133,9 +138,59 @@ const described = `with hashed as (
 	select c.oid, n.nspname, c.relname, format('%I.%I', n.nspname, c.relname),
 		c.relkind = 'p', c.relkind = 'r' and coalesce(pg_catalog.pg_partition_root(c.oid) in (select root from copied), false) ` + locked + `
 	and not exists (select from pg_catalog.pg_depend where classid = 'pg_catalog.pg_class'::regclass and objid = c.oid and objsubid = 0 and deptype = 'e')
+	and (c.relpersistence = 'p' or not pg_catalog.pg_is_in_recovery())
 	and case c.relkind when 'r' then coalesce(pg_catalog.pg_partition_root(c.oid) not in (select root from hashed except select root from copied), true)
 		else c.oid in (select root from copied) end
 	order by n.nspname collate "C", c.relname collate "C"`
+
+// othersThere looks for what only pg_dump knows to write.
+const othersThere = `select exists (select from pg_catalog.pg_largeobject_metadata) or exists (select from pg_catalog.pg_extension where extconfig is not null)
+	or exists (select from pg_catalog.pg_partitioned_table p join pg_catalog.pg_opclass o on o.oid = any (p.partclass) join pg_catalog.pg_am m on m.oid = o.opcmethod
+		where o.opcname = 'enum_ops' and m.amname = 'hash')`
+
+// describeOthers reads what is not rows of tables.
+func (r *reading) describeOthers(ctx context.Context) error {
+	if err := r.conn.QueryRow(ctx, othersThere).Scan(&r.others); err != nil || r.others {
+		return err
+	}
+	rows, err := r.conn.Query(ctx, `select c.oid, format('%I.%I', n.nspname, c.relname) from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+		where c.relkind = 'S' and n.nspname !~ '^pg_' and n.nspname <> 'information_schema' and (c.relpersistence = 'p' or not pg_catalog.pg_is_in_recovery())
+			and not exists (select from pg_catalog.pg_depend where classid = 'pg_catalog.pg_class'::regclass and objid = c.oid and objsubid = 0 and deptype = 'e')
+		order by n.nspname collate "C", c.relname collate "C"`)
+	if err != nil {
+		return err
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[lockable])
+	if err != nil {
+		return err
+	}
+	found := make(map[uint32]position, len(all))
+	for some := range slices.Chunk(all, atOnce) {
+		statements := make([]string, len(some))
+		for i, q := range some {
+			statements[i] = fmt.Sprintf("select %d::oid, last_value, is_called from %s", q.ID, q.Name)
+		}
+		err := readSome(ctx, r.conn, strings.Join(statements, " union all "), found)
+		if hasCode(err, "42P01") { // dropped meanwhile, since no lock keeps a sequence
+			return fmt.Errorf("%w: %w", errMoved, err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	r.sequences = positionStatements(all, found)
+	return nil
+}
+
+// positionStatements are what pg_dump writes.
+func positionStatements(all []lockable, found map[uint32]position) string {
+	var b strings.Builder
+	for _, q := range all {
+		p := found[q.ID]
+		fmt.Fprintf(&b, "%s%s', %d, %t);\n\n\n", setval, strings.ReplaceAll(q.Name, "'", "''"), p.last, p.called)
+	}
+	return b.String()
+}
 
 // describe reads what the tables are like.
 func (r *reading) describe(ctx context.Context) error {
@@ -147,7 +202,10 @@ func (r *reading) describe(ctx context.Context) error {
 		var t table
 		return t, row.Scan(&t.id, &t.schema, &t.name, &t.qualified, &t.whole, &t.part)
 	})
-	if err != nil || len(r.tables) == 0 {
+	if err != nil {
+		return err
+	}
+	if err := r.describeOthers(ctx); err != nil || len(r.tables) == 0 {
 		return err
 	}
 	columns, err := r.columns(ctx)
