@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -383,5 +384,41 @@ func TestHostileNames(t *testing.T) {
 	})
 	if left != len(users) {
 		t.Errorf("%d of %d records of another host are left", left, len(users))
+	}
+}
+
+// One table comes back, and the others stay as they are.
+func TestRestorePart(t *testing.T) {
+	m, target := New(), newTarget(t, "part")
+	activate(t, target)
+	change(t, target, 1)
+	content, before := snapshot(t, target), digest(t, target)
+	change(t, target, 2)
+	now := digest(t, target)
+	for part, want := range map[string]error{"no_such": state.ErrNotFound, "pubsub_item": state.ErrNotAble} {
+		if err := m.RestorePart(t.Context(), target, bytes.NewReader(content), part); !errors.Is(err, want) || digest(t, target) != now {
+			t.Errorf("%s: %v", part, err)
+		}
+	}
+	if err := m.RestorePart(t.Context(), target, bytes.NewReader(content), "roster"); err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, of := range []struct {
+		text   string
+		roster bool
+	}{{before, true}, {now, false}} {
+		for line := range strings.Lines(of.text) {
+			if strings.HasPrefix(line, "{roster,") == of.roster {
+				want = append(want, line)
+			}
+		}
+	}
+	slices.Sort(want)
+	if got := digest(t, target); got != strings.Join(want, "") {
+		t.Errorf("restored\n%s\nnot\n%s", got, strings.Join(want, ""))
+	}
+	if err := m.Health(t.Context(), target); err != nil {
+		t.Error(err)
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strconv"
 
 	"orrery/state"
 )
@@ -33,7 +34,10 @@ const Name = "ejabberd-dump"
 // Module drives virtual hosts of ejabberd. It is safe for concurrent use and keeps no connections.
 type Module struct{}
 
-var _ state.Stateful = (*Module)(nil)
+var (
+	_ state.Stateful     = (*Module)(nil)
+	_ state.PartRestorer = (*Module)(nil)
+)
 
 // New returns the module.
 func New() *Module { return &Module{} }
@@ -152,9 +156,45 @@ func (m *Module) Restore(ctx context.Context, t state.Target, r io.Reader) error
 			if err := settle(); err != nil {
 				return err
 			}
-			return h.replace(ctx, want)
+			return h.replace(ctx, want, "")
 		})
 	})
+}
+
+// RestorePart implements state.PartRestorer: a part is a table. Those of pubsub hang together and come back together only.
+func (m *Module) RestorePart(ctx context.Context, t state.Target, snapshot io.Reader, part string) error {
+	return m.exchanging(ctx, t, "restore table "+strconv.Quote(part)+" of", func(h *host, settle func() error) error {
+		if at, _ := hung(part); at > 0 {
+			return fmt.Errorf("it is %w restore one table of pubsub without the others (restore the component)", state.ErrNotAble)
+		}
+		return h.sorting(ctx, func(s *sorter) error { return h.admit(ctx, snapshot, s) }, func(want *sorter) error {
+			if there, err := want.has(ctx, part); err != nil || !there {
+				return errors.Join(err, fmt.Errorf("table %q in the snapshot: %w", part, state.ErrNotFound))
+			}
+			if err := settle(); err != nil {
+				return err
+			}
+			return h.replace(ctx, want, part)
+		})
+	})
+}
+
+// has says whether there are records of a table.
+func (s *sorter) has(ctx context.Context, table string) (found bool, err error) {
+	lines, err := s.read()
+	if err == nil {
+		err = lines.each(ctx, func(line []byte) error {
+			if tableOf(line) != table {
+				return nil
+			}
+			found = true
+			return errEnough
+		})
+	}
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return found, err
 }
 
 // CollectGarbage implements state.Stateful: it deletes the host's records, and nothing of other hosts.
@@ -164,6 +204,6 @@ func (m *Module) CollectGarbage(ctx context.Context, t state.Target) error {
 			return err
 		}
 		nothing := func(*sorter) error { return nil }
-		return h.sorting(ctx, nothing, func(none *sorter) error { return h.replace(ctx, none) })
+		return h.sorting(ctx, nothing, func(none *sorter) error { return h.replace(ctx, none, "") })
 	})
 }

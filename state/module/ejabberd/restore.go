@@ -92,8 +92,8 @@ func (h *host) checkName(name string) error {
 	return fmt.Errorf("the snapshot has state of %s, which no module of the virtual host serves here (configure it as where the snapshot was taken)", name)
 }
 
-// replace makes the host's records those in want, all at once, or none of them.
-func (h *host) replace(ctx context.Context, want *sorter) error {
+// replace makes the host's records those in want, all at once, or none of them; or only those of one table.
+func (h *host) replace(ctx context.Context, want *sorter, part string) error {
 	if err := h.x.begin("write", h.locked()); err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (h *host) replace(ctx context.Context, want *sorter) error {
 		numbers, err = h.collect(ctx, s.add)
 		return err
 	}, func(is *sorter) error {
-		w := &writer{h: h, ctx: ctx, nodes: numbers}
+		w := &writer{h: h, ctx: ctx, nodes: numbers, part: part}
 		if err := w.forget(); err != nil {
 			return err
 		}
@@ -124,6 +124,7 @@ type writer struct {
 	h       *host
 	ctx     context.Context //nolint:containedctx // lives as long as one call of replace
 	nodes   *nodes
+	part    string   // the table that changes; empty: all
 	gone    []string // keys of nodes whose numbers were given back
 	kind    term.Atom
 	pending term.List
@@ -151,10 +152,10 @@ func (w *writer) differences(is, want *sorter, removed, added func(line []byte) 
 		case b.line() == nil:
 			order = -1
 		}
-		if order < 0 && removed != nil {
+		if order < 0 && removed != nil && w.concerns(a.line()) {
 			err = removed(a.line())
 		}
-		if order > 0 && added != nil {
+		if order > 0 && added != nil && w.concerns(b.line()) {
 			err = added(b.line())
 		}
 		if order <= 0 {
@@ -169,6 +170,9 @@ func (w *writer) differences(is, want *sorter, removed, added func(line []byte) 
 	}
 	return w.finish()
 }
+
+// concerns says whether a line is of what changes.
+func (w *writer) concerns(line []byte) bool { return w.part == "" || tableOf(line) == w.part }
 
 // record is a line as the server has it.
 func (w *writer) record(line []byte) (term.Tuple, table, error) {
