@@ -136,7 +136,7 @@ func (m *Module) await(ctx context.Context, v server, s spec) error {
 	within, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var last error
-	for {
+	for pause := probePause; ; pause = min(2*pause, maxPause) {
 		err := s.probe(within, v)
 		if err == nil {
 			return nil
@@ -144,7 +144,7 @@ func (m *Module) await(ctx context.Context, v server, s spec) error {
 		if within.Err() == nil || last == nil {
 			last = err
 		}
-		timer := time.NewTimer(probePause)
+		timer := time.NewTimer(pause)
 		select {
 		case <-within.Done():
 			timer.Stop()
@@ -154,7 +154,11 @@ func (m *Module) await(ctx context.Context, v server, s spec) error {
 	}
 }
 
-const probePause = 50 * time.Millisecond
+// Some managers are asked by a program that takes longer to start than what it asks for.
+const (
+	probePause = 50 * time.Millisecond
+	maxPause   = 400 * time.Millisecond
+)
 
 // Deactivate implements state.Module.
 func (m *Module) Deactivate(ctx context.Context, t state.Target) error {

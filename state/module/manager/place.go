@@ -113,11 +113,13 @@ func (it item) paths() []string {
 	return all
 }
 
-// remove removes what was placed, the last first.
+// remove removes what was placed, the last first, and what a crash left beside it.
 func (p *placed) remove() error {
 	for _, path := range slices.Backward(p.Paths) {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+		for _, name := range []string{path, temporary(path)} {
+			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 		}
 	}
 	return nil

@@ -38,12 +38,25 @@ func failed(err error) bool {
 	return ok
 }
 
+// programFolders are where the programs of the administrator are.
+var programFolders = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/run/current-system/sw/bin"}
+
+// programs finds out beforehand what is not installed.
+func programs(names ...string) error {
+	var missing []error
+	for _, name := range names {
+		_, err := program(name)
+		missing = append(missing, err)
+	}
+	return errors.Join(missing...)
+}
+
 // program finds a program of the administrator.
 func program(name string) (string, error) {
 	if filepath.IsAbs(name) {
 		return name, nil
 	}
-	for _, folder := range []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/run/current-system/sw/bin"} {
+	for _, folder := range programFolders {
 		if path, err := exec.LookPath(filepath.Join(folder, name)); err == nil {
 			return path, nil
 		}

@@ -83,7 +83,13 @@ func (s6) open(c state.Container) (server, error) {
 	return d, nil
 }
 
-func (d s6) fit(spec) error { return folder("scanDir", d.ScanDir) }
+func (d s6) fit(s spec) error {
+	names := []string{"s6-svscanctl", "s6-svc", "s6-svstat"}
+	if s.User != "" && s.content == nil {
+		names = append(names, "s6-setuidgid")
+	}
+	return errors.Join(folder("scanDir", d.ScanDir), programs(names...))
+}
 
 func (d s6) item(s spec) (item, error) {
 	var as []string
@@ -189,7 +195,13 @@ func (runit) open(c state.Container) (server, error) {
 	return d, nil
 }
 
-func (d runit) fit(spec) error { return folder("serviceDir", d.ServiceDir) }
+func (d runit) fit(s spec) error {
+	names := []string{"sv"}
+	if s.User != "" && s.content == nil {
+		names = append(names, "chpst")
+	}
+	return errors.Join(folder("serviceDir", d.ServiceDir), programs(names...))
+}
 
 func (d runit) item(s spec) (item, error) {
 	var as []string

@@ -22,7 +22,7 @@ type supervisord struct {
 func (supervisord) describe() state.Description {
 	return state.Description{
 		Name: "supervisord-program",
-		Doc:  "A program under supervisord. Its section is placed in a folder that supervisord includes (files *.conf), and taken up by supervisorctl reread and update.",
+		Doc:  "A program under supervisord. Its section is placed in a folder that supervisord includes (files *.conf), and taken up by supervisorctl update.",
 		Container: []state.Property{
 			{Name: "supervisordTargetDir", Type: "string", Default: "/etc/supervisor/conf.d", Doc: "Folder of sections; supervisord must include its *.conf files."},
 			{Name: "config", Type: "string", Default: "/etc/supervisor/supervisord.conf", Doc: "The configuration file that tells supervisorctl where supervisord listens, and its password if it has one."},
@@ -49,7 +49,7 @@ func (d supervisord) fit(s spec) error {
 			return bad("%q has a semicolon or hash after a blank, which supervisord takes for the beginning of a comment", word)
 		}
 	}
-	return errors.Join(folder("supervisordTargetDir", d.TargetDir), s.oneLine())
+	return errors.Join(folder("supervisordTargetDir", d.TargetDir), programs("supervisorctl"), s.oneLine())
 }
 
 func (d supervisord) item(s spec) (item, error) {
@@ -95,19 +95,26 @@ func (d supervisord) reach(ctx context.Context) error {
 	return nil
 }
 
-func (d supervisord) update(ctx context.Context, s spec) error {
-	if out, err := d.ctl(ctx, "reread"); err != nil || strings.Contains(out, "ERROR") {
-		return errors.Join(fmt.Errorf("supervisord does not accept the section: %s", out), err, d.reach(ctx))
-	}
+// update makes supervisord take up the section, or forget one that is gone, which ends the program. It says what it did; nothing
+// if there was nothing to do.
+func (d supervisord) update(ctx context.Context, s spec) (done string, err error) {
 	out, err := d.ctl(ctx, "update", s.Name)
-	if err != nil || strings.Contains(out, "ERROR") && !strings.Contains(out, "no such group") {
-		return errors.Join(fmt.Errorf("supervisord does not take up the section: %s", out), err)
+	if strings.Contains(out, "no such group") { // it never heard of it
+		return "", nil
 	}
-	return nil
+	if err != nil || strings.Contains(out, "ERROR") {
+		if said, _ := d.ctl(ctx, "reread"); strings.Contains(said, "ERROR") { // in a sentence
+			out, err = said, nil
+		}
+		return "", errors.Join(fmt.Errorf("supervisord does not accept the section: %s", out), err, d.reach(ctx))
+	}
+	return out, nil
 }
 
+// start lets update do it where the section is new.
 func (d supervisord) start(ctx context.Context, s spec) error {
-	if err := d.update(ctx, s); err != nil {
+	done, err := d.update(ctx, s)
+	if err != nil || strings.Contains(done, s.Name+": added") || strings.Contains(done, s.Name+": updated") {
 		return err
 	}
 	out, err := d.ctl(ctx, "start", s.Name)
@@ -117,15 +124,13 @@ func (d supervisord) start(ctx context.Context, s spec) error {
 	return nil
 }
 
-func (d supervisord) stop(ctx context.Context, s spec) error {
-	_, err := d.ctl(ctx, "stop", s.Name) // waits
-	if failed(err) {
-		return nil // it was not running, or supervisord is not: the update that follows tells
-	}
+// stop does nothing: supervisord ends a program whose section is gone, and waits for that.
+func (supervisord) stop(context.Context, spec) error { return nil }
+
+func (d supervisord) removed(ctx context.Context, s spec) error {
+	_, err := d.update(ctx, s)
 	return err
 }
-
-func (d supervisord) removed(ctx context.Context, s spec) error { return d.update(ctx, s) }
 
 func (d supervisord) status(ctx context.Context, s spec) error {
 	out, err := d.ctl(ctx, "status", s.Name)

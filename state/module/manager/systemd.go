@@ -51,7 +51,7 @@ func (d systemd) fit(s spec) error {
 	if d.Root != "" && s.Ready != readyRunning {
 		return bad("ready %q cannot be found out below a root, where nothing runs", s.Ready)
 	}
-	return errors.Join(folder("systemdTargetDir", d.folder()), s.oneLine())
+	return errors.Join(folder("systemdTargetDir", d.folder()), programs("systemctl", "systemd-analyze"), s.oneLine())
 }
 
 func (d systemd) folder() string { return filepath.Join(d.Root, d.TargetDir) }

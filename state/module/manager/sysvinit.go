@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -45,7 +46,13 @@ func (sysvinit) open(c state.Container) (server, error) {
 	return d, nil
 }
 
-func (d sysvinit) fit(spec) error { return folder("scriptDir", d.ScriptDir) }
+func (d sysvinit) fit(s spec) error {
+	err := folder("scriptDir", d.ScriptDir)
+	if s.content == nil {
+		err = errors.Join(err, programs("start-stop-daemon"))
+	}
+	return err
+}
 
 func (d sysvinit) path(s spec) string { return filepath.Join(d.ScriptDir, s.Name) }
 
