@@ -141,6 +141,75 @@ func TestTwentySnapshotsOfTwentyComponents(t *testing.T) {
 	}
 }
 
+// Prunes take nothing away that snapshots, restores and copies in other processes work with, at the same time.
+func TestPrunesBesideTheOthers(t *testing.T) {
+	dir, disk := t.TempDir(), filepath.Join(t.TempDir(), "disk")
+	names := []string{"a", "b", "c", "d"}
+	filesets(t, dir, names...)
+	run := func(args ...string) []byte {
+		t.Helper()
+		out, err := orreryIn(t.Context(), dir, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	run("store", "init", disk)
+	want := map[string]map[state.SnapshotID]bool{}
+	for _, name := range names {
+		want[name] = map[state.SnapshotID]bool{}
+		for i, content := range []string{"", "between", "last"} {
+			run("component", "shell", "fileset/"+name, "--command", "printf '%s' "+content+" >more")
+			var g []state.Generation
+			if err := json.Unmarshal(run("component", "snapshot", "fileset/"+name, "-o", "json"), &g); err != nil {
+				t.Fatal(err)
+			}
+			if i != 1 {
+				want[name][g[0].Snapshot] = true
+			}
+		}
+		run("snapshot", "pin", "fileset/"+name+"@1")
+	}
+	var lines [][]string
+	for _, name := range names {
+		ref := "fileset/" + name
+		lines = append(lines, []string{"component", "snapshot", ref, "--tag", "beside"}, []string{"component", "restore", ref, "--generation", "1"},
+			[]string{"snapshot", "copy", ref + "@1", "--to", disk}, []string{"snapshot", "prune", "--keep-last", "1"}, []string{"component", "snapshot", ref})
+	}
+	failed := make([]error, len(lines))
+	start := make(chan struct{})
+	var all sync.WaitGroup
+	for i, line := range lines {
+		all.Go(func() {
+			<-start
+			_, failed[i] = orreryIn(t.Context(), dir, line...)
+		})
+	}
+	close(start)
+	all.Wait()
+	if err := errors.Join(failed...); err != nil {
+		t.Fatal(err)
+	}
+	run("snapshot", "prune", "--keep-last", "1")
+	run("snapshot", "verify", "--read-data")
+	run("snapshot", "verify", "--read-data", "--store", disk)
+	seen := map[string]int{}
+	for _, g := range generationsIn(t, dir) {
+		if seen[g.Component]++; !want[g.Component][g.Snapshot] {
+			t.Errorf("%s has generation %d of a state that it never had then", g.Component, g.Number)
+		}
+	}
+	for _, name := range names {
+		if seen[name] < 1 || seen[name] > 2 {
+			t.Errorf("%s has %d generations", name, seen[name])
+		}
+	}
+	var copied []state.Generation
+	if err := json.Unmarshal(run("snapshot", "list", "--store", disk, "-o", "json"), &copied); err != nil || len(copied) != len(names) {
+		t.Errorf("%+v, %v", copied, err)
+	}
+}
+
 // slowModule is one whose snapshots hang after their first half while there is a file named slow.
 const slowModule = `#!/bin/sh
 set -e
