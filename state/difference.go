@@ -34,12 +34,15 @@ const MaxRecords = 10_000
 
 // Difference is what differs between two states.
 type Difference struct {
-	Module string  `json:"module"`
-	Old    Aspect  `json:"old"`
-	New    Aspect  `json:"new"`
-	Same   bool    `json:"same"`             // the snapshots are the same, byte for byte
-	Unable string  `json:"unable,omitempty"` // why nobody can say what differs, where Groups is nil for that reason
-	Groups []Group `json:"groups"`           // those in which something differs, by name
+	Module string `json:"module"`
+	Old    Aspect `json:"old"`
+	New    Aspect `json:"new"`
+	Same   bool   `json:"same"`             // the snapshots are the same, byte for byte
+	Unable string `json:"unable,omitempty"` // why nobody can say what differs, where Groups is nil for that reason
+	// Partial says that only what a fork keeps apart was read: of the sides no ids, sizes and numbers are known, of a
+	// group only those of what was read.
+	Partial bool    `json:"partial,omitempty"`
+	Groups  []Group `json:"groups"` // those in which something differs, by name
 }
 
 // Aspect is what is known of one of two states.
@@ -96,6 +99,14 @@ type KeyFinder interface {
 	LiveKeys(ctx context.Context, t Target) (map[string][]string, error)
 	// ItemsBy is Items, with the rows of those parts called by those columns.
 	ItemsBy(ctx context.Context, keys map[string][]string, snapshot io.Reader, visit func(Item) error) error
+}
+
+// ForkComparer is a module that can say what some of its forks changed without reading all of them, because they keep that apart.
+type ForkComparer interface {
+	Itemizer
+	// CompareFork calls visit with items of the origin as it is now and of the fork: at least all that differ. It returns false,
+	// without a call, for a fork that is not of that kind.
+	CompareFork(ctx context.Context, origin, fork Target, visit func(ofFork bool, i Item) error) (bool, error)
 }
 
 // Presenter is an Itemizer that knows better than Item itself what people want to see of it.

@@ -182,6 +182,8 @@ func (c *cli) printDifference(d compared) error {
 		c.line("they are the same")
 	case d.Unable != "":
 		c.line("they differ, and it is not known in what: %s", d.Unable)
+	case len(d.Groups) == 0 && d.Partial:
+		c.line("no record differs")
 	case len(d.Groups) == 0:
 		c.line("no record differs; the snapshots are not the same byte for byte in what is around the records")
 	default:
@@ -192,10 +194,10 @@ func (c *cli) printDifference(d compared) error {
 
 func aspectRow(side, name string, a state.Aspect, unable string) []string {
 	records := fmt.Sprint(a.Records)
-	if unable != "" || a.Records == 0 && a.Size > 0 {
+	if unable != "" || a.Records == 0 && a.Size != 0 {
 		records = "-"
 	}
-	return []string{side, name, short(a.ID), size(a.Size), records}
+	return []string{side, name, orDash(short(a.ID)), size(a.Size), records}
 }
 
 func (c *cli) printGroups(d compared) error {
@@ -207,7 +209,11 @@ func (c *cli) printGroups(d compared) error {
 		if g.Whole != "" {
 			change = g.Whole
 		}
-		rows = append(rows, groupRow(name, change, g))
+		row := groupRow(name, change, g)
+		if d.Partial {
+			row[len(row)-2], row[len(row)-1] = "-", "-"
+		}
+		rows = append(rows, row)
 		all.Added, all.Removed, all.Changed = all.Added+g.Added, all.Removed+g.Removed, all.Changed+g.Changed
 		for _, r := range g.Records {
 			records = append(records, []string{r.Change, name, r.Name})

@@ -80,8 +80,48 @@ func (k *Keeper) DiffFork(ctx context.Context, q state.ForkDiffRequest) (state.D
 	old := state.Which{Live: rec.Branch.Origin}
 	if q.Beginning {
 		old = state.Which{ID: rec.Branch.Snapshot}
+	} else if comparer, ok := k.modules[rec.Component.Module].(state.ForkComparer); ok {
+		d, ok, err := k.diffApart(ctx, comparer, rec, q)
+		if err != nil {
+			return d, fmt.Errorf("cannot compare %s with %s: %w", q.Fork, rec.Branch.Origin, err)
+		}
+		if ok {
+			return d, nil
+		}
 	}
 	return k.Diff(ctx, state.DiffRequest{Old: old, New: state.Which{Live: q.Fork}, Records: q.Records})
+}
+
+// diffApart compares a fork that keeps apart what it changed; false if it is not of that kind.
+func (k *Keeper) diffApart(ctx context.Context, comparer state.ForkComparer, rec record, q state.ForkDiffRequest) (d state.Difference, ok bool, err error) {
+	unlock, err := k.locks.lockAll(ctx, []state.Ref{rec.ref(), rec.Branch.Origin})
+	if err != nil {
+		return d, false, err
+	}
+	defer unlock()
+	origin, err := k.liveView(rec.Branch.Origin)
+	if err != nil {
+		return d, false, err
+	}
+	fork, err := k.liveView(rec.ref())
+	if err != nil {
+		return d, false, err
+	}
+	c := difference.Compare(options(k.modules[rec.Component.Module], q.Records))
+	defer func() { err = errors.Join(err, c.Close()) }()
+	ok, err = comparer.CompareFork(ctx, origin.target, fork.target, func(ofFork bool, i state.Item) error {
+		if ofFork {
+			return c.Add(difference.New, i)
+		}
+		return c.Add(difference.Old, i)
+	})
+	if err != nil || !ok {
+		return d, ok, err
+	}
+	d = state.Difference{Module: fork.module, Partial: true, Old: origin.Aspect, New: fork.Aspect}
+	d.Old.Size, d.New.Size = -1, -1
+	d.Groups, err = c.Result(ctx)
+	return d, true, err
 }
 
 // view finds one of two states. A stored one is of the kind of the other, if that is live.
