@@ -38,7 +38,7 @@ const (
 )
 
 const (
-	defaultMemory = 16 << 20
+	defaultMemory = 6 << 20
 	maxLabel      = 200     // bytes of a record's name that are kept
 	maxGroups     = 1 << 14 // that are told apart
 	maxGroupNames = 2 << 20 // bytes of their names
@@ -56,7 +56,7 @@ type Options struct {
 	Group func(state.Item) string
 	// Name is what an item is called; nil: Item.Key, or the content of what has none.
 	Name func(state.Item) string
-	// Memory is how many bytes of digests are held at once; zero: 16 MiB.
+	// Memory is how many bytes of digests are held at once; zero: 6 MiB.
 	Memory int
 }
 
