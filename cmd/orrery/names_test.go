@@ -182,3 +182,13 @@ func FuzzNames(f *testing.F) {
 		tryName(t, dir, named[which%uint(len(named))], name)
 	})
 }
+
+func TestMessagesCannotControlATerminal(t *testing.T) {
+	for message, want := range map[string]string{
+		"no component ä b\n\tc": "no component ä b\n\tc", "\x1b[2Ja\rb\a\u009b": `\x1b[2Ja\rb\a\u009b`, "\xff'": `\xff'`, "\u202e": `\u202e`,
+	} {
+		if got := visible(message); got != want {
+			t.Errorf("%q is written as %q, not as %q", message, got, want)
+		}
+	}
+}
