@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"orrery/state"
@@ -67,6 +68,31 @@ func check(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A record that is damaged takes its component out of reach, and no other.
+func TestDamagedRecord(t *testing.T) {
+	ctx := t.Context()
+	m, l := openLedger(t, Config{}, "a", "b")
+	l.put("a", "x", "1")
+	first := must(m.Snapshot(ctx, bookRef("a"), "manual"))(t)
+	file := m.recordFile(bookRef("a"))
+	check(t, os.WriteFile(file, []byte("{"), 0o600))
+	k := must(Open(m.config))(t)
+	list := must(k.List(ctx))(t)
+	if len(list) != 2 || list[0].Phase != state.PhaseFailed || !strings.Contains(list[0].Detail, file) || list[1].Phase != state.PhaseActive {
+		t.Errorf("%+v", list)
+	}
+	if _, err := k.Snapshot(ctx, bookRef("a"), "manual"); !errors.Is(err, state.ErrCorrupt) {
+		t.Error(err)
+	}
+	must(k.Snapshot(ctx, bookRef("b"), "manual"))(t)
+	check(t, os.Remove(file)) // as the error says
+	must(k.Activate(ctx, book("a")))(t)
+	check(t, k.Restore(ctx, bookRef("a"), first.Snapshot))
+	if l.get("a", "x") != "1" {
+		t.Error("the state is gone")
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"orrery/state"
@@ -246,11 +248,16 @@ func (k *Keeper) Status(ctx context.Context, r state.Ref) (state.Status, error) 
 
 // List returns all components, sorted by container and name.
 func (k *Keeper) List(ctx context.Context) ([]state.Status, error) {
-	all, err := k.records()
+	all, damaged, err := k.readRecords()
 	if err != nil {
 		return nil, err
 	}
-	list := make([]state.Status, 0, len(all))
+	list := make([]state.Status, 0, len(all)+len(damaged))
+	for _, d := range damaged {
+		list = append(list, state.Status{
+			Component: state.Component{Container: d.ref.Container, Name: d.ref.Component}, Phase: state.PhaseFailed, Detail: d.err.Error(), Size: -1,
+		})
+	}
 	for _, rec := range all {
 		if rec.Scratch {
 			continue
@@ -264,6 +271,9 @@ func (k *Keeper) List(ctx context.Context) ([]state.Status, error) {
 		}
 		list = append(list, s)
 	}
+	slices.SortFunc(list, func(a, b state.Status) int {
+		return strings.Compare(a.Component.Ref().String(), b.Component.Ref().String())
+	})
 	return list, nil
 }
 

@@ -85,7 +85,7 @@ func readRecord(file string, r state.Ref) (record, error) {
 		return rec, err
 	}
 	if err := json.Unmarshal(text, &rec); err != nil {
-		return rec, fmt.Errorf("record %s: %w: %v", file, state.ErrCorrupt, err)
+		return rec, fmt.Errorf("record %s: %w: %v (bring it back from a backup, or remove it and activate the component again: its state and snapshots are where they were)", file, state.ErrCorrupt, err)
 	}
 	if rec.Version != recordVersion {
 		return rec, fmt.Errorf("record %s has version %d, this program knows %d", file, rec.Version, recordVersion)
@@ -125,38 +125,54 @@ func (k *Keeper) forget(r state.Ref) error {
 	return syncFolder(filepath.Dir(file))
 }
 
-// records returns all records, sorted by container and name.
+// records reads those of all components, sorted. One that is damaged is passed over: it is in nobody's way but of its
+// component.
 func (k *Keeper) records() ([]record, error) {
+	all, damaged, err := k.readRecords()
+	for _, d := range damaged {
+		k.log.Warn("a component is passed over", "component", d.ref.String(), "error", d.err)
+	}
+	return all, err
+}
+
+// damagedRecord is a component whose record cannot be understood.
+type damagedRecord struct {
+	ref state.Ref
+	err error
+}
+
+func (k *Keeper) readRecords() (all []record, damaged []damagedRecord, err error) {
 	root := filepath.Join(k.config.Directory, "records")
 	containers, err := readFolder(root)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var all []record
 	for _, container := range containers {
 		files, err := readFolder(filepath.Join(root, container.Name()))
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, file := range files {
 			name, ok := strings.CutSuffix(file.Name(), ".json")
 			if !ok {
 				continue // a temporary file of a crash
 			}
-			rec, err := readRecord(filepath.Join(root, container.Name(), file.Name()), state.Ref{Container: container.Name(), Component: name})
-			if errors.Is(err, state.ErrNotFound) {
-				continue // removed meanwhile
+			r := state.Ref{Container: container.Name(), Component: name}
+			rec, err := readRecord(filepath.Join(root, container.Name(), file.Name()), r)
+			switch {
+			case err == nil:
+				all = append(all, rec)
+			case errors.Is(err, state.ErrCorrupt):
+				damaged = append(damaged, damagedRecord{r, err})
+			case !errors.Is(err, state.ErrNotFound): // removed meanwhile
+				return nil, nil, err
 			}
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, rec)
 		}
 	}
 	slices.SortFunc(all, func(a, b record) int {
 		return strings.Compare(a.Component.Container+"/"+a.Component.Name, b.Component.Container+"/"+b.Component.Name)
 	})
-	return all, nil
+	return all, damaged, nil
 }
 
 func readFolder(name string) ([]fs.DirEntry, error) {
