@@ -43,6 +43,7 @@ func main() {
 		os.Exit(3)
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM)
+		signal.Notify(c, syscall.SIGUSR1) // without any the runtime takes it for a deadlock
 	case "listen":
 		if _, err := net.Listen("tcp", os.Args[2]); err != nil {
 			os.Exit(4)

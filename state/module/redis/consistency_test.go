@@ -78,6 +78,9 @@ func meanwhile(t *testing.T, p place) {
 	pair := func(value string) error {
 		return d.session.do(t.Context(), "MSET", prefix+"a", value, prefix+"filler150", "x", prefix+"z", value).Err()
 	}
+	if err := pair("0"); err != nil { // so that every snapshot has both
+		t.Fatal(err)
+	}
 	stop := background(t, func() error { n++; return pair(fmt.Sprint(n)) })
 	var contents [][]byte
 	seen := map[string]bool{}
