@@ -28,7 +28,7 @@ func compatModules() map[string]dysnomia.Operator {
 		"echo": dysnomia.Echo, "wrapper": dysnomia.Wrapper, "process": dysnomia.Process, "fileset": dysnomia.Fileset,
 		"generic-webapplication": dysnomia.WebApplication, "apache-webapplication": dysnomia.WebApplication, "nginx-webapplication": dysnomia.WebApplication,
 		"systemd-unit": dysnomia.Systemd, "supervisord-program": dysnomia.Supervisord, "xinetd-service": dysnomia.Xinetd, "sysvinit-script": dysnomia.Sysvinit,
-		"tomcat-webapplication": dysnomia.Tomcat, "docker-container": dysnomia.Docker,
+		"tomcat-webapplication": dysnomia.Tomcat, "docker-container": dysnomia.Docker, "influx-database": dysnomia.Influx,
 	}
 	for kind, d := range compatDatabases() {
 		d.Kind, d.As = kind, driveAs

@@ -15,6 +15,7 @@ import (
 // InfluxDB is an InfluxDB 1.x server for tests.
 type InfluxDB struct {
 	URL            string
+	Backups        string // the address of influxd backup and restore
 	User, Password string // empty without authentication
 
 	folder string
@@ -86,7 +87,9 @@ func StartInflux(tb testing.TB, s InfluxSettings) InfluxDB {
 		i.http = s.Authority.Client(tb)
 	}
 	i.URL = fmt.Sprintf("%s://127.0.0.1:%d", scheme, port)
-	config := fmt.Sprintf(influxConfig, FreePort(tb), dir, port, s.Authentication, s.Data, secure)
+	backups := FreePort(tb)
+	i.Backups = fmt.Sprintf("127.0.0.1:%d", backups)
+	config := fmt.Sprintf(influxConfig, backups, dir, port, s.Authentication, s.Data, secure)
 	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(config), 0o600); err != nil {
 		tb.Fatal(err)
 	}
