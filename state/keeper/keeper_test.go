@@ -78,11 +78,14 @@ func TestDamagedRecord(t *testing.T) {
 	l.put("a", "x", "1")
 	first := must(m.Snapshot(ctx, bookRef("a"), "manual"))(t)
 	file := m.recordFile(bookRef("a"))
-	check(t, os.WriteFile(file, []byte("{"), 0o600))
-	k := must(Open(m.config))(t)
-	list := must(k.List(ctx))(t)
-	if len(list) != 2 || list[0].Phase != state.PhaseFailed || !strings.Contains(list[0].Detail, file) || list[1].Phase != state.PhaseActive {
-		t.Errorf("%+v", list)
+	var k *Keeper
+	for _, content := range []string{"garbage", "{\"version\": 1}", "{"} {
+		check(t, os.WriteFile(file, []byte(content), 0o600))
+		k = must(Open(m.config))(t)
+		list := must(k.List(ctx))(t)
+		if len(list) != 2 || list[0].Phase != state.PhaseFailed || !strings.Contains(list[0].Detail, file) || list[1].Phase != state.PhaseActive {
+			t.Errorf("%+v", list)
+		}
 	}
 	if _, err := k.Snapshot(ctx, bookRef("a"), "manual"); !errors.Is(err, state.ErrCorrupt) {
 		t.Error(err)

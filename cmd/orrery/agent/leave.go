@@ -13,6 +13,11 @@ import (
 // leave takes this node out of the cluster for good. It is refused while services live
 // here, for their state would be lost to the cluster.
 func (n *Node) leave(ctx context.Context) error {
+	select { // a node that is just arriving would claim its name again
+	case <-n.enrolled:
+	case <-ctx.Done():
+		return fmt.Errorf("node %s cannot leave: it has not found its cluster yet: %w", n.identity.Name, ctx.Err())
+	}
 	placed, err := placements(ctx, n.table)
 	if err != nil {
 		return err

@@ -47,6 +47,7 @@ type Node struct {
 	started  time.Time
 	log      *slog.Logger
 	stop     context.CancelCauseFunc
+	enrolled chan struct{} // closed when the node is part of the table and has its name
 
 	authority *authority.Authority
 	identity  fabric.Identity
@@ -101,7 +102,7 @@ func Run(ctx context.Context, o RunOptions) error {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(o.Log, &slog.HandlerOptions{Level: level}))
-	n := &Node{dir: o.Dir, version: o.Version, started: time.Now(), log: log, chronicle: newChronicle()}
+	n := &Node{dir: o.Dir, version: o.Version, started: time.Now(), log: log, chronicle: newChronicle(), enrolled: make(chan struct{})}
 	if err := loadJSON(filepath.Join(o.Dir, settingsFile), &n.settings); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("%s is not a node's folder (make it one with orrery node init or orrery node join)", o.Dir)

@@ -22,6 +22,7 @@ func (n *Node) settle(ctx context.Context) error {
 	if err := n.enroll(ctx); err != nil {
 		return err
 	}
+	close(n.enrolled)
 	if err := n.boot(ctx); err != nil {
 		return err
 	}

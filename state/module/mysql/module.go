@@ -27,6 +27,7 @@ import (
 	"strings"
 
 	"orrery/state"
+	"orrery/state/module/internal/mark"
 )
 
 // Config configures a Module.
@@ -176,7 +177,7 @@ func (m *Module) CollectGarbage(ctx context.Context, t state.Target) error {
 		if err != nil {
 			return fmt.Errorf("cannot remove the server of %s: %w", t.Component.Ref(), err)
 		}
-		return removeMark(t)
+		return mark.Remove(t)
 	}
 	return m.with(ctx, t, "drop", func(d *database) error {
 		if err := d.recover(ctx); err != nil {

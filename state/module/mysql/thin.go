@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,7 +39,7 @@ func (m *Module) thin(ctx context.Context, from, into state.Target) error {
 		if err != nil {
 			return err
 		}
-		f := &thinFork{Copy: thinCopy(into, s, mark{}), source: source, into: into, folder: forksFolder(into, s)}
+		f := &thinFork{Copy: thinCopy(into, s, forkMark{}), source: source, into: into, folder: forksFolder(into, s)}
 		if _, err := os.Lstat(f.Folder); err == nil {
 			return fmt.Errorf("%s exists: %w (collect the garbage of %s first)", f.Folder, state.ErrInUse, into.Component.Ref())
 		}
@@ -66,7 +65,7 @@ func (f *thinFork) make(ctx context.Context) (err error) {
 	if err := f.share(ctx); err != nil {
 		return err
 	}
-	if f.port, err = freePort(ctx); err != nil {
+	if f.port, err = cow.FreePort(ctx); err != nil {
 		return err
 	}
 	return f.begin(ctx)
@@ -157,18 +156,4 @@ func (f *thinFork) share(ctx context.Context) error {
 	}
 	f.how, err = f.Make(ctx, f.base)
 	return err
-}
-
-func freePort(ctx context.Context) (int, error) {
-	var config net.ListenConfig
-	l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = l.Close() }() // it listened for its number only
-	address, ok := l.Addr().(*net.TCPAddr)
-	if !ok {
-		return 0, fmt.Errorf("no port: %v", l.Addr())
-	}
-	return address.Port, nil
 }

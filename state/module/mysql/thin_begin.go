@@ -11,6 +11,7 @@ import (
 
 	"orrery/internal/command"
 	"orrery/state"
+	"orrery/state/module/internal/mark"
 	"orrery/state/module/mysql/thin"
 )
 
@@ -69,7 +70,7 @@ func (f *thinFork) begin(ctx context.Context) error {
 		return err
 	}
 	// The mark is written when all is done: a fork that is not complete must not serve.
-	k := mark{Method: state.ForkThin, Port: f.port, Database: f.source.name, Program: f.Program}
+	k := forkMark{Method: state.ForkThin, Port: f.port, Database: f.source.name, Program: f.Program}
 	s, p := k.at(f.into, f.source.server, f.source.props)
 	if err := startAt(ctx, f.Copy, s, p); err != nil {
 		return err
@@ -95,7 +96,7 @@ func (f *thinFork) begin(ctx context.Context) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	return writeMark(f.into, k)
+	return mark.Write(f.into, k)
 }
 
 // catchUp has the client carry out the source's binary log from where the base was taken to an end.

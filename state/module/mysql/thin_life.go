@@ -11,6 +11,7 @@ import (
 
 	"orrery/internal/cow"
 	"orrery/state"
+	"orrery/state/module/internal/mark"
 	"orrery/state/module/mysql/thin"
 )
 
@@ -18,7 +19,7 @@ import (
 const startLimit = 2 * time.Minute
 
 // thinCopy is where a component's thin fork is, or would be.
-func thinCopy(t state.Target, s server, k mark) thin.Copy {
+func thinCopy(t state.Target, s server, k forkMark) thin.Copy {
 	folder := filepath.Join(forksFolder(t, s), "fork-"+digest(t.Directory)) // nobody else's, also where several share a folder of forks
 	return thin.Copy{Copy: cow.Copy{Folder: folder}, Program: k.Program}
 }
@@ -32,7 +33,7 @@ func forksFolder(t state.Target, s server) string {
 
 // thinOf returns a component's thin fork; ok is false if it is none.
 func thinOf(t state.Target) (c thin.Copy, ok bool, err error) {
-	k, err := readMark(t)
+	k, err := mark.Read[forkMark](t)
 	if err != nil || k.Method != state.ForkThin {
 		return c, false, err
 	}
@@ -90,7 +91,7 @@ func removeThin(ctx context.Context, t state.Target) (was bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		c = thinCopy(t, s, mark{})
+		c = thinCopy(t, s, forkMark{})
 	}
 	if _, err := os.Lstat(c.Folder); errors.Is(err, fs.ErrNotExist) {
 		return ok, nil

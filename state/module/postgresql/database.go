@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"orrery/state"
+	"orrery/state/module/internal/mark"
 )
 
 const (
@@ -48,7 +49,7 @@ func (m *Module) open(ctx context.Context, t state.Target) (*database, error) {
 	if p.Database == s.Database {
 		return nil, fmt.Errorf("%w: database %q is the container's maintenance database", state.ErrBadProperty, p.Database)
 	}
-	k, err := readMark(t)
+	k, err := mark.Read[forkMark](t)
 	if err != nil {
 		return nil, err
 	}

@@ -4,13 +4,14 @@ import (
 	"context"
 
 	"orrery/state"
+	"orrery/state/module/internal/mark"
 )
 
 var _ state.Finder = (*Module)(nil)
 
 // Exists implements state.Finder.
 func (m *Module) Exists(ctx context.Context, t state.Target) (found bool, err error) {
-	if k, err := readMark(t); err != nil || k.Method != "" {
+	if k, err := mark.Read[forkMark](t); err != nil || k.Method != "" {
 		return err == nil, err
 	}
 	err = m.with(ctx, t, "look for", func(d *database) error {

@@ -121,8 +121,8 @@ func TestDumpDies(t *testing.T) {
 		then              func()
 		again             func()
 	}{
-		{"backend", rows, "cannot copy the rows of table public.heavy", func() { killBackend(t, p, "copy (select") }, func() { awaitServer(t, p) }},
-		{"server", rows, "cannot copy the rows of table public.heavy", func() { p.Kill(t) }, func() { p.Start(t) }},
+		{"backend", rows, "cannot copy the rows of table public.", func() { killBackend(t, p, "copy (select") }, func() { awaitServer(t, p) }},
+		{"server", rows, "cannot copy the rows of table public.", func() { p.Kill(t) }, func() { p.Start(t) }},
 		{"the first pg_dump", magic2, "pg_dump: signal: killed", func() { killProgram(t, target, "--section=pre-data") }, func() {}},
 		{"the last pg_dump", rows, "pg_dump: signal: killed", func() { killProgram(t, target, "--section=post-data") }, func() {}},
 	} {

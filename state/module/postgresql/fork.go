@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"orrery/state"
+	"orrery/state/module/internal/mark"
 )
 
 var _ state.MethodForker = (*Module)(nil)
@@ -143,7 +144,7 @@ func (d *database) createClone(ctx context.Context, statement string) error {
 
 // refuseLayer refuses what a layer over another database has no form for.
 func refuseLayer(t state.Target, what string) error {
-	k, err := readMark(t)
+	k, err := mark.Read[forkMark](t)
 	if err != nil {
 		return err
 	}

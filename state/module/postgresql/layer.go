@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"orrery/state"
+	"orrery/state/module/internal/mark"
 	"orrery/state/module/postgresql/layered"
 	"orrery/state/module/postgresql/script"
 )
@@ -58,7 +59,7 @@ func (d *database) layer(ctx context.Context, source *database, into state.Targe
 	err = d.build(ctx, &traits{owner: d.server.User, encoding: like.encoding, provider: like.provider, collate: like.collate, ctype: like.ctype, locale: like.locale, limit: -1},
 		func() error { return d.fillLayer(ctx, source, origin, options) })
 	if err == nil {
-		err = writeMark(into, mark{Method: state.ForkLayered, User: user})
+		err = mark.Write(into, forkMark{Method: state.ForkLayered, User: user})
 	}
 	if err != nil {
 		return errors.Join(err, d.drop(ctx, d.name), d.dropRoles(ctx))

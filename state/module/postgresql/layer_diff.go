@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"orrery/state"
+	"orrery/state/module/internal/mark"
 	"orrery/state/module/postgresql/layered"
 )
 
@@ -11,7 +12,7 @@ var _ state.ForkComparer = (*Module)(nil)
 
 // CompareFork implements state.ForkComparer for layers, which keep what they changed in tables of their own.
 func (m *Module) CompareFork(ctx context.Context, origin, fork state.Target, visit func(ofFork bool, i state.Item) error) (bool, error) {
-	k, err := readMark(fork)
+	k, err := mark.Read[forkMark](fork)
 	if err != nil || k.Method != state.ForkLayered {
 		return false, err
 	}

@@ -25,6 +25,7 @@ import (
 	"strings"
 
 	"orrery/state"
+	"orrery/state/module/internal/mark"
 )
 
 // Config configures a Module.
@@ -168,7 +169,7 @@ func (m *Module) CollectGarbage(ctx context.Context, t state.Target) error {
 		if err != nil {
 			return fmt.Errorf("cannot remove the server of %s: %w", t.Component.Ref(), err)
 		}
-		return removeMark(t)
+		return mark.Remove(t)
 	}
 	return m.with(ctx, t, "drop", func(d *database) error {
 		if err := d.dropSides(ctx); err != nil {
@@ -180,7 +181,7 @@ func (m *Module) CollectGarbage(ctx context.Context, t state.Target) error {
 		if err := d.dropRoles(ctx); err != nil {
 			return err
 		}
-		return removeMark(t)
+		return mark.Remove(t)
 	})
 }
 
@@ -211,7 +212,7 @@ func (*Module) Exports(t state.Target) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := readMark(t)
+	k, err := mark.Read[forkMark](t)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"orrery/internal/command"
 	"orrery/internal/cow"
 	"orrery/state"
+	"orrery/state/module/internal/mark"
 	"orrery/state/module/postgresql/thin"
 )
 
@@ -56,7 +56,7 @@ func (m *Module) thin(ctx context.Context, from, into state.Target) error {
 		f := &thinFork{Copy: c, source: source, folder: forksFolder(into, s), name: p.Database}
 		began := time.Now()
 		if err = f.make(ctx); err == nil {
-			err = writeMark(into, mark{Method: state.ForkThin, Port: f.port, Bin: c.Bin})
+			err = mark.Write(into, forkMark{Method: state.ForkThin, Port: f.port, Bin: c.Bin})
 		}
 		if err != nil {
 			return errors.Join(err, f.Stop(ctx), f.Remove())
@@ -116,7 +116,7 @@ func (f *thinFork) attempt(ctx context.Context) (err error) {
 	if err := f.share(ctx); err != nil {
 		return err
 	}
-	if f.port, err = freePort(ctx); err != nil {
+	if f.port, err = cow.FreePort(ctx); err != nil {
 		return err
 	}
 	return f.begin(ctx)
@@ -165,18 +165,4 @@ func (f *thinFork) check(ctx context.Context) error {
 		return fmt.Errorf("the user postgres cannot reach %s (set the container's forks to a folder that it can reach): %w", f.folder, state.ErrNotAble)
 	}
 	return nil
-}
-
-func freePort(ctx context.Context) (int, error) {
-	var config net.ListenConfig
-	l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = l.Close() }() // it listened for its number only
-	address, ok := l.Addr().(*net.TCPAddr)
-	if !ok {
-		return 0, fmt.Errorf("no port: %v", l.Addr())
-	}
-	return address.Port, nil
 }

@@ -130,7 +130,7 @@ func logged(ctx context.Context, source *pgx.Conn) (end string, err error) {
 // connect opens a connection to a database of the copy's server.
 func (f *thinFork) connect(ctx context.Context, name string) (*pgx.Conn, error) {
 	d := *f.source
-	d.server = mark{Port: f.port}.at(d.server)
+	d.server = forkMark{Port: f.port}.at(d.server)
 	return d.connect(ctx, name)
 }
 

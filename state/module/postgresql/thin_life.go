@@ -9,12 +9,13 @@ import (
 	"path/filepath"
 
 	"orrery/state"
+	"orrery/state/module/internal/mark"
 	"orrery/state/module/postgresql/thin"
 )
 
 // thinOf returns a component's thin fork; ok is false if it is none.
 func thinOf(t state.Target) (c thin.Copy, ok bool, err error) {
-	k, err := readMark(t)
+	k, err := mark.Read[forkMark](t)
 	if err != nil || k.Method != state.ForkThin {
 		return c, false, err
 	}
