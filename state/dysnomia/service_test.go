@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -186,19 +187,26 @@ func TestTomcatLinks(t *testing.T) {
 	}
 }
 
+// withoutDocker is the path for programs without the folders that have docker.
+func withoutDocker() string {
+	return strings.Join(slices.DeleteFunc(filepath.SplitList(os.Getenv("PATH")), func(folder string) bool {
+		_, err := os.Stat(filepath.Join(folder, "docker"))
+		return err == nil
+	}), string(filepath.ListSeparator))
+}
+
 // podmanWorld has a Podman with a storage of its own, and an archive of an image of a program that waits.
 func podmanWorld(t *testing.T) *world {
 	t.Helper()
 	program := testenv.Need(t, "podman", "apt-get install podman", "/usr/bin/podman")
+	runtime := testenv.Need(t, "runc", "apt-get install runc", "/usr/sbin/runc") // it starts containers where crun refuses the kernel's limits
 	if os.Geteuid() != 0 {
 		testenv.Missing(t, "root", "run the test as root")
 	}
-	if _, err := exec.LookPath("docker"); err == nil {
-		t.Skip("docker is installed, and has no storage for tests")
-	}
+	t.Setenv("PATH", withoutDocker()) // which has no storage for tests
 	w := newService(t, Docker, "CONTAINERS_STORAGE_CONF=ROOT/storage.conf\nCONTAINERS_CONF=ROOT/containers.conf\n")
 	w.write(t, "storage.conf", fmt.Sprintf("[storage]\ndriver = \"vfs\"\ngraphroot = \"%[1]s/graph\"\nrunroot = \"%[1]s/run\"\n", w.root))
-	w.write(t, "containers.conf", "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\n")
+	w.write(t, "containers.conf", fmt.Sprintf("[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nruntime = %q\n", runtime))
 	w.write(t, "main.go", "package main\n\nimport (\n\t\"os\"\n\t\"os/signal\"\n\t\"syscall\"\n)\n\nfunc main() {\n\tc := make(chan os.Signal, 1)\n\tsignal.Notify(c, syscall.SIGTERM)\n\t<-c\n}\n")
 	environment := append(os.Environ(), "CGO_ENABLED=0", "CONTAINERS_STORAGE_CONF="+w.root+"/storage.conf", "CONTAINERS_CONF="+w.root+"/containers.conf")
 	for _, line := range []string{
@@ -226,7 +234,7 @@ func TestDocker(t *testing.T) {
 	w := podmanWorld(t)
 	settings := "dockerImage=" + w.root + "/image.tar\ndockerImageTag=localhost/orrery-compat:1\n"
 	w.write(t, "components/box/shop/shop-docker-settings", settings)
-	w.write(t, "components/box/shop/shop-docker-createparams", "--network=none\n--ulimit=host\n--env\nMOTTO=two words\n--entrypoint\n/waits\n")
+	w.write(t, "components/box/shop/shop-docker-createparams", "--network=none\n--ulimit=nofile=1024:1024\n--ulimit=nproc=1024:1024\n--env\nMOTTO=two words\n--entrypoint\n/waits\n")
 	b, err := Call{Job: Job{Path: w.component, Ref: Ref{"box", "shop"}}, Err: w.out, Environment: append(os.Environ(), "CONTAINERS_STORAGE_CONF="+w.root+"/storage.conf", "CONTAINERS_CONF="+w.root+"/containers.conf")}.box()
 	if err != nil {
 		t.Fatal(err)
