@@ -176,7 +176,7 @@ func FuzzNames(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, which uint, name string) {
 		if state.ValidName(name) || strings.Contains(name, "disk") {
-			t.Skip() // what it may name is its own business
+			return // what it may name is its own business
 		}
 		dir := namesFixture(t)
 		tryName(t, dir, named[which%uint(len(named))], name)

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"orrery/internal/testenv"
 )
 
 // A copy is what the base was and may be written without it; where storage cannot be shared nothing is copied.
@@ -24,7 +26,7 @@ func TestCopy(t *testing.T) {
 	})
 	how, err := c.Make(t.Context(), base)
 	if errors.Is(err, ErrNotShared) {
-		t.Skip(err) // neither reflinks nor root; the modules' tests bring file systems of their own
+		testenv.Missing(t, "a file system with reflinks, or an overlay ("+err.Error()+")", "run the test as root")
 	}
 	if err != nil {
 		t.Fatal(err)

