@@ -158,15 +158,14 @@ func complete(ctx context.Context, dir string, s Settings) (Settings, error) {
 	if !authority.ValidName(s.Name) {
 		return s, fmt.Errorf("node name %q: %w", s.Name, authority.ErrBadName)
 	}
-	for _, address := range []*string{&s.Listen, &s.Gossip, &s.Dashboard} {
+	addresses := []*string{&s.Listen, &s.Gossip, &s.Dashboard}
+	for _, address := range addresses {
 		if s.Loopback {
 			*address = onLoopback(*address)
 		}
-		chosen, err := choosePort(ctx, *address)
-		if err != nil {
-			return s, fmt.Errorf("cannot listen at %s: %w", *address, err)
-		}
-		*address = chosen
+	}
+	if err := choosePorts(ctx, addresses); err != nil {
+		return s, err
 	}
 	if s.Advertise == "" {
 		s.Advertise = ownAddress(s.Loopback)
@@ -191,32 +190,49 @@ func onLoopback(address string) string {
 	return address
 }
 
-// choosePort replaces port 0 by one that is free for TCP and UDP.
-func choosePort(ctx context.Context, address string) (string, error) {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil || port != "0" {
-		return address, err
+// choosePorts replaces port 0 by ports that are free for TCP and UDP, each by one of its own: the system gives a port again
+// that was let go, so all are held until the last is chosen.
+func choosePorts(ctx context.Context, addresses []*string) error {
+	var held []net.Listener
+	defer func() {
+		for _, l := range held {
+			_ = l.Close() // nothing was read from it
+		}
+	}()
+	for _, address := range addresses {
+		host, port, err := net.SplitHostPort(*address)
+		if err == nil && port == "0" {
+			var l net.Listener
+			if l, port, err = choosePort(ctx, *address, host); err == nil {
+				held, *address = append(held, l), net.JoinHostPort(host, port)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("cannot listen at %s: %w", *address, err)
+		}
 	}
+	return nil
+}
+
+// choosePort listens at a port that is free for UDP, too.
+func choosePort(ctx context.Context, address, host string) (tcp net.Listener, port string, err error) {
 	var listen net.ListenConfig
 	for range 20 {
-		tcp, err := listen.Listen(ctx, "tcp", address)
-		if err != nil {
-			return "", err
+		if tcp, err = listen.Listen(ctx, "tcp", address); err != nil {
+			return nil, "", err
 		}
-		_, port, err = net.SplitHostPort(tcp.Addr().String())
-		if err != nil {
-			return "", errors.Join(err, tcp.Close())
+		if _, port, err = net.SplitHostPort(tcp.Addr().String()); err == nil {
+			var udp net.PacketConn
+			if udp, err = listen.ListenPacket(ctx, "udp", net.JoinHostPort(host, port)); err == nil {
+				err = udp.Close()
+			}
 		}
-		chosen := net.JoinHostPort(host, port)
-		udp, err := listen.ListenPacket(ctx, "udp", chosen)
 		if err == nil {
-			err = udp.Close()
+			return tcp, port, nil
 		}
-		if err = errors.Join(err, tcp.Close()); err == nil {
-			return chosen, nil
-		}
+		_ = tcp.Close() // nothing was read from it
 	}
-	return "", errors.New("no port is free for both TCP and UDP")
+	return nil, "", fmt.Errorf("no port is free for both TCP and UDP: %w", err)
 }
 
 // ownAddress is the address at which others probably reach this machine.
