@@ -2,8 +2,10 @@ package cow
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -29,9 +31,48 @@ func Lock(ctx context.Context, folder string) (unlock func(), err error) {
 	}
 }
 
-// DropUnused removes a base, unless the overlay of a copy lies over it. The copies are the folders that a pattern of
+// Bases are the copies of one source's files that are kept warm in a folder, beside the copies that are made of them. The caller
+// holds the folder's Lock.
+type Bases struct {
+	Folder string
+	Source string // distinguishes the source from others, as part of a file's name
+	// Usable says whether a copy can still begin as a base.
+	Usable func(ctx context.Context, base string) (bool, error)
+	// Take makes a base.
+	Take func(ctx context.Context, into string) error
+}
+
+// Fresh returns a base that is usable, and takes one if there is none. What is of no more use is removed.
+func (b Bases) Fresh(ctx context.Context) (string, error) {
+	prefix := filepath.Join(b.Folder, "base-"+b.Source+"-")
+	bases, err := filepath.Glob(prefix + "*")
+	if err != nil {
+		return "", err
+	}
+	for _, base := range bases {
+		if strings.HasSuffix(base, ".new") { // of a process that was killed
+			if err := os.RemoveAll(base); err != nil {
+				return "", err
+			}
+			continue
+		}
+		if usable, err := b.Usable(ctx, base); err != nil || usable {
+			return base, err
+		}
+		if err := dropUnused(base, filepath.Join(b.Folder, "fork-*")); err != nil {
+			return "", err
+		}
+	}
+	base := prefix + time.Now().UTC().Format("20060102150405.000000")
+	if err := b.Take(ctx, base+".new"); err != nil {
+		return "", errors.Join(err, os.RemoveAll(base+".new"))
+	}
+	return base, os.Rename(base+".new", base)
+}
+
+// dropUnused removes a base, unless the overlay of a copy lies over it. The copies are the folders that a pattern of
 // filepath.Glob matches.
-func DropUnused(base, copies string) error {
+func dropUnused(base, copies string) error {
 	folders, err := filepath.Glob(copies)
 	if err != nil {
 		return err

@@ -37,7 +37,7 @@ func TestCopy(t *testing.T) {
 	if content, err := os.ReadFile(filepath.Join(base, "sub", "file")); err != nil || string(content) != "before" {
 		t.Errorf("%s: the base has %q, %v", how, content, err)
 	}
-	if err := DropUnused(base, filepath.Join(folder, "fork-*")); err != nil {
+	if err := dropUnused(base, filepath.Join(folder, "fork-*")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(base); (err == nil) != (how == "overlay") {

@@ -11,6 +11,19 @@ import (
 	"time"
 )
 
+// SmallDisk makes dir, a folder that exists, a file system of its own of that size, as tmpfs has it: 64k, 2m.
+func SmallDisk(tb testing.TB, dir, size string) {
+	tb.Helper()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+		Missing(tb, "a tmpfs of its own ("+err.Error()+")", "run the test as root")
+	}
+	tb.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			tb.Error(err)
+		}
+	})
+}
+
 // XFS returns a folder on an XFS file system of its own, which any user can reach.
 func XFS(tb testing.TB) string {
 	tb.Helper()

@@ -16,14 +16,7 @@ import (
 // On a full disk operations fail; the records and the state stay what they were, and once there is room all goes on.
 func TestFullDisk(t *testing.T) {
 	ctx, disk := t.Context(), t.TempDir()
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=2m"); err != nil {
-		testenv.Missing(t, "a tmpfs of its own ("+err.Error()+")", "run the test as root")
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(disk, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	testenv.SmallDisk(t, disk, "2m")
 	m := open(t, filepath.Join(disk, "keeper"), newStore(t))
 	must(m.Activate(ctx, notes))(t)
 	m.exec(t, notesRef, "CREATE TABLE note(text)", "INSERT INTO note VALUES(hex(randomblob(50000)))")

@@ -19,14 +19,7 @@ func TestFullDisk(t *testing.T) {
 	change(t, target, 2)
 	before := digest(t, target)
 	disk := t.TempDir()
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=4096"); err != nil {
-		testenv.Missing(t, "a tmpfs of its own ("+err.Error()+")", "run the test as root")
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(disk, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	testenv.SmallDisk(t, disk, "4096")
 	cramped := target
 	cramped.Directory = disk
 	if err := m.Activate(t.Context(), cramped); err != nil {

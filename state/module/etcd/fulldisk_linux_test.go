@@ -14,14 +14,7 @@ import (
 // Where the node's disk has no room for the state before, or for the snapshot, nothing is changed and nothing stays.
 func TestFullDisk(t *testing.T) {
 	disk := t.TempDir()
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=16k"); err != nil {
-		testenv.Missing(t, "a tmpfs of its own ("+err.Error()+")", "run the test as root")
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(disk, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	testenv.SmallDisk(t, disk, "16k")
 	m, target := New(), targets(testenv.Etcd(t))(t, "full")
 	many(t, target, 3, 1)
 	small := snapshot(t, target)

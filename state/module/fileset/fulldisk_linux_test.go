@@ -17,14 +17,7 @@ import (
 // of their own.
 func TestFullDisk(t *testing.T) {
 	disk := t.TempDir()
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=1m"); err != nil {
-		testenv.Missing(t, "a tmpfs of its own ("+err.Error()+")", "run the test as root")
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(disk, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	testenv.SmallDisk(t, disk, "1m")
 	m := New(nil)
 	target := newTarget(t, state.Properties{})
 	target.Container.Directory = disk

@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"orrery/internal/testenv"
 )
 
@@ -25,14 +23,7 @@ func TestFullDisk(t *testing.T) {
 	git(t, string(noise), at(t, source), "update-ref", "refs/noise", git(t, string(noise), at(t, source), "hash-object", "-w", "--stdin"))
 	target := newTarget(t, "target")
 	disk := target.Container.Directory
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=1m"); err != nil {
-		testenv.Missing(t, "a tmpfs of its own ("+err.Error()+")", "run the test as root")
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(disk, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	testenv.SmallDisk(t, disk, "1m")
 	activate(t, target)
 	push(t, target, "main", "small")
 	before, larger := snapshot(t, target), snapshot(t, source)

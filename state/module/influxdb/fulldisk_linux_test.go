@@ -17,25 +17,11 @@ import (
 	"orrery/internal/testenv"
 )
 
-// tmpfs mounts a file system of its own for a test.
-func tmpfs(t *testing.T, options string) (folder string) {
-	t.Helper()
-	folder = t.TempDir()
-	if err := unix.Mount("tmpfs", folder, "tmpfs", 0, options); err != nil {
-		testenv.Missing(t, "a tmpfs of its own ("+err.Error()+")", "run the test as root")
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(folder, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return folder
-}
-
 // Where the node's disk has no room for what was read, the snapshot fails, nothing of it stays, and once there is room it works.
 func TestFullDisk(t *testing.T) {
 	m, target := New(), activated(t, targets(testenv.Influx(t, false))(t, "full"))
-	disk := tmpfs(t, "size=64k")
+	disk := t.TempDir()
+	testenv.SmallDisk(t, disk, "64k")
 	target.Directory = disk
 	write(t, target, "", "m f=1 1")
 	small := snapshot(t, target)
@@ -60,7 +46,8 @@ func TestFullDisk(t *testing.T) {
 
 // A server whose disk is full refuses points: the restore ends in an error, nothing of it stays, and the state before is there.
 func TestServersFullDisk(t *testing.T) {
-	disk := tmpfs(t, "size=3m")
+	disk := t.TempDir()
+	testenv.SmallDisk(t, disk, "3m")
 	m, target := New(), activated(t, targets(testenv.StartInflux(t, testenv.InfluxSettings{Data: disk}))(t, "server-full"))
 	other := activated(t, targets(testenv.Influx(t, false))(t, "other"))
 	write(t, target, "", "m f=1 1")

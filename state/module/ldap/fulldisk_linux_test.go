@@ -16,21 +16,6 @@ import (
 	"orrery/state"
 )
 
-// tmpfs mounts a file system of its own for a test.
-func tmpfs(t *testing.T, options string) (folder string) {
-	t.Helper()
-	folder = t.TempDir()
-	if err := unix.Mount("tmpfs", folder, "tmpfs", 0, options); err != nil {
-		testenv.Missing(t, "a tmpfs of its own ("+err.Error()+")", "run the test as root")
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(folder, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return folder
-}
-
 // describe adds a value to the top.
 func describe(t *testing.T, target state.Target, value string) {
 	t.Helper()
@@ -55,7 +40,8 @@ func TestFullDisk(t *testing.T) {
 	describe(t, target, strings.Repeat("x", 100<<10))
 	large := snapshot(t, target)
 	full := target
-	full.Directory = tmpfs(t, "size=64k")
+	full.Directory = t.TempDir()
+	testenv.SmallDisk(t, full.Directory, "64k")
 	failed := func(what string, err error, want []byte) {
 		t.Helper()
 		if !errors.Is(err, unix.ENOSPC) {
@@ -82,7 +68,8 @@ func TestFullDisk(t *testing.T) {
 
 // A server whose disk is full refuses what is new: the restore ends in an error, and the state before is there.
 func TestServersFullDisk(t *testing.T) {
-	disk := tmpfs(t, "size=2m")
+	disk := t.TempDir()
+	testenv.SmallDisk(t, disk, "2m")
 	m, target, other := New(), targetOn(t, testenv.StartLDAP(t, testenv.LDAPSettings{Data: disk}), "server-full"), newTarget(t, "other")
 	activate(t, target)
 	change(t, target, 1)

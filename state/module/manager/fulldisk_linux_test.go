@@ -17,10 +17,7 @@ import (
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	disk := t.TempDir()
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=64k"); err != nil {
-		testenv.Missing(t, "a tmpfs of its own ("+err.Error()+")", "run the test as root")
-	}
-	t.Cleanup(func() { must(t, unix.Unmount(disk, unix.MNT_DETACH)) })
+	testenv.SmallDisk(t, disk, "64k")
 	must(t, os.Chmod(disk, 0o755))
 	scripts := filepath.Join(disk, "init.d")
 	must(t, os.Mkdir(scripts, 0o755))

@@ -16,21 +16,6 @@ import (
 	"orrery/internal/testenv"
 )
 
-// smallDisk mounts a file system of that size.
-func smallDisk(t *testing.T, size string) string {
-	t.Helper()
-	folder := t.TempDir()
-	if err := unix.Mount("tmpfs", folder, "tmpfs", 0, "size="+size); err != nil {
-		testenv.Missing(t, "a tmpfs of its own ("+err.Error()+")", "run the test as root")
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(folder, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return folder
-}
-
 // noise are documents that take room however they are kept.
 func noise(n int) []any {
 	r := rand.NewChaCha8([32]byte{})
@@ -53,7 +38,8 @@ func TestFullDisk(t *testing.T) {
 	if err := m.Export(t.Context(), bytes.NewReader(content), &plain); err != nil {
 		t.Fatal(err)
 	}
-	disk := smallDisk(t, "64k")
+	disk := t.TempDir()
+	testenv.SmallDisk(t, disk, "64k")
 	d.folder = disk
 	v, err := d.newView(t.Context())
 	if err != nil {
@@ -84,7 +70,8 @@ func TestFullDisk(t *testing.T) {
 
 // Where the server has no room for a restore, that fails, the state is what it was, and once there is room it works.
 func TestFullServer(t *testing.T) {
-	disk := smallDisk(t, "8m")
+	disk := t.TempDir()
+	testenv.SmallDisk(t, disk, "8m")
 	filler := filepath.Join(disk, "filler")
 	if err := os.WriteFile(filler, make([]byte, 6<<20), 0o600); err != nil {
 		t.Fatal(err)

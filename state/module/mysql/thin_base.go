@@ -3,7 +3,6 @@ package mysql
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"orrery/internal/command"
 	"orrery/internal/cow"
@@ -62,30 +60,9 @@ func (f *thinFork) freshBase(ctx context.Context) (string, error) {
 	if err := f.source.conn.QueryRowContext(ctx, "select concat(@@hostname, ' ', @@datadir, ' ', @@server_id)").Scan(&uid); err != nil {
 		return "", err
 	}
-	prefix := filepath.Join(f.folder, "base-"+digest(f.source.server.address()+" "+uid)+"-")
-	bases, err := filepath.Glob(prefix + "*")
-	if err != nil {
-		return "", err
-	}
-	for _, base := range bases {
-		if strings.HasSuffix(base, ".new") { // of a process that was killed
-			if err := os.RemoveAll(base); err != nil {
-				return "", err
-			}
-			continue
-		}
-		if usable, err := f.usable(ctx, base); err != nil || usable {
-			return base, err
-		}
-		if err := cow.DropUnused(base, filepath.Join(f.folder, "fork-*")); err != nil {
-			return "", err
-		}
-	}
-	base := prefix + time.Now().UTC().Format("20060102150405.000000")
-	if err := f.newBase(ctx, base+".new"); err != nil {
-		return "", errors.Join(err, os.RemoveAll(base+".new"))
-	}
-	return base, os.Rename(base+".new", base)
+	return cow.Bases{
+		Folder: f.folder, Source: digest(f.source.server.address() + " " + uid), Usable: f.usable, Take: f.newBase,
+	}.Fresh(ctx)
 }
 
 // baseAttempts bounds how often a backup is taken again because somebody changed a schema meanwhile.

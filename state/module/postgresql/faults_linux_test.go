@@ -192,14 +192,7 @@ func TestSmallDisk(t *testing.T) {
 	t.Parallel()
 	testenv.PostgreSQL(t) // skips before anything is mounted
 	disk, log := t.TempDir(), t.TempDir()
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=256m"); err != nil {
-		testenv.Missing(t, "a tmpfs of its own ("+err.Error()+")", "run the test as root")
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(disk, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	testenv.SmallDisk(t, disk, "256m")
 	for folder := log; len(folder) > len(os.TempDir()); folder = filepath.Dir(folder) { // the server's user passes through, and writes below the last
 		if err := os.Chmod(folder, 0o777); err != nil {
 			t.Fatal(err)

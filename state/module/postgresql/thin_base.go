@@ -2,12 +2,9 @@ package postgresql
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
-	"time"
 
 	"orrery/internal/command"
 	"orrery/internal/cow"
@@ -23,30 +20,9 @@ func (f *thinFork) freshBase(ctx context.Context) (string, error) {
 	if err := f.source.admin.QueryRow(ctx, "select system_identifier::text from pg_control_system()").Scan(&system); err != nil {
 		return "", err
 	}
-	prefix := filepath.Join(f.folder, "base-"+digest(f.source.server.address()+" "+system)+"-")
-	bases, err := filepath.Glob(prefix + "*")
-	if err != nil {
-		return "", err
-	}
-	for _, base := range bases {
-		if strings.HasSuffix(base, ".new") { // of a process that was killed
-			if err := os.RemoveAll(base); err != nil {
-				return "", err
-			}
-			continue
-		}
-		if usable, err := f.usable(ctx, base); err != nil || usable {
-			return base, err
-		}
-		if err := cow.DropUnused(base, filepath.Join(f.folder, "fork-*")); err != nil {
-			return "", err
-		}
-	}
-	base := prefix + time.Now().UTC().Format("20060102150405.000000")
-	if err := f.backUp(ctx, base+".new"); err != nil {
-		return "", errors.Join(err, os.RemoveAll(base+".new"))
-	}
-	return base, os.Rename(base+".new", base)
+	return cow.Bases{
+		Folder: f.folder, Source: digest(f.source.server.address() + " " + system), Usable: f.usable, Take: f.backUp,
+	}.Fresh(ctx)
 }
 
 func (f *thinFork) backUp(ctx context.Context, into string) error {

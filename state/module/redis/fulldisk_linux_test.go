@@ -14,25 +14,11 @@ import (
 	"orrery/internal/testenv"
 )
 
-// tmpfs mounts a file system of its own for a test.
-func tmpfs(t *testing.T, options string) (folder string) {
-	t.Helper()
-	folder = t.TempDir()
-	if err := unix.Mount("tmpfs", folder, "tmpfs", 0, options); err != nil {
-		testenv.Missing(t, "a tmpfs of its own ("+err.Error()+")", "run the test as root")
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(folder, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return folder
-}
-
 // On a disk without room for its temporary files each operation fails, leaves the state and no piece of its own, and works once
 // there is room.
 func TestFullDisk(t *testing.T) {
-	folder := tmpfs(t, "size=128k")
+	folder := t.TempDir()
+	testenv.SmallDisk(t, folder, "128k")
 	p := on(t, testenv.StartRedis(t, "", ""))
 	m, large, target := New(), p.target(t, "large"), p.target(t, "target")
 	for i := range 100 {
@@ -74,7 +60,8 @@ func TestFullDisk(t *testing.T) {
 // A server that cannot write its data, because its disk is full, still gives a snapshot; what it refuses is said and changes nothing,
 // and works once there is room.
 func TestServersFullDisk(t *testing.T) {
-	folder := tmpfs(t, "size=256k")
+	folder := t.TempDir()
+	testenv.SmallDisk(t, folder, "256k")
 	r := testenv.StartRedis(t, "", "repl-diskless-sync-delay 0\nrdbcompression no\nsave 86400 1000000\ndir "+folder)
 	p := on(t, r)
 	m, target := New(), p.target(t, "target")

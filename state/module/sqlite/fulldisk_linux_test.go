@@ -13,21 +13,6 @@ import (
 	"orrery/state"
 )
 
-// smallDisk mounts a file system of that size.
-func smallDisk(t *testing.T, size string) string {
-	t.Helper()
-	folder := t.TempDir()
-	if err := unix.Mount("tmpfs", folder, "tmpfs", 0, "size="+size); err != nil {
-		testenv.Missing(t, "a tmpfs of its own ("+err.Error()+")", "run the test as root")
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(folder, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return folder
-}
-
 // fill takes what is left of a disk, but for so many bytes.
 func fill(t *testing.T, folder string, but int64) {
 	t.Helper()
@@ -56,7 +41,8 @@ func TestFullDisk(t *testing.T) {
 	from := activate(t, m, notesSchema)
 	query(t, path(from), "INSERT INTO note(text) VALUES(hex(randomblob(30000)))", "SELECT 1")
 	larger := snapshot(t, m, from)
-	disk := smallDisk(t, "1m")
+	disk := t.TempDir()
+	testenv.SmallDisk(t, disk, "1m")
 	target := newTarget(t, "notes", nil)
 	target.Container.Directory = disk
 	if err := m.Activate(t.Context(), target); err != nil {

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"orrery/internal/testenv"
 )
 
@@ -24,14 +22,7 @@ func TestFullDisk(t *testing.T) {
 	commit(t, source, "large", large.String())
 	target := newTarget(t, "target")
 	disk := target.Container.Directory
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=700k"); err != nil {
-		testenv.Missing(t, "a tmpfs of its own ("+err.Error()+")", "run the test as root")
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(disk, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	testenv.SmallDisk(t, disk, "700k")
 	activate(t, target)
 	commit(t, target, "small", "x")
 	before := snapshot(t, target)
