@@ -5,9 +5,9 @@
 // does all of that for the components of one machine. Optional abilities of a
 // module are separate interfaces that are found by assertion.
 //
-// The parts are below it: store (the snapshot store), delta (the byte-delta
-// coder), module/* (the modules), keeper (the Keeper) and remote (a
-// Keeper on another node).
+// The parts are below it. Pure: delta (the byte-delta coder), address (what a name means), retention, schedule,
+// difference. Storage: store (the snapshot store), vault (its encryption), bucket (object storage). Running: keeper (the
+// Keeper), module/* (the modules), account (users and groups of components), dysnomia (Dysnomia's commands and files).
 package state
 
 import (

@@ -1,10 +1,9 @@
 // Package fileset is the module fileset: a component is a folder of files.
 //
-// A snapshot is a tar stream of the folder: sorted by path, with modes, numeric owners, modification times, symbolic
-// links and hard links, and nothing that differs between two walks over the same files. (Links have no times, sockets are left out, and extended
-// attributes are not kept.) A folder cannot be read
-// at one point in time while somebody writes to it. So each file is read between two looks at it, and the
-// folder is walked again afterwards; what changed meanwhile makes the snapshot fail rather than be a mixture.
+// A snapshot is a tar stream of the folder: sorted by path, with modes, numeric owners, modification times, extended
+// attributes, symbolic links and hard links, and nothing that differs between two walks over the same files. (Links have no
+// times, and sockets are left out.) A folder cannot be read at one point in time while somebody writes to it. So it is walked
+// again after its files were read, and what changed meanwhile makes the snapshot fail rather than be a mixture.
 //
 // A restore unpacks beside the folder, within os.Root, so that no path in the stream leaves it, and swaps the
 // two by renaming. Files beside the folder NAME:
