@@ -24,10 +24,10 @@ var columns = map[string][]string{
 }
 
 // contracts import the standard library and, where noted in columns, other contracts.
-var contracts = []string{"fabric", "state", "deploy", "session"}
+var contracts = []string{"fabric", "fabric/chain", "state", "deploy", "session"}
 
 // pure are the packages that take values and return values: no sockets, files, clocks or logs.
-var pure = []string{"state/delta", "state/schedule", "state/retention", "state/address", "state/difference", "deploy/plan", "session/route"}
+var pure = []string{"state/delta", "state/schedule", "state/retention", "state/address", "state/difference", "deploy/plan", "session/route", "fabric/chain/machine", "fabric/chain/replica", "fabric/chain/placement"}
 
 // impure is what a pure package must not import.
 var impure = []string{"net", "net/http", "os", "os/exec", "log", "log/slog", "syscall"}
