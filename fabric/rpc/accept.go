@@ -84,11 +84,39 @@ func (s *Server) welcomeTLS(ctx context.Context, c net.Conn) {
 		_ = g.Close()
 		return
 	}
-	if t.ConnectionState().NegotiatedProtocol == streamProtocol {
-		s.serveSession(ctx, g.caller, t)
+	s.serveProtocol(ctx, t.ConnectionState().NegotiatedProtocol, g.caller, t)
+}
+
+// serveProtocol serves a connection by its protocol.
+func (s *Server) serveProtocol(ctx context.Context, protocol string, who caller, c net.Conn) {
+	kind, own := s.mux.conns[protocol]
+	switch {
+	case protocol == streamProtocol:
+		s.serveSession(ctx, who, c)
+	case own:
+		s.serveConn(ctx, protocol, kind, who, c)
+	default:
+		s.handoff.deliver(ctx, c)
+	}
+}
+
+// serveConn serves a connection of a protocol of its own.
+func (s *Server) serveConn(ctx context.Context, protocol string, kind connKind, who caller, c net.Conn) {
+	defer func() { _ = c.Close() }()
+	if err := allow(context.WithValue(ctx, callerKey{}, who), kind.role, protocol); err != nil {
+		s.config.Logger.WarnContext(ctx, "connection refused", "protocol", protocol, "from", c.RemoteAddr().String(), "error", err)
+		if kind.refused != nil {
+			kind.refused(err)
+		}
 		return
 	}
-	s.handoff.deliver(ctx, t)
+	err := s.guard(protocol, func() error {
+		kind.handle(ctx, who.identity, c)
+		return nil
+	})
+	if err != nil {
+		s.config.Logger.ErrorContext(ctx, "connection ended", "protocol", protocol, "error", err)
+	}
 }
 
 // admit takes a place for the connection. One without a good certificate has few places and little time.
@@ -113,39 +141,44 @@ func (s *Server) admit(g *guarded, c net.Conn) bool {
 func (s *Server) welcomeUnix(ctx context.Context, c net.Conn) {
 	g := &guarded{Conn: c, caller: s.unixCaller(c)}
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
-	first, err := s.firstByte(c)
+	first, protocol, err := s.firstLine(c)
 	stop()
 	<-s.shaking
 	if err != nil || !s.admit(g, g) {
 		_ = g.Close()
 		return
 	}
-	if first != streamProtocol[0] {
-		g.first = []byte{first}
-		s.handoff.deliver(ctx, g)
-		return
-	}
-	s.serveSession(ctx, g.caller, g)
+	g.first = first
+	s.serveProtocol(ctx, protocol, g.caller, g)
 }
 
-// firstByte reads one byte, and the rest of the stream protocol's line if it is the beginning of that.
-func (s *Server) firstByte(c net.Conn) (byte, error) {
+const (
+	protocolPrefix = "orrery-"
+	maxProtocol    = 64
+)
+
+// firstLine reads one byte, which belongs to the protocol HTTP, or a line that names another protocol.
+func (s *Server) firstLine(c net.Conn) (first []byte, protocol string, err error) {
 	if err := c.SetReadDeadline(time.Now().Add(headerTimeout)); err != nil {
-		return 0, err
+		return nil, "", err
 	}
-	line := []byte(streamProtocol + "\n")
-	if _, err := io.ReadFull(c, line[:1]); err != nil {
-		return 0, err
-	}
-	if line[0] == streamProtocol[0] {
-		if _, err := io.ReadFull(c, line[1:]); err != nil {
-			return 0, err
+	var line [maxProtocol + 1]byte
+	for n := range line {
+		if _, err := io.ReadFull(c, line[n:n+1]); err != nil {
+			return nil, "", err
 		}
-		if string(line) != streamProtocol+"\n" {
-			return 0, errors.New("unknown protocol")
+		if n == 0 && line[0] != protocolPrefix[0] {
+			return []byte{line[0]}, "", c.SetReadDeadline(time.Time{})
+		}
+		if line[n] == '\n' {
+			protocol = string(line[:n])
+			break
 		}
 	}
-	return line[0], c.SetReadDeadline(time.Time{})
+	if _, ok := s.mux.conns[protocol]; !ok && protocol != streamProtocol {
+		return nil, "", errors.New("unknown protocol")
+	}
+	return nil, protocol, c.SetReadDeadline(time.Time{})
 }
 
 // handoff is a listener that yields connections which others accepted.

@@ -76,6 +76,33 @@ func (c *Client) Stream(ctx context.Context, id fabric.NodeID, kind string, head
 	return c.Node(id).Stream(ctx, kind, header)
 }
 
+// DialNode connects to the node with that id for a protocol of its own (see Mux.HandleConn). The connection is the caller's.
+func (c *Client) DialNode(ctx context.Context, id fabric.NodeID, protocol string) (net.Conn, error) {
+	address, err := c.config.Lookup(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("address of node %s: %w", id, err)
+	}
+	return DialNode(ctx, c.config.Authority, address, id, protocol)
+}
+
+// DialNode connects to the node that listens at an address for a protocol of its own; an empty id means any node of the cluster.
+func DialNode(ctx context.Context, holder *authority.Authority, address string, id fabric.NodeID, protocol string) (net.Conn, error) {
+	return dialNode(ctx, holder, address, id, []string{protocol})
+}
+
+// DialUnix connects to the node on this machine that listens on a socket, for a protocol of its own.
+func DialUnix(ctx context.Context, path, protocol string) (net.Conn, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.Write([]byte(protocol + "\n")); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
 // Close closes all connections; streams that are open break.
 func (c *Client) Close() {
 	c.mu.Lock()
@@ -88,14 +115,19 @@ func (c *Client) Close() {
 
 // dial connects to a node and proves that it is the one meant; an empty id means any node.
 func (c *Client) dial(ctx context.Context, address string, id fabric.NodeID, protocols []string) (net.Conn, error) {
+	return dialNode(ctx, c.config.Authority, address, id, protocols)
+}
+
+func dialNode(ctx context.Context, holder *authority.Authority, address string, id fabric.NodeID, protocols []string) (net.Conn, error) {
 	return dialTLS(ctx, address, &tls.Config{
-		NextProtos: protocols,
+		NextProtos:                  protocols,
+		DynamicRecordSizingDisabled: true,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			own, err := c.config.Authority.Certificate()
+			own, err := holder.Certificate()
 			return &own, err
 		},
 		VerifyConnection: func(state tls.ConnectionState) error {
-			found, err := c.config.Authority.Verify(state.PeerCertificates)
+			found, err := holder.Verify(state.PeerCertificates)
 			switch {
 			case err != nil:
 				return err

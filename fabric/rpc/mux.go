@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 
 	"connectrpc.com/connect"
 
@@ -30,6 +31,7 @@ type Mux struct {
 	logger  *slog.Logger
 	http    *http.ServeMux
 	streams map[string]streamKind
+	conns   map[string]connKind
 	options []connect.HandlerOption
 	refuse  *connect.ErrorWriter
 }
@@ -44,9 +46,18 @@ type streamKind struct {
 // connection is closed when the handler returns. ctx ends with the session, or when the server stops.
 type StreamHandler func(ctx context.Context, caller fabric.Identity, header json.RawMessage, accept func() (net.Conn, error)) error
 
+type connKind struct {
+	role    fabric.Role
+	handle  ConnHandler
+	refused func(err error)
+}
+
+// ConnHandler serves a connection whose bytes are its own protocol's. It closes the connection before it returns. ctx ends when the server stops.
+type ConnHandler func(ctx context.Context, caller fabric.Identity, c net.Conn)
+
 // NewMux returns an empty Mux. A nil logger discards.
 func NewMux(known Errors, logger *slog.Logger) *Mux {
-	m := &Mux{errors: known, logger: orDiscard(logger), http: http.NewServeMux(), streams: map[string]streamKind{}}
+	m := &Mux{errors: known, logger: orDiscard(logger), http: http.NewServeMux(), streams: map[string]streamKind{}, conns: map[string]connKind{}}
 	m.options = []connect.HandlerOption{
 		connect.WithCodec(jsonCodec{}),
 		// Peers are a wire away: compression costs more than it saves, and an answer cannot be a bomb.
@@ -94,6 +105,16 @@ func ServerStream[Req, Res any](m *Mux, procedure string, role fabric.Role, run 
 func (m *Mux) HandleStream(kind string, role fabric.Role, handle StreamHandler) {
 	mustRole(kind, role)
 	m.streams[kind] = streamKind{role, handle}
+}
+
+// HandleConn registers a protocol, by its ALPN name, whose connections are not shared with procedures and streams, for callers that have the role. On the Unix socket a
+// connection begins with the name and a line feed; a name begins with "orrery-". refused, if not nil, hears of callers that were turned away.
+func (m *Mux) HandleConn(protocol string, role fabric.Role, handle ConnHandler, refused func(err error)) {
+	mustRole(protocol, role)
+	if !strings.HasPrefix(protocol, protocolPrefix) || len(protocol) > maxProtocol {
+		panic("rpc: protocol " + protocol + " has a bad name")
+	}
+	m.conns[protocol] = connKind{role, handle, refused}
 }
 
 func (m *Mux) handle(procedure string, role fabric.Role, h http.Handler) {

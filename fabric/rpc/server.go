@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -178,7 +180,9 @@ func (s *Server) identify(t *tls.Conn) caller {
 func (s *Server) tlsConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
-		NextProtos: []string{"h2", "http/1.1", streamProtocol},
+		NextProtos: append([]string{"h2", "http/1.1", streamProtocol}, slices.Sorted(maps.Keys(s.mux.conns))...),
+		// Records of 16 KiB from the beginning: what is written at once has gathered while something else was on its way.
+		DynamicRecordSizingDisabled: true,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			c, err := s.config.Authority.Certificate()
 			return &c, err
