@@ -1,0 +1,440 @@
+package placement_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"orrery/fabric"
+	"orrery/fabric/chain"
+	"orrery/fabric/chain/placement"
+)
+
+var quick = placement.Config{Lease: 2 * time.Second, Grace: 5 * time.Second, Reserve: 1}
+
+// round lets everything that works do what it does in 50 ms.
+func (w *world) round(add bool) {
+	w.now += 50 * time.Millisecond
+	for _, k := range w.keepers {
+		k.confirm(w)
+		k.step(w)
+		for _, at := range k.writes {
+			if !at.told {
+				k.end(w, at, false, false)
+			}
+		}
+		k.writes = nil
+		k.watch(w, len(w.history))
+	}
+	var current *keeper
+	for _, k := range w.keepers {
+		if !k.over {
+			current = k
+		}
+	}
+	for _, m := range w.nodes {
+		if !m.up {
+			continue
+		}
+		m.watch(w, len(w.history))
+		for _, id := range slices.Sorted(maps.Keys(m.replicas)) {
+			for range 3 {
+				w.replicate(m, id, false)
+			}
+			w.replicate(m, id, add)
+		}
+		if current != nil {
+			m.report(w, current)
+		}
+	}
+	for _, mail := range w.mail {
+		w.deliver(mail)
+	}
+	w.mail = nil
+	w.reads()
+}
+
+func (w *world) chains() []placement.Chain {
+	var all []placement.Chain
+	for _, key := range slices.Sorted(maps.Keys(w.table)) {
+		if c, err := placement.DecodeChain(w.table[key].Value); err == nil && placement.ChainKey(c.ID) == key {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// whole says what is missing until all chains have n serving replicas and nothing is under way.
+func (w *world) whole(n int) string {
+	if len(w.chains()) == 0 {
+		return "no chain"
+	}
+	for _, c := range w.chains() {
+		if len(c.Serving()) != n || len(c.Members) != n || c.Move != nil || c.Split != nil {
+			return fmt.Sprintf("chain %d: %+v (%s)", c.ID, c.Members, c.Reason)
+		}
+	}
+	return ""
+}
+
+func (w *world) until(t rapid.TB, rounds int, what func() string) {
+	t.Helper()
+	for range rounds {
+		if what() == "" {
+			return
+		}
+		w.round(true)
+		if w.fault != "" {
+			t.Fatal(w.fault)
+		}
+	}
+	if missing := what(); missing != "" {
+		t.Fatalf("after %d rounds: %s\n%s", rounds, missing, w.story(0))
+	}
+}
+
+func cluster(t rapid.TB, nodes, factor int, splits ...string) (*world, *keeper) {
+	t.Helper()
+	w := newWorld(quick, nodes)
+	w.begin(w.nodes[0])
+	for range 5 {
+		w.round(false)
+	}
+	k := w.keepers[0]
+	b := placement.Bucket{Name: "b", Factor: factor, Durability: placement.Synced}
+	for _, s := range splits {
+		b.Splits = append(b.Splits, []byte(s))
+	}
+	c, err := k.CreateBucket(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.order(c, nil)
+	w.until(t, 60, func() string { return w.whole(min(factor, nodes)) })
+	return w, k
+}
+
+func (w *world) node(id fabric.NodeID) *machine {
+	return w.nodes[slices.IndexFunc(w.nodes, func(m *machine) bool { return m.id == id })]
+}
+
+func TestBucketIsSpread(t *testing.T) {
+	w, _ := cluster(t, 6, 3, "g", "n", "t")
+	count, heads := map[fabric.NodeID]int{}, map[fabric.NodeID]int{}
+	for _, c := range w.chains() {
+		zones := map[string]bool{}
+		for _, m := range c.Members {
+			count[m.Node]++
+			zones[w.node(m.Node).zone] = true
+		}
+		heads[c.Members[0].Node]++
+		if len(zones) != 3 || c.Epoch != 1 {
+			t.Errorf("chain %d is in zones %v, epoch %d", c.ID, zones, c.Epoch)
+		}
+	}
+	if len(w.chains()) != 4 || len(count) != 6 || len(heads) != 4 {
+		t.Errorf("%d chains, replicas on nodes: %v, heads: %v", len(w.chains()), count, heads)
+	}
+	for id, n := range count {
+		if n != 2 {
+			t.Errorf("node %s has %d replicas", id, n)
+		}
+	}
+}
+
+// A node that comes back soon has its place again; nobody else got a copy meanwhile.
+func TestReturnKeepsThePlace(t *testing.T) {
+	for i, role := range []string{"head", "middle", "tail"} {
+		t.Run(role, func(t *testing.T) {
+			w, _ := cluster(t, 4, 3)
+			c := w.chains()[0]
+			m := w.node(c.Members[i].Node)
+			if m == w.nodes[0] {
+				w.begin(w.nodes[1])
+			}
+			m.up = false
+			w.until(t, 100, func() string {
+				if got := w.chains()[0]; len(got.Members) != 2 {
+					return fmt.Sprintf("members %v", got.Members)
+				}
+				return ""
+			})
+			m.start()
+			w.until(t, 40, func() string { return w.whole(3) })
+			if got := w.chains()[0]; got.On(m.id) != 2 || len(w.acked[c.ID]) == 0 {
+				t.Errorf("members %v, %s", got.Members, got.Reason)
+			}
+		})
+	}
+}
+
+func TestLostNodeIsReplacedAfterGrace(t *testing.T) {
+	w, _ := cluster(t, 4, 3)
+	m := w.node(w.chains()[0].Members[2].Node)
+	if m == w.nodes[0] {
+		w.begin(w.nodes[1])
+	}
+	m.up = false
+	w.until(t, 400, func() string { return map[bool]string{true: "it is a member"}[w.chains()[0].On(m.id) >= 0] })
+	gone := w.now
+	w.until(t, 400, func() string { return w.whole(3) })
+	if waited := w.now - gone; waited < quick.Grace*9/10 {
+		t.Errorf("another node got its place after %v", waited)
+	}
+	m.start()
+	w.until(t, 40, func() string {
+		return map[bool]string{true: "its copy is still there"}[m.replicas[w.chains()[0].ID] != nil]
+	})
+}
+
+// When power fails everywhere, whoever comes back first begins, and nothing that was acknowledged is lost.
+func TestAllGone(t *testing.T) {
+	for first := range 3 {
+		w, _ := cluster(t, 3, 3)
+		for range 10 {
+			w.round(true)
+		}
+		for _, m := range w.nodes {
+			m.up = false
+		}
+		w.now += 10 * time.Second
+		w.nodes[first].start()
+		w.begin(w.nodes[first])
+		w.until(t, 100, func() string { return w.whole(1) })
+		for _, m := range w.nodes {
+			if !m.up {
+				m.start()
+			}
+		}
+		w.until(t, 100, func() string { return w.whole(3) })
+	}
+}
+
+// A replica that was alone knows more than those who left before; only it may begin again.
+func TestOnlyTheLastServingBegins(t *testing.T) {
+	w, _ := cluster(t, 3, 2)
+	c := w.chains()[0]
+	first, last := w.node(c.Members[0].Node), w.node(c.Members[1].Node)
+	for _, m := range w.nodes {
+		if m != first && m != last {
+			w.begin(m)
+		}
+	}
+	first.up = false
+	w.until(t, 100, func() string { return w.whole(1) })
+	for range 10 {
+		w.round(true)
+	}
+	last.up = false
+	for range 10 {
+		w.round(true)
+	}
+	first.start()
+	for range 200 {
+		w.round(true)
+	}
+	if c := w.chains()[0]; c.On(last.id) != 0 || w.fault != "" {
+		t.Fatalf("members %v, %s; %s", c.Members, c.Reason, w.fault)
+	}
+	last.start()
+	w.until(t, 100, func() string { return w.whole(2) })
+}
+
+func TestMove(t *testing.T) {
+	w, k := cluster(t, 4, 3)
+	c := w.chains()[0]
+	var to fabric.NodeID
+	for _, m := range w.nodes {
+		if c.On(m.id) < 0 {
+			to = m.id
+		}
+	}
+	from := c.Members[1].Node
+	change, err := k.Move(k.on.clock(w), c.ID, from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.order(change, nil)
+	w.until(t, 100, func() string {
+		c := w.chains()[0]
+		if c.On(from) >= 0 || c.On(to) < 0 {
+			return fmt.Sprint(c.Members)
+		}
+		return w.whole(3)
+	})
+	if _, err := k.Move(k.on.clock(w), c.ID, from, to); err == nil {
+		t.Error("moved from where it is not")
+	}
+}
+
+func TestDeleteBucket(t *testing.T) {
+	w, k := cluster(t, 3, 3, "m")
+	c, err := k.DeleteBucket("b")
+	k.order(c, err)
+	w.until(t, 100, func() string {
+		for key := range w.table {
+			if key != placement.KeeperKey {
+				return key
+			}
+		}
+		for _, m := range w.nodes {
+			if len(m.replicas) > 0 {
+				return "replicas are left"
+			}
+		}
+		return ""
+	})
+}
+
+// Whatever happens, the rules hold, and when it is over all is whole again.
+func TestAnything(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		nodes := rapid.IntRange(2, 5).Draw(t, "nodes")
+		factor := rapid.IntRange(1, 3).Draw(t, "factor")
+		w, _ := cluster(t, nodes, factor, []string{"m"}[:rapid.IntRange(0, 1).Draw(t, "splits")]...)
+		actions := rapid.IntRange(20, 400).Draw(t, "actions")
+		for range actions {
+			w.act(t)
+			w.reads()
+			if w.fault != "" {
+				t.Fatal(w.fault)
+			}
+		}
+		w.heal(t, min(factor, nodes))
+	})
+}
+
+func (w *world) act(t *rapid.T) {
+	m := w.nodes[rapid.IntRange(0, len(w.nodes)-1).Draw(t, "node")]
+	k := w.keepers[max(0, len(w.keepers)-1-rapid.SampledFrom([]int{0, 0, 0, 0, 1, 2}).Draw(t, "keeper"))]
+	n := rapid.IntRange(0, 10).Draw(t, "n")
+	switch action := rapid.IntRange(0, 22).Draw(t, "action"); {
+	case action < 3:
+		w.now += time.Duration(n*n) * 5 * time.Millisecond
+	case action == 3:
+		w.now += time.Duration(n) * 300 * time.Millisecond
+	case action == 4 && n < 5:
+		m.up = false
+	case action == 5 || action == 6:
+		if !m.up {
+			m.start()
+		}
+	case action == 7:
+		if m.up && n < 4 {
+			w.begin(m)
+		}
+	case action < 10:
+		if m.up {
+			m.report(w, k)
+		}
+	case action < 13 && len(w.mail) > 0:
+		i := n % len(w.mail)
+		mail := w.mail[i]
+		if n < 9 {
+			w.mail = slices.Delete(w.mail, i, i+1)
+		}
+		if n != 8 {
+			w.deliver(mail)
+		}
+	case action == 13:
+		k.confirm(w)
+	case action == 14:
+		k.step(w)
+	case action < 17 && len(k.writes) > 0:
+		k.end(w, k.writes[rapid.IntRange(0, len(k.writes)-1).Draw(t, "write")], n > 6, n > 8)
+	case action == 17:
+		k.watch(w, n)
+	case action == 18:
+		if m.up {
+			m.watch(w, n)
+		}
+	case action == 19:
+		for range 3 {
+			w.round(n%2 == 0)
+		}
+	case action == 20 && !k.over && k.on.up:
+		w.wish(k, m, n)
+	default:
+		for _, id := range slices.Sorted(maps.Keys(m.replicas)) {
+			w.replicate(m, id, n%3 == 0)
+		}
+	}
+}
+
+// wish is something that an operator wants.
+func (w *world) wish(k *keeper, m *machine, n int) {
+	chains := w.chains()
+	if len(chains) == 0 || n < 5 {
+		return
+	}
+	c := chains[n%len(chains)]
+	if len(c.Members) > 0 {
+		change, err := k.Move(k.on.clock(w), c.ID, c.Members[n%len(c.Members)].Node, m.id)
+		k.order(change, err)
+	}
+}
+
+// heal lets all nodes run, with one keeper, until all is whole; after that nothing changes any more.
+func (w *world) heal(t *rapid.T, factor int) {
+	for _, m := range w.nodes {
+		if !m.up {
+			m.start()
+		}
+	}
+	w.begin(w.nodes[0])
+	before, quiet, seen := len(w.history), 0, 0
+	w.until(t, 4000, func() string {
+		if missing := w.whole(factor); missing != "" {
+			return missing
+		}
+		if quiet++; len(w.history) != seen {
+			quiet, seen = 0, len(w.history)
+		}
+		return map[bool]string{true: "changes go on"}[quiet < 200]
+	})
+	if n := len(w.history) - before; n > 30*len(w.chains()) {
+		t.Fatalf("it took %d changes until all was whole:\n%s", n, w.story(before))
+	}
+	for _, c := range w.chains() {
+		if len(w.acked[c.ID]) == 0 {
+			t.Fatalf("nothing was written to chain %d", c.ID)
+		}
+	}
+}
+
+// The records of a cluster that lives can be read back, and are written in one way only.
+func FuzzRecords(f *testing.F) {
+	for _, v := range []interface{ Encode() []byte }{
+		placement.KeeperRecord{Generation: 3, Node: "a"},
+		placement.Node{ID: "a", Drain: true},
+		placement.Bucket{Name: "b", Factor: 3, Durability: placement.Synced, State: placement.Ready, Created: 7, First: 9, Splits: [][]byte{[]byte("m")}},
+		placement.Chain{
+			Config: chain.Config{
+				ID: 9, Bucket: "b", Range: chain.Range{Start: []byte("a"), End: []byte("m")}, Epoch: 4,
+				Members: []chain.Member{{Replica: chain.Replica{Node: "a", Incarnation: 2}, State: chain.Serving}, {Replica: chain.Replica{Node: "b", Incarnation: 1}, State: chain.Joining}},
+			},
+			Keeper: 3, Fresh: true, Parent: 1, Away: []fabric.NodeID{"c"}, Move: &placement.Move{From: "a", To: "b"},
+			Split: &placement.Split{Child: 11, Range: chain.Range{Start: []byte("m"), End: []byte("z")}, Epoch: 4}, Reason: "x", Changed: -1,
+		},
+	} {
+		f.Add(v.Encode())
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		if c, err := placement.DecodeChain(value); err == nil && string(c.Encode()) != string(value) {
+			t.Errorf("%x becomes %x", value, c.Encode())
+		}
+		if b, err := placement.DecodeBucket(value); err == nil && string(b.Encode()) != string(value) {
+			t.Errorf("%x becomes %x", value, b.Encode())
+		}
+		if n, err := placement.DecodeNode(value); err == nil && string(n.Encode()) != string(value) {
+			t.Errorf("%x becomes %x", value, n.Encode())
+		}
+		if k, err := placement.DecodeKeeper(value); err == nil && string(k.Encode()) != string(value) {
+			t.Errorf("%x becomes %x", value, k.Encode())
+		}
+	})
+}
