@@ -45,6 +45,8 @@ var (
 	ErrSuperseded = errors.New("request is over")
 	// ErrOutOfRange says that a key is not in the chain's range (any more): the chain table tells where it is.
 	ErrOutOfRange = errors.New("key belongs to another chain")
+	// ErrCompacted says that the changes that were asked for are forgotten: the log begins later. Read the keys instead.
+	ErrCompacted = errors.New("changes that far back are forgotten")
 	// ErrCorrupt says that bytes on disk or from the network are not what was written.
 	ErrCorrupt = errors.New("corrupt")
 )

@@ -173,8 +173,19 @@ func (c *Conn) readLarge(size int) ([]byte, error) {
 	return c.large, nil
 }
 
-// More says whether another frame has begun to arrive.
-func (c *Conn) More() bool { return c.reader.Buffered() > c.last }
+// More says whether another whole frame has arrived.
+func (c *Conn) More() bool {
+	have := c.reader.Buffered() - c.last
+	if have < c.config.Framing.Head {
+		return false
+	}
+	head, err := c.reader.Peek(c.last + c.config.Framing.Head)
+	if err != nil {
+		return false
+	}
+	size, err := c.config.Framing.Size(head[c.last:])
+	return err != nil || size <= have
+}
 
 // Write appends frames, which it copies, to what is to be written. While the buffer is full it waits.
 func (c *Conn) Write(frames []byte) error {
@@ -205,6 +216,16 @@ func (c *Conn) TryWrite(frames []byte) (full bool, err error) {
 	c.buffer = append(c.buffer, frames...)
 	c.signal()
 	return false, nil
+}
+
+// Push is Write that neither waits nor refuses, for frames whose number something else bounds.
+func (c *Conn) Push(frames []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.buffer = append(c.buffer, frames...)
+		c.signal()
+	}
 }
 
 func (c *Conn) signal() {
