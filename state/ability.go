@@ -23,6 +23,8 @@ const (
 	ForkThin     = "thin"     // a second server on a copy-on-write layer over a base that is kept warm
 	ForkLayered  = "layered"  // views over the source's rows, with tables of its own for what changed
 	ForkRestore  = "restore"  // a snapshot was restored
+	// ForkReplica is how a replica is made, which is no fork until it is promoted; see Replicator.
+	ForkReplica = "replica"
 )
 
 // Forker is a module that makes writable copies of components.
@@ -39,6 +41,36 @@ type MethodForker interface {
 	Methods() []string
 	// ForkBy is Fork by one of Methods; an error says why that way cannot be gone here.
 	ForkBy(ctx context.Context, from, into Target, method string) error
+}
+
+// Replicator is a stateful module that makes replicas: components of their own, whose clients can only read, and in which
+// what is committed in their source appears within moments. What would change a replica's state is an ErrReplica.
+type Replicator interface {
+	Stateful
+	// Replicate makes into, which does not exist, a replica of from while that is in use. It has all that was committed when it
+	// was asked for, and follows from until Promote or CollectGarbage, and whenever it is active. Nothing is kept for it where from is.
+	Replicate(ctx context.Context, from, into Target) error
+	// Lag says how far an active replica is behind its source. That the source cannot be reached is no error of it.
+	Lag(ctx context.Context, t Target) (Lag, error)
+	// Promote ends the following: the replica becomes a component that has all that it has read, and is written by its clients from
+	// now on. While it is linked to its source, it has all that was committed there when it was asked. method is that by which a fork
+	// like it is made. Repeating it does nothing.
+	Promote(ctx context.Context, t Target) (method string, err error)
+}
+
+// Lag is how far a replica is behind its source.
+type Lag struct {
+	// Linked says that it reads what is committed in its source.
+	Linked bool `json:"linked"`
+	// Problem is why it does not follow; empty if it does.
+	Problem string `json:"problem,omitempty"`
+	// Lost says that it will never follow again, because what it would have to read is gone: it is to be made anew.
+	Lost bool `json:"lost,omitempty"`
+	// Bytes are those of the source's log that it has not carried out, -1 if that is not known. The log is that of the source's
+	// whole server.
+	Bytes int64 `json:"bytes"`
+	// Behind is 0 if it has everything, else how long ago the last change was committed that it has; -1 if that is not known.
+	Behind time.Duration `json:"behind"`
 }
 
 // Neighbor is a module that can name a component's neighbours: forks, scratch copies, restores under another name.
@@ -195,6 +227,7 @@ func Abilities(m Module) []string {
 	able("migrate", func() bool { _, ok := m.(Migrator); return ok })
 	able("portable", func() bool { _, ok := m.(Portable); return ok })
 	able("quiesce", func() bool { _, ok := m.(Quiescer); return ok })
+	able("replicate", func() bool { _, ok := m.(Replicator); return ok })
 	able("restore-part", func() bool { _, ok := m.(PartRestorer); return ok })
 	able("shell", func() bool { _, ok := m.(Sheller); return ok })
 	able("size", func() bool { _, ok := m.(Sizer); return ok })

@@ -13,6 +13,7 @@ type Custodian interface {
 	Guard
 	Archivist
 	Brancher
+	Mirror
 	Librarian
 	// Shell returns the program to work on an active component with; see Sheller. It may hold secrets.
 	Shell(ctx context.Context, r Ref, command string) (Command, error)
@@ -136,6 +137,26 @@ type Brancher interface {
 	DiffFork(ctx context.Context, q ForkDiffRequest) (Difference, error)
 	// DeleteFork takes a fork out of service and deletes its state without a snapshot. ErrBadProperty if it is no fork.
 	DeleteFork(ctx context.Context, r Ref) error
+}
+
+// ReplicaRequest asks for a replica.
+type ReplicaRequest struct {
+	From    Ref           `json:"from"`
+	As      string        `json:"as"` // its name; its container is the source's
+	Owner   string        `json:"owner,omitempty"`
+	Expires time.Duration `json:"expires,omitempty"` // zero: never
+}
+
+// Mirror makes and ends replicas; see Replicator. A replica has a Branch whose method is ForkReplica: Brancher's ResetFork makes it
+// anew, DeleteFork deletes it.
+type Mirror interface {
+	// Replicate makes a replica of an active component and activates it. ErrNotAble if the module cannot, ErrInUse if there is
+	// something of that name, a replica too; what is left of one that was interrupted is removed first.
+	Replicate(ctx context.Context, q ReplicaRequest) (Status, error)
+	// Lag says how far an active replica is behind; ErrBadProperty if it is no replica.
+	Lag(ctx context.Context, r Ref) (Lag, error)
+	// Promote makes an active replica a component by itself: a fork of its source, which does not expire.
+	Promote(ctx context.Context, r Ref) (Status, error)
 }
 
 // ExportRequest says what of a snapshot to write.

@@ -40,6 +40,8 @@ var (
 	ErrNoSnapshot = errors.New("no snapshot")
 	// ErrVeto says that a component refused to be locked.
 	ErrVeto = errors.New("refused by the component")
+	// ErrReplica says that a component follows another one, so that nothing else changes it.
+	ErrReplica = errors.New("it is a replica, which only its source changes (promote it first)")
 	// ErrLocked says that somebody else has leased the component.
 	ErrLocked = errors.New("locked")
 	// ErrUnreachable says that the service which hosts a component does not answer.

@@ -100,7 +100,15 @@ func (c *cli) completeComponents(on *string) completer {
 func (c *cli) completeForks(on *string) completer {
 	return c.complete(func(ctx context.Context, client *agent.Client) ([]string, error) {
 		all, err := client.Machine(*on).Keeper.List(ctx)
-		return refNames(slices.DeleteFunc(all, func(s state.Status) bool { return s.Branch == nil })), err
+		return refNames(slices.DeleteFunc(all, func(s state.Status) bool { return s.Branch == nil || isReplica(s) })), err
+	})
+}
+
+// completeReplicas proposes those components that are replicas.
+func (c *cli) completeReplicas(on *string) completer {
+	return c.complete(func(ctx context.Context, client *agent.Client) ([]string, error) {
+		all, err := client.Machine(*on).Keeper.List(ctx)
+		return refNames(slices.DeleteFunc(all, func(s state.Status) bool { return !isReplica(s) })), err
 	})
 }
 

@@ -71,6 +71,7 @@ where no node runs, the state folder in --dir itself. REF is CONTAINER/COMPONENT
 			return nil
 		}),
 		c.componentActivate(with), proposing(refs, c.componentRestore(with)), proposing(refs, c.componentFork(with, first(c.completeForks(&on)))),
+		proposing(refs, c.componentReplicate(with)), c.componentReplica(with, first(c.completeReplicas(&on))),
 		proposing(refs, c.componentCollect(with)), proposing(every, c.componentSnapshot(with)), proposing(refs, c.componentUndo(with)),
 		proposing(refs, c.componentTestRestore(with)), proposing(refs, c.componentShell(with)), proposing(refs, c.componentLock(with)),
 		proposing(refs, c.componentUnlock(with)), proposing(refs, c.componentMigrate(with)),
@@ -159,6 +160,9 @@ func aboutFork(s state.Status) [][]string {
 	rows := [][]string{{"forked by", s.Forked}}
 	if b := s.Branch; b != nil {
 		rows = append(rows, []string{"forked from", b.Origin.String()})
+		if isReplica(s) {
+			rows = [][]string{{"replica of", b.Origin.String()}}
+		}
 		if b.Owner != "" {
 			rows = append(rows, []string{"owner", b.Owner})
 		}

@@ -77,7 +77,7 @@ func (c *cli) forkList(with onMachine) *cobra.Command {
 				forks := []state.Status{}
 				var rows [][]string
 				for _, s := range all {
-					if s.Branch == nil {
+					if s.Branch == nil || isReplica(s) {
 						continue
 					}
 					forks = append(forks, s)

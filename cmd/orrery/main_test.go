@@ -192,18 +192,22 @@ func hold(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(tx.QueryRow("SELECT count(*) FROM sqlite_schema").Scan(&n))
 }
 
-// postgresql FILE starts a server and writes a containers.json in which it is the container shop.
+// postgresql FILE [forks] starts a server and writes a containers.json in which it is the container shop. With forks, thin ones
+// are possible.
 func postgresql(t *testing.T, ts *testscript.TestScript, args []string) {
 	t.Helper()
-	if len(args) != 1 {
-		ts.Fatalf("usage: postgresql FILE")
+	forks := len(args) == 2 && args[1] == "forks"
+	if len(args) != 1 && !forks {
+		ts.Fatalf("usage: postgresql FILE [forks]")
 	}
 	server := testenv.PostgreSQL(t)
 	password := ts.MkAbs("password")
 	ts.Check(os.WriteFile(password, []byte(server.Password), 0o600))
-	content, err := json.Marshal([]state.Container{{Name: "shop", Module: "postgresql-database", Properties: state.Properties{
-		"host": server.Host, "port": server.Port, "user": server.User, "passwordFile": password, "tools": server.Bin,
-	}}})
+	properties := state.Properties{"host": server.Host, "port": server.Port, "user": server.User, "passwordFile": password, "tools": server.Bin}
+	if forks {
+		properties["forks"] = testenv.Reachable(t)
+	}
+	content, err := json.Marshal([]state.Container{{Name: "shop", Module: "postgresql-database", Properties: properties}})
 	ts.Check(err)
 	file := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(filepath.Dir(file), 0o700))

@@ -99,7 +99,7 @@ func (k *Keeper) reset(ctx context.Context, rec record) error {
 	if _, ok := k.modules[rec.Component.Module].(state.MethodForker); !ok && method != state.ForkRestore {
 		method = "" // it has no choice
 	}
-	return k.make(ctx, b.Origin, rec.Component, plan{method: method, branch: &b})
+	return k.make(ctx, b.Origin, rec.Component, plan{method: method, branch: &b, replica: b.Method == state.ForkReplica})
 }
 
 // Sweep does what is due; see state.Custodian. What somebody works on is left for the next time.

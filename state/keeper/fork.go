@@ -18,6 +18,7 @@ type plan struct {
 	method  string           // empty: the best one
 	branch  *state.Branch    // nil: as of a session
 	restore bool             // it is a restore under another name and no fork
+	replica bool             // it is a replica
 }
 
 // Fork makes into a writable copy of an active component; see state.Keeper.
@@ -93,6 +94,9 @@ func (k *Keeper) make(ctx context.Context, from state.Ref, into state.Component,
 	if p.at == "" && !p.restore && source.Phase != state.PhaseActive {
 		return state.ErrInactive
 	}
+	if p.replica && source.replica() {
+		return fmt.Errorf("%w follow a replica (replicate %s)", state.ErrNotAble, source.Branch.Origin)
+	}
 	if source.Component.Module != into.Module {
 		return fmt.Errorf("%w: a %s cannot be a copy of a %s", state.ErrBadProperty, into.Module, source.Component.Module)
 	}
@@ -110,7 +114,9 @@ func (k *Keeper) make(ctx context.Context, from state.Ref, into state.Component,
 		if err := k.abandon(ctx, old); err != nil {
 			return err
 		}
-	case old.Forked != "" && old.Phase == state.PhaseActive && old.Branch != nil && old.Branch.Origin == from && !p.restore:
+	case old.replica():
+		return fmt.Errorf("it exists and is a replica of %s: %w (make it anew with component replica rebuild, or delete it)", old.Branch.Origin, state.ErrInUse)
+	case old.Forked != "" && old.Phase == state.PhaseActive && old.Branch != nil && old.Branch.Origin == from && !p.restore && !p.replica:
 		return k.activate(ctx, into) // repeated
 	default:
 		return fmt.Errorf("it exists and is %s: %w (collect its garbage first)", old.Phase, state.ErrInUse)
@@ -204,6 +210,9 @@ func (k *Keeper) bring(ctx context.Context, source, into record, p plan) (method
 	_, origin, err := k.reach(source)
 	if err != nil {
 		return "", err
+	}
+	if p.replica {
+		return state.ForkReplica, replicate(ctx, module, origin, target)
 	}
 	forker, able := module.(state.Forker)
 	methods, many := module.(state.MethodForker)

@@ -89,7 +89,7 @@ func (k *Keeper) activate(ctx context.Context, c state.Component) error {
 		return errors.Join(err, k.undo(context.WithoutCancel(ctx), c.Ref(), old, existed, changed))
 	}
 	k.log.InfoContext(ctx, "component active", "component", c.Ref().String(), "took", time.Since(began))
-	if !hasMigrations(c) {
+	if !hasMigrations(c) || rec.replica() { // whose migrations are its source's
 		return nil
 	}
 	if _, err := k.migrate(ctx, rec, false); err != nil {

@@ -91,6 +91,9 @@ func (k *Keeper) Migrate(ctx context.Context, r state.Ref, dryRun bool) (done []
 		if rec.Phase != state.PhaseActive {
 			return state.ErrInactive
 		}
+		if err := rec.changeable(); err != nil {
+			return err
+		}
 		done, err = k.migrate(ctx, rec, dryRun)
 		return err
 	})

@@ -82,6 +82,9 @@ func (k *Keeper) toRestore(ctx context.Context, w state.Restoring) (*restored, e
 	if err := k.free(ctx, rec); err != nil {
 		return nil, err
 	}
+	if err := rec.changeable(); err != nil {
+		return nil, err
+	}
 	if _, err := k.stateful(rec.Component); err != nil {
 		return nil, err
 	}

@@ -145,6 +145,9 @@ func (k *Keeper) restoreInto(ctx context.Context, q state.RestoreRequest) error 
 	if err == nil {
 		err = k.free(ctx, rec)
 	}
+	if err == nil {
+		err = rec.changeable()
+	}
 	if err != nil {
 		return fmt.Errorf("cannot restore %s: %w", r, err)
 	}
@@ -366,6 +369,9 @@ func (k *Keeper) collect(ctx context.Context, rec record) error {
 		return fmt.Errorf("%w (deactivate it first)", state.ErrActive)
 	}
 	if err := k.free(ctx, rec); err != nil {
+		return err
+	}
+	if err := k.unfollowed(rec.ref()); err != nil {
 		return err
 	}
 	module, target, err := k.reach(rec)

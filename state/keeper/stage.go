@@ -48,6 +48,8 @@ func (k *Keeper) stage(ctx context.Context, c state.Component, id state.Snapshot
 		rec.enter(state.PhaseStaged)
 	case err != nil:
 		return err
+	case rec.replica():
+		return rec.changeable()
 	case rec.Phase == state.PhaseActive:
 		return fmt.Errorf("%w here", state.ErrActive)
 	case rec.Component.Module != c.Module:

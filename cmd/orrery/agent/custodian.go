@@ -56,6 +56,18 @@ func (k remoteKeeper) DeleteFork(ctx context.Context, r state.Ref) error {
 	return tell(ctx, k.to, procDeleteFork, &RefRequest{Ref: r, By: state.Caller(ctx)})
 }
 
+func (k remoteKeeper) Replicate(ctx context.Context, q state.ReplicaRequest) (state.Status, error) {
+	return ask[state.Status](ctx, k.to, procReplicate, &q)
+}
+
+func (k remoteKeeper) Lag(ctx context.Context, r state.Ref) (state.Lag, error) {
+	return ask[state.Lag](ctx, k.to, procLag, &RefRequest{Ref: r})
+}
+
+func (k remoteKeeper) Promote(ctx context.Context, r state.Ref) (state.Status, error) {
+	return ask[state.Status](ctx, k.to, procPromote, &RefRequest{Ref: r, By: state.Caller(ctx)})
+}
+
 func (k remoteKeeper) Diff(ctx context.Context, q state.DiffRequest) (state.Difference, error) {
 	return ask[state.Difference](ctx, k.to, procDiff, &q)
 }
@@ -101,6 +113,12 @@ func (n *Node) serveCustodian(m *rpc.Mux) {
 	answerRef(m, procResetFork, fabric.RoleOperator, func(ctx context.Context, q *RefRequest) (state.Status, error) {
 		return k.ResetFork(ctx, q.Ref)
 	})
+	answerRef(m, procLag, fabric.RoleViewer, func(ctx context.Context, q *RefRequest) (state.Lag, error) {
+		return k.Lag(ctx, q.Ref)
+	})
+	answerRef(m, procPromote, fabric.RoleOperator, func(ctx context.Context, q *RefRequest) (state.Status, error) {
+		return k.Promote(ctx, q.Ref)
+	})
 	answerRef(m, procShell, fabric.RoleOperator, func(ctx context.Context, q *RefRequest) (state.Command, error) {
 		return k.Shell(ctx, q.Ref, q.Command)
 	})
@@ -122,6 +140,10 @@ func (n *Node) serveCustodian(m *rpc.Mux) {
 	})
 	rpc.Unary(m, procForkAs, fabric.RoleOperator, func(ctx context.Context, q *state.ForkRequest) (*state.Status, error) {
 		s, err := k.ForkAs(ctx, *q)
+		return &s, err
+	})
+	rpc.Unary(m, procReplicate, fabric.RoleOperator, func(ctx context.Context, q *state.ReplicaRequest) (*state.Status, error) {
+		s, err := k.Replicate(ctx, *q)
 		return &s, err
 	})
 	rpc.Unary(m, procDiff, fabric.RoleOperator, func(ctx context.Context, q *state.DiffRequest) (*state.Difference, error) {

@@ -88,6 +88,7 @@ func sentinels() rpc.Errors {
 		rpc.Sentinel{Name: "state.bad_property", Err: state.ErrBadProperty}, rpc.Sentinel{Name: "state.no_snapshot", Err: state.ErrNoSnapshot},
 		rpc.Sentinel{Name: "state.veto", Err: state.ErrVeto}, rpc.Sentinel{Name: "state.unreachable", Err: state.ErrUnreachable},
 		rpc.Sentinel{Name: "state.key", Err: state.ErrKey}, rpc.Sentinel{Name: "state.locked", Err: state.ErrLocked},
+		rpc.Sentinel{Name: "state.replica", Err: state.ErrReplica},
 		rpc.Sentinel{Name: "deploy.busy", Err: deploy.ErrBusy}, rpc.Sentinel{Name: "deploy.undone", Err: deploy.ErrUndone},
 		rpc.Sentinel{Name: "deploy.stuck", Err: deploy.ErrStuck}, rpc.Sentinel{Name: "deploy.not_found", Err: deploy.ErrNotFound},
 		rpc.Sentinel{Name: "session.not_found", Err: session.ErrNotFound}, rpc.Sentinel{Name: "session.exists", Err: session.ErrExists},

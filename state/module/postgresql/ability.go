@@ -127,7 +127,7 @@ func (m *Module) Integrity(ctx context.Context, t state.Target) error {
 		defer closeConn(ctx, conn)
 		how := "amcheck"
 		err = amcheck(ctx, conn, d.major)
-		if hasCode(err, "0A000") || hasCode(err, "58P01") || hasCode(err, "42501") { // no such extension file, or not allowed
+		if hasCode(err, "0A000") || hasCode(err, "58P01") || hasCode(err, "42501") || hasCode(err, "25006") { // no such extension file, not allowed, or a standby
 			how = "reading every row"
 			err = readAll(ctx, conn)
 		}

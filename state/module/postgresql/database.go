@@ -34,7 +34,8 @@ type database struct {
 	previous string // side database that was replaced
 	role     string // owner of the side database and of what is loaded into it; empty: the container's user
 	admin    *pgx.Conn
-	major    int // of the server
+	major    int     // of the server
+	source   *server // of a replica
 }
 
 func (m *Module) open(ctx context.Context, t state.Target) (*database, error) {
@@ -53,11 +54,15 @@ func (m *Module) open(ctx context.Context, t state.Target) (*database, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &database{server: s, props: p, name: p.Database}
+	d := &database{server: s, props: p, name: k.named(p)}
 	if k.Port != 0 {
 		d.server = k.at(s)
 	}
-	d.next, d.previous = sideNames(p.Database)
+	if k.Method == state.ForkReplica {
+		source := atPort(s, k.Source)
+		d.source = &source
+	}
+	d.next, d.previous = sideNames(d.name)
 	if d.secret, err = s.password(); err != nil {
 		return nil, err
 	}

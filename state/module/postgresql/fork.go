@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"orrery/state"
-	"orrery/state/module/internal/mark"
 )
 
 var _ state.MethodForker = (*Module)(nil)
@@ -140,17 +139,4 @@ func (d *database) createClone(ctx context.Context, statement string) error {
 	}
 	_, err := d.admin.Exec(ctx, statement)
 	return err
-}
-
-// refuseLayer refuses what a layer over another database has no form for.
-func refuseLayer(t state.Target, what string) error {
-	k, err := mark.Read[forkMark](t)
-	if err != nil {
-		return err
-	}
-	if k.Method == state.ForkLayered {
-		return fmt.Errorf("cannot %s database %s: it is a layer over another database: %w do that (make a fork by another method, or reset it)",
-			what, t.Component.Ref(), state.ErrNotAble)
-	}
-	return nil
 }

@@ -56,6 +56,9 @@ func (d *database) migrated(ctx context.Context) ([]state.Migration, error) {
 // Migrate implements state.Migrator: the script and its record are one transaction, unless the script has a
 // statement that cannot be in one (CREATE INDEX CONCURRENTLY, VACUUM) or transactions of its own.
 func (m *Module) Migrate(ctx context.Context, t state.Target, step state.Migration, text []byte) error {
+	if err := refuse(t, "migrate"); errors.Is(err, state.ErrReplica) {
+		return err
+	}
 	return m.with(ctx, t, fmt.Sprintf("carry out migration %d (%s) on", step.Number, step.Name), func(d *database) error {
 		done, err := d.migrated(ctx)
 		if err != nil {

@@ -107,7 +107,7 @@ func (*Module) Check(c state.Component) error {
 
 // Activate implements state.Module. A database of that name that exists is taken over as it is.
 func (m *Module) Activate(ctx context.Context, t state.Target) error {
-	if err := startThin(ctx, t); err != nil {
+	if replica, err := m.startServed(ctx, t); err != nil || replica {
 		return err
 	}
 	return m.with(ctx, t, "activate", func(d *database) error {
@@ -144,7 +144,7 @@ func (m *Module) Deactivate(ctx context.Context, t state.Target) error {
 
 // Snapshot implements state.Stateful.
 func (m *Module) Snapshot(ctx context.Context, t state.Target, w io.Writer) error {
-	if err := refuseLayer(t, "snapshot"); err != nil {
+	if err := refuse(t, "snapshot"); err != nil && !errors.Is(err, state.ErrReplica) {
 		return err
 	}
 	return m.with(ctx, t, "snapshot", func(d *database) error { return d.dump(ctx, w) })
@@ -152,7 +152,7 @@ func (m *Module) Snapshot(ctx context.Context, t state.Target, w io.Writer) erro
 
 // Restore implements state.Stateful. It ends the sessions of connected clients when the new database is complete.
 func (m *Module) Restore(ctx context.Context, t state.Target, r io.Reader) error {
-	if err := refuseLayer(t, "restore"); err != nil {
+	if err := refuse(t, "restore"); err != nil {
 		return err
 	}
 	return m.with(ctx, t, "restore", func(d *database) error {
@@ -187,10 +187,16 @@ func (m *Module) CollectGarbage(ctx context.Context, t state.Target) error {
 
 // Health implements state.Doctor: the database accepts connections and is not closed for clients.
 func (m *Module) Health(ctx context.Context, t state.Target) error {
-	if c, ok, err := thinOf(t); err != nil || ok && !c.Running() {
+	c, ok, err := thinOf(t)
+	if err != nil || ok && !c.Running() {
 		return errors.Join(err, fmt.Errorf("the server of %s does not run: %w", t.Component.Ref(), state.ErrInactive))
 	}
-	return m.with(ctx, t, "reach", func(d *database) error { return d.ping(ctx) })
+	return m.with(ctx, t, "reach", func(d *database) error {
+		if d.replica() {
+			return d.serves(ctx, c)
+		}
+		return d.ping(ctx)
+	})
 }
 
 // Size implements state.Sizer.
@@ -217,12 +223,12 @@ func (*Module) Exports(t state.Target) (map[string]string, error) {
 		return nil, err
 	}
 	s = k.at(s)
-	port := strconv.Itoa(s.Port)
-	u := url.URL{Scheme: "postgres", User: url.User(s.User), Host: net.JoinHostPort(s.Host, port), Path: "/" + p.Database}
+	port, name := strconv.Itoa(s.Port), k.named(p)
+	u := url.URL{Scheme: "postgres", User: url.User(s.User), Host: net.JoinHostPort(s.Host, port), Path: "/" + name}
 	if strings.HasPrefix(s.Host, "/") {
 		u.Host, u.RawQuery = "", url.Values{"host": {s.Host}, "port": {port}}.Encode()
 	}
-	return map[string]string{"host": s.Host, "port": port, "database": p.Database, "user": s.User, "url": u.String()}, nil
+	return map[string]string{"host": s.Host, "port": port, "database": name, "user": s.User, "url": u.String()}, nil
 }
 
 // with carries out do on the target's database and says in an error what could not be done to it.

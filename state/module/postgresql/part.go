@@ -20,6 +20,9 @@ import (
 // that it lost come back. A table that is gone is made as the snapshot has it. Foreign keys that lead from and to the
 // table are checked anew: where the old rows do not fit the rest of the database, the restore is refused.
 func (m *Module) RestorePart(ctx context.Context, t state.Target, snapshot io.Reader, part string) error {
+	if err := refuse(t, "restore a table of"); err != nil {
+		return err
+	}
 	return m.with(ctx, t, fmt.Sprintf("restore table %s of", part), func(d *database) error {
 		body, err := openDump(snapshot)
 		if err != nil {

@@ -17,7 +17,7 @@ const lockNotAvailable = "55P03"
 // Quiesce locks all tables against changes (LOCK TABLE ... IN SHARE MODE) in a transaction that stays open. Sequences and
 // large objects cannot be locked.
 func (m *Module) Quiesce(ctx context.Context, t state.Target) (resume func(context.Context) error, err error) {
-	if err := refuseLayer(t, "keep still"); err != nil {
+	if err := refuse(t, "keep still"); err != nil {
 		return nil, err
 	}
 	end, err := serve(ctx, t)

@@ -89,3 +89,29 @@ func settle(ctx context.Context, source, fork *pgx.Conn, before map[uint32]posit
 	}
 	return nil
 }
+
+// settleReading puts the sequences that were read in a replica where they are in its source, if the source's server has logged
+// nothing since what the replica had carried out before: else, and where the source is not reached, they stay where the log has them, up
+// to 32 values ahead, because the rows may use any of the values between.
+func (d *database) settleReading(ctx context.Context, at string, found map[uint32]position) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	conn, err := d.connect(ctx, d.name)
+	if err != nil {
+		return
+	}
+	defer closeConn(ctx, conn)
+	now, err := positions(ctx, conn)
+	if err != nil {
+		return
+	}
+	var same bool
+	if err := conn.QueryRow(ctx, "select pg_current_wal_insert_lsn() <= $1::text::pg_lsn", at).Scan(&same); err != nil || !same {
+		return
+	}
+	for id := range found {
+		if p, there := now[id]; there {
+			found[id] = p
+		}
+	}
+}

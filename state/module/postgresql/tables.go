@@ -19,6 +19,9 @@ type reading struct {
 	// writes where the sequences are, otherwise this package does.
 	others    bool
 	sequences string // statements
+	// source is that of a replica, not connected, and at how far its log was carried out before the reading began.
+	source *database
+	at     string
 }
 
 // table is one whose rows this package copies.
@@ -54,6 +57,14 @@ func (d *database) hold(ctx context.Context) (*reading, error) {
 		return nil, err
 	}
 	r := &reading{conn: conn, pid: conn.PgConn().PID()}
+	if d.replica() {
+		if linked, err := d.linked(ctx, conn); err != nil {
+			r.release(ctx)
+			return nil, err
+		} else if linked { // what does not follow now does not depend on its source
+			r.source = d.origin()
+		}
+	}
 	if err := r.begin(ctx, d.major); err != nil {
 		r.release(ctx)
 		return nil, err
@@ -74,6 +85,11 @@ func (r *reading) begin(ctx context.Context, major int) error {
 	before, err := r.lockable(ctx)
 	if err != nil {
 		return err
+	}
+	if r.source != nil {
+		if err := r.conn.QueryRow(ctx, "select coalesce(pg_last_wal_replay_lsn(), '0/0')::text").Scan(&r.at); err != nil {
+			return err
+		}
 	}
 	if _, err := r.conn.Exec(ctx, "begin isolation level repeatable read read only"); err != nil {
 		return err
@@ -177,6 +193,9 @@ func (r *reading) describeOthers(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+	}
+	if r.source != nil {
+		r.source.settleReading(ctx, r.at, found)
 	}
 	r.sequences = positionStatements(all, found)
 	return nil

@@ -35,47 +35,55 @@ func forksFolder(t state.Target, s server) string {
 // thin makes a second server, on a copy of a base backup that shares its storage, and brings it to where the source is.
 func (m *Module) thin(ctx context.Context, from, into state.Target) error {
 	return m.with(ctx, from, "fork", func(source *database) error {
-		s, err := decodeContainer(into.Container)
-		if err != nil {
-			return err
-		}
 		p, err := decodeComponent(into.Component)
 		if err != nil {
 			return err
 		}
-		c, err := thinCopy(into, s)
-		if err != nil {
-			return err
-		}
-		if c.Bin, err = source.serverBin(ctx); err != nil {
-			return err
-		}
-		if _, err := os.Lstat(c.Folder); err == nil {
-			return fmt.Errorf("%s exists: %w (collect the garbage of %s first)", c.Folder, state.ErrInUse, into.Component.Ref())
-		}
-		f := &thinFork{Copy: c, source: source, folder: forksFolder(into, s), name: p.Database}
-		began := time.Now()
-		if err = f.make(ctx); err == nil {
-			err = mark.Write(into, forkMark{Method: state.ForkThin, Port: f.port, Bin: c.Bin})
-		}
-		if err != nil {
-			return errors.Join(err, f.Stop(ctx), f.Remove())
-		}
-		m.log.InfoContext(ctx, "thin fork", "component", into.Component.Ref().String(), "by", f.how, "base", f.base, "port", f.port, "took", time.Since(began))
-		return nil
+		return m.secondServer(ctx, into, &thinFork{source: source, name: p.Database, mark: forkMark{Method: state.ForkThin}})
 	})
 }
 
-// thinFork is a thin fork that is being made.
+// secondServer makes the server of a fork or replica. An error leaves nothing of it.
+func (m *Module) secondServer(ctx context.Context, into state.Target, f *thinFork) error {
+	s, err := decodeContainer(into.Container)
+	if err != nil {
+		return err
+	}
+	if f.Copy, err = thinCopy(into, s); err != nil {
+		return err
+	}
+	if f.Bin, err = f.source.serverBin(ctx); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(f.Folder); err == nil {
+		return fmt.Errorf("%s exists: %w (collect the garbage of %s first)", f.Folder, state.ErrInUse, into.Component.Ref())
+	}
+	f.folder = forksFolder(into, s)
+	began := time.Now()
+	if err = f.make(ctx); err == nil {
+		f.mark.Port, f.mark.Bin = f.port, f.Bin
+		err = mark.Write(into, f.mark)
+	}
+	if err != nil {
+		return errors.Join(err, f.Stop(ctx), f.Remove())
+	}
+	m.log.InfoContext(ctx, "second server", "component", into.Component.Ref().String(), "method", f.mark.Method, "by", f.how, "base", f.base,
+		"port", f.port, "took", time.Since(began))
+	return nil
+}
+
+// thinFork is a thin fork, or a replica, that is being made.
 type thinFork struct {
 	thin.Copy
-	source *database
-	folder string
-	name   string // of the database, in the fork
-	base   string
-	stale  string // a base that the source's log does not lead on from
-	how    string
-	port   int
+	source  *database
+	folder  string
+	name    string // of the database, in the fork
+	mark    forkMark
+	follows bool // it stays a standby: it is a replica
+	base    string
+	stale   string // a base that the source's log does not lead on from
+	how     string
+	port    int
 }
 
 // serverBin is the folder of the server's programs of its version.
@@ -144,19 +152,23 @@ func (f *thinFork) check(ctx context.Context) error {
 	err := f.source.admin.QueryRow(ctx, `select current_setting('wal_level'), current_setting('max_wal_senders')::int, pg_is_in_recovery(),
 		(select rolsuper from pg_roles where rolname = current_user),
 		(select count(*) from pg_tablespace where spcname not in ('pg_default', 'pg_global'))`).Scan(&level, &senders, &standby, &super, &spaces)
+	verb := "fork it thin"
+	if f.follows {
+		verb = "replicate it"
+	}
 	switch {
 	case err != nil:
 		return err
 	case !super:
-		return fmt.Errorf("user %q is no superuser: %w fork it thin (set the container's user to one)", f.source.server.User, state.ErrNotAble)
+		return fmt.Errorf("user %q is no superuser: %w %s (set the container's user to one)", f.source.server.User, state.ErrNotAble, verb)
 	case standby:
-		return fmt.Errorf("the server is a standby: %w fork it thin (fork the server that it follows)", state.ErrNotAble)
+		return fmt.Errorf("the server is a standby: %w %s (do that with the server that it follows)", state.ErrNotAble, verb)
 	case level == "minimal" || senders < 3:
-		return fmt.Errorf("the server takes no base backups: %w fork it thin (set wal_level = replica and max_wal_senders = 10)", state.ErrNotAble)
+		return fmt.Errorf("the server takes no base backups: %w %s (set wal_level = replica and max_wal_senders = 10)", state.ErrNotAble, verb)
 	case spaces > 0:
-		return fmt.Errorf("the server has tablespaces: %w fork it thin", state.ErrNotAble)
+		return fmt.Errorf("the server has tablespaces: %w %s", state.ErrNotAble, verb)
 	case f.source.secret == "":
-		return fmt.Errorf("the container has no password, and the fork's server lets nobody in without one: %w fork it thin (set passwordFile)", state.ErrNotAble)
+		return fmt.Errorf("the container has no password, and the copy's server lets nobody in without one: %w %s (set passwordFile)", state.ErrNotAble, verb)
 	}
 	if err := os.MkdirAll(f.folder, 0o755); err != nil { //nolint:gosec // the server's user passes through
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +16,7 @@ import (
 )
 
 // followed are settings that a server which replays another one's log must have at least as large, and what its databases may need.
-const followed = `select coalesce(string_agg(format('%s = ''%s''', name, replace(setting, '''', '''''')), E'\n'), '') from pg_settings where name in
+const followed = `select coalesce(string_agg(format('%s = ''%s''', name, replace(setting, '''', '''''')), E'\n'), ''), current_setting('server_version_num')::int from pg_settings where name in
 	('max_connections', 'max_worker_processes', 'max_wal_senders', 'max_prepared_transactions', 'max_locks_per_transaction', 'shared_preload_libraries',
 	'timezone', 'default_text_search_config', 'datestyle', 'intervalstyle', 'search_path')`
 
@@ -27,10 +28,11 @@ hot_standby = on
 wal_level = replica
 archive_mode = off
 ssl = off
-logging_collector = off
+lc_messages = 'C'
 max_logical_replication_workers = 0
 min_wal_size = 32MB
 synchronous_commit = off
+include_if_exists = 'orrery_source.conf'
 `
 
 // catchingUp are settings until the copy is complete: nothing of it is kept if the machine fails before.
@@ -39,8 +41,11 @@ full_page_writes = off
 wal_retrieve_retry_interval = '100ms'
 `
 
-// passName holds the password by which the copy's server reads the source's log.
-const passName = "orrery.pass"
+// What a server that reads the source's log has beside its settings: how it does, and the password.
+const (
+	sourceName = "orrery_source.conf"
+	passName   = "orrery.pass"
+)
 
 // begin starts the server as a standby of the source, waits until it has all that the source had when it was asked, and makes it
 // a server by itself.
@@ -50,11 +55,14 @@ func (f *thinFork) begin(ctx context.Context) error {
 		return err
 	}
 	defer closeConn(ctx, source)
-	config, err := f.settings(ctx, source)
+	config, err := settings(ctx, source, f.port)
 	if err != nil {
 		return err
 	}
 	if err := f.writeSettings(config); err != nil {
+		return err
+	}
+	if err := f.writeSource(); err != nil {
 		return err
 	}
 	before, err := positions(ctx, source)
@@ -76,43 +84,64 @@ func (f *thinFork) begin(ctx context.Context) error {
 	if err := f.catchUp(ctx, fork, end); err != nil {
 		return err
 	}
+	if f.follows {
+		return f.Sync()
+	}
+	if err := becomePrimary(ctx, fork); err != nil {
+		return err
+	}
 	if err := f.settle(ctx, source, before); err != nil {
 		return err
 	}
 	if err := f.rename(ctx, fork); err != nil {
 		return err
 	}
-	return f.harden(ctx, fork, config)
+	return f.harden(ctx, fork)
 }
 
 // settings are those that the copy's server keeps.
-func (f *thinFork) settings(ctx context.Context, source *pgx.Conn) (string, error) {
-	var text string
-	if err := source.QueryRow(ctx, followed).Scan(&text); err != nil {
+func settings(ctx context.Context, source *pgx.Conn, port int) (text string, err error) {
+	var version int
+	if err := source.QueryRow(ctx, followed).Scan(&text, &version); err != nil {
 		return "", err
 	}
-	text = fmt.Sprintf(ownSettings, f.port) + text + "\n"
-	if f.source.major >= 14 { // after a crash; else the server opens each file, and an overlay copies each that is opened
+	text = fmt.Sprintf(ownSettings, port) + text + "\n"
+	if version >= 140000 { // after a crash; else the server opens each file, and an overlay copies each that is opened
 		text += "recovery_init_sync_method = syncfs\n"
 	}
 	return text, nil
 }
 
 func (f *thinFork) writeSettings(config string) error {
-	pass := filepath.Join(f.Data(), passName)
-	escape := strings.NewReplacer(`\`, `\\`, ":", `\:`).Replace
-	s := f.source.server
-	info := fmt.Sprintf("host=%s port=%d user=%s sslmode=%s passfile=%s application_name=orrery", quoteValue(s.Host), s.Port, quoteValue(s.User), s.SSLMode, quoteValue(pass))
 	for name, content := range map[string]string{
-		"postgresql.auto.conf": "", "standby.signal": "", passName: "*:*:*:*:" + escape(f.source.secret) + "\n",
+		"postgresql.auto.conf": "", "standby.signal": "",
 		thin.HBAName:    "host all all 127.0.0.1/32 md5\n", // which is scram-sha-256 for passwords that are stored so
-		thin.ConfigName: config + catchingUp + "primary_conninfo = '" + strings.ReplaceAll(info, "'", "''") + "'\n",
+		thin.ConfigName: config,
 	} {
 		if err := f.Write(name, content); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// writeSource writes how the copy's server reads the source's log.
+func (f *thinFork) writeSource() error {
+	while := catchingUp
+	if f.follows {
+		while = replicaSettings
+	}
+	return writeSource(f.Copy, f.source.server, f.source.secret, while)
+}
+
+func writeSource(c thin.Copy, s server, secret, settings string) error {
+	pass := filepath.Join(c.Data(), passName)
+	escape := strings.NewReplacer(`\`, `\\`, ":", `\:`).Replace
+	info := fmt.Sprintf("host=%s port=%d user=%s sslmode=%s passfile=%s application_name=orrery", quoteValue(s.Host), s.Port, quoteValue(s.User), s.SSLMode, quoteValue(pass))
+	if err := c.Write(passName, "*:*:*:*:"+escape(secret)+"\n"); err != nil {
+		return err
+	}
+	return c.Write(sourceName, settings+"primary_conninfo = '"+strings.ReplaceAll(info, "'", "''")+"'\n")
 }
 
 // logged writes a record into the source's log and returns where it ends. Whatever was committed before is in front of it. The
@@ -140,38 +169,44 @@ var errLogGone = errors.New("the source's server removed its log (set wal_keep_s
 // replayLimit is how long the copy may take to replay what it is behind, which maxBehind bounds.
 const replayLimit = 5 * time.Minute
 
-// catchUp waits until the copy has the log up to an end, and makes it a server by itself.
+// catchUp waits until the copy has the log up to an end.
 func (f *thinFork) catchUp(ctx context.Context, fork *pgx.Conn, end string) error {
+	err := awaitReplay(ctx, fork, end, func() bool { return strings.Contains(f.LastWords(), "has already been removed") })
+	if err != nil {
+		return fmt.Errorf("the copy does not reach the source's state (its server says: %s): %w", f.LastWords(), err)
+	}
+	return nil
+}
+
+// awaitReplay waits until a standby has the log up to an end, or that is gone.
+func awaitReplay(ctx context.Context, standby *pgx.Conn, end string, gone func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, replayLimit)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		var there bool
-		if err := fork.QueryRow(ctx, "select pg_last_wal_replay_lsn() >= $1::text::pg_lsn", end).Scan(&there); err != nil {
-			return f.behind(err)
+		if err := standby.QueryRow(ctx, "select pg_last_wal_replay_lsn() >= $1::text::pg_lsn", end).Scan(&there); err != nil || there {
+			return err
 		}
-		if there {
-			break
-		}
-		if strings.Contains(f.LastWords(), "has already been removed") {
-			return f.behind(errLogGone)
+		if gone() {
+			return errLogGone
 		}
 		select {
 		case <-ctx.Done():
-			return f.behind(ctx.Err())
+			return ctx.Err()
 		case <-tick.C:
 		}
 	}
+}
+
+// becomePrimary makes a standby a server by itself, with all that it has read.
+func becomePrimary(ctx context.Context, fork *pgx.Conn) error {
 	var promoted bool
 	if err := fork.QueryRow(ctx, "select pg_promote(true, 60)").Scan(&promoted); err != nil || !promoted {
 		return errors.Join(err, errors.New("the copy's server was not promoted"))
 	}
 	return nil
-}
-
-func (f *thinFork) behind(err error) error {
-	return fmt.Errorf("the copy does not reach the source's state (its server says: %s): %w", f.LastWords(), err)
 }
 
 func (f *thinFork) settle(ctx context.Context, source *pgx.Conn, before map[uint32]position) error {
@@ -196,11 +231,8 @@ func (f *thinFork) rename(ctx context.Context, fork *pgx.Conn) error {
 
 // harden makes the copy one that outlives a failure of the machine: the server syncs from now on, and the system what it
 // has written until now.
-func (f *thinFork) harden(ctx context.Context, fork *pgx.Conn, config string) error {
-	if err := os.Remove(filepath.Join(f.Data(), passName)); err != nil {
-		return err
-	}
-	if err := f.Write(thin.ConfigName, config); err != nil {
+func (f *thinFork) harden(ctx context.Context, fork *pgx.Conn) error {
+	if err := forgetSource(f.Copy); err != nil {
 		return err
 	}
 	for _, statement := range []string{"select pg_reload_conf()", "checkpoint"} {
@@ -209,4 +241,14 @@ func (f *thinFork) harden(ctx context.Context, fork *pgx.Conn, config string) er
 		}
 	}
 	return f.Sync()
+}
+
+// forgetSource removes how the server reads the source's log.
+func forgetSource(c thin.Copy) error {
+	for _, name := range []string{sourceName, passName} {
+		if err := os.Remove(filepath.Join(c.Data(), name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }

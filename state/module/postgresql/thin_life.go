@@ -13,10 +13,10 @@ import (
 	"orrery/state/module/postgresql/thin"
 )
 
-// thinOf returns a component's thin fork; ok is false if it is none.
+// thinOf returns the copy of a component that has a server of its own, a thin fork or a replica; ok is false if it is none.
 func thinOf(t state.Target) (c thin.Copy, ok bool, err error) {
 	k, err := mark.Read[forkMark](t)
-	if err != nil || k.Method != state.ForkThin {
+	if err != nil || !k.served() {
 		return c, false, err
 	}
 	s, err := decodeContainer(t.Container)
@@ -28,7 +28,10 @@ func thinOf(t state.Target) (c thin.Copy, ok bool, err error) {
 	return c, true, err
 }
 
-// serve has the server of a thin fork run while an operation works on it; end stops it again if it did not run.
+// stillOptions start a replica that does not follow: what is inactive does not change.
+const stillOptions = "-c primary_conninfo="
+
+// serve has the server of a thin fork or replica run while an operation works on it; end stops it again if it did not run.
 func serve(ctx context.Context, t state.Target) (end func() error, err error) {
 	nothing := func() error { return nil }
 	c, ok, err := thinOf(t)
@@ -38,7 +41,7 @@ func serve(ctx context.Context, t state.Target) (end func() error, err error) {
 	if c.Running() {
 		return nothing, nil
 	}
-	if err := c.Start(ctx); err != nil {
+	if err := c.Start(ctx, stillOptions); err != nil {
 		return nothing, err
 	}
 	return func() error { return c.Stop(ctx) }, nil
@@ -78,14 +81,22 @@ func anyControl() string {
 	return ""
 }
 
-// startThin starts the server of a thin fork, for good.
-func startThin(ctx context.Context, t state.Target) error {
-	c, ok, err := thinOf(t)
-	if err == nil && ok {
-		err = c.Start(ctx)
+// startServed starts the server of a thin fork or replica, for good. replica says that it was one.
+func (m *Module) startServed(ctx context.Context, t state.Target) (replica bool, err error) {
+	k, err := mark.Read[forkMark](t)
+	if err != nil || !k.served() {
+		return false, err
+	}
+	c, _, err := thinOf(t)
+	if err == nil {
+		if replica = k.Method == state.ForkReplica; replica {
+			err = m.follow(ctx, t, c, k)
+		} else {
+			err = c.Start(ctx)
+		}
 	}
 	if err != nil {
-		return fmt.Errorf("cannot start the server of %s: %w", t.Component.Ref(), err)
+		return replica, fmt.Errorf("cannot start the server of %s: %w", t.Component.Ref(), err)
 	}
-	return nil
+	return replica, nil
 }

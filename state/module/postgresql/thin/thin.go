@@ -6,6 +6,7 @@ package thin
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,7 +18,7 @@ import (
 	"orrery/internal/cow"
 )
 
-const logName = "log"
+const logName = "orrery.log"
 
 // Copy is a copy of a base backup, in a folder of its own.
 type Copy struct {
@@ -30,24 +31,30 @@ func Owner() (*syscall.Credential, error) { return cow.Account("postgres") }
 
 // Running says whether the copy's server runs.
 func (c Copy) Running() bool {
+	_, ok := c.Process()
+	return ok
+}
+
+// Process is the number of the server's first process, if it runs.
+func (c Copy) Process() (pid int, ok bool) {
 	content, err := os.ReadFile(filepath.Join(c.Data(), "postmaster.pid"))
 	if err != nil {
-		return false
+		return 0, false
 	}
 	first, _, _ := strings.Cut(string(content), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(first))
+	pid, err = strconv.Atoi(strings.TrimSpace(first))
 	if err != nil || pid <= 0 {
-		return false
+		return 0, false
 	}
 	// Another process may have the number after a restart of the machine.
 	if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && !strings.Contains(string(name), "postgres") {
-		return false
+		return 0, false
 	}
-	return syscall.Kill(pid, 0) == nil
+	return pid, syscall.Kill(pid, 0) == nil
 }
 
-// Start starts the server and returns once it answers; nothing happens if it runs.
-func (c Copy) Start(ctx context.Context) error {
+// Start starts the server, with options of its command line, and returns once it answers; nothing happens if it runs.
+func (c Copy) Start(ctx context.Context, options ...string) error {
 	if err := c.Mount(); err != nil {
 		return err
 	}
@@ -55,7 +62,8 @@ func (c Copy) Start(ctx context.Context) error {
 		return nil
 	}
 	// A pg_ctl that is ended leaves a server behind that nobody knows of yet.
-	err := c.control(context.WithoutCancel(ctx), "start", "-w", "-t", "120", "-l", filepath.Join(c.Data(), logName), "-o", "-c config_file="+ConfigName+" -c hba_file="+HBAName+" -c ident_file=")
+	line := strings.Join(append([]string{"-c config_file=" + ConfigName + " -c hba_file=" + HBAName + " -c ident_file="}, options...), " ")
+	err := c.control(context.WithoutCancel(ctx), "start", "-w", "-t", "120", "-l", filepath.Join(c.Data(), logName), "-o", line)
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, c.LastWords())
 	}
@@ -64,11 +72,55 @@ func (c Copy) Start(ctx context.Context) error {
 
 // LastWords is the end of the server's own log.
 func (c Copy) LastWords() string {
-	content, err := os.ReadFile(filepath.Join(c.Data(), logName))
+	const enough = 1000
+	content, err := c.tail(enough)
 	if err != nil {
 		return err.Error()
 	}
-	return strings.TrimSpace(string(content[max(0, len(content)-1000):]))
+	return strings.TrimSpace(string(content))
+}
+
+// LastFailure is the last line of the server's own log that begins a failure, without what is before that word; empty if a line
+// with the text since came after it, or none is near the end.
+func (c Copy) LastFailure(since string) string {
+	const enough = 64 << 10
+	content, err := c.tail(enough)
+	if err != nil {
+		return err.Error()
+	}
+	failure := ""
+	for line := range strings.Lines(string(content)) {
+		if _, after, ok := strings.Cut(line, "FATAL:  "); ok {
+			failure = strings.TrimSpace(after)
+		} else if strings.Contains(line, since) {
+			failure = ""
+		}
+	}
+	return failure
+}
+
+// tail is the end of the log file that was written last.
+func (c Copy) tail(n int64) ([]byte, error) {
+	newest, when := filepath.Join(c.Data(), logName), time.Time{}
+	files, err := filepath.Glob(filepath.Join(c.Data(), LogFolder, "*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range append(files, newest) {
+		if info, err := os.Stat(file); err == nil && info.ModTime().After(when) {
+			newest, when = file, info.ModTime()
+		}
+	}
+	f, err := os.Open(newest)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // read only
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-n), n))
 }
 
 // Stop ends the server; nothing happens if it does not run.
@@ -90,3 +142,6 @@ const (
 	ConfigName = "orrery.conf"
 	HBAName    = "orrery_hba.conf"
 )
+
+// LogFolder is where a server that is set to collect its log keeps it, in the folder of the data.
+const LogFolder = "orrery_logs"
