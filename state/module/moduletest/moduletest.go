@@ -28,6 +28,8 @@ type Harness struct {
 	Change func(t *testing.T, target state.Target, n int)
 	// Digest says what an active component's state is, read through its service. Nil for a stateless module.
 	Digest func(t *testing.T, target state.Target) string
+	// Replicas says how to try replicas; nil where the service makes none.
+	Replicas *Replicas
 }
 
 // Run tries everything that the module promises.

@@ -54,6 +54,9 @@ func (h Harness) stateful(t *testing.T, m state.Stateful) {
 	if f, ok := m.(state.Forker); ok {
 		t.Run("Fork", forkerHarness{h, f}.fork)
 	}
+	if r, ok := m.(state.Replicator); ok && h.Replicas != nil {
+		t.Run("Replicate", replicatorHarness{h, r}.replicate)
+	}
 	if m, ok := m.(state.Trackable); ok {
 		t.Run("Track", trackableHarness{h, m}.track)
 	}

@@ -206,6 +206,17 @@ func TestConformance(t *testing.T) {
 		},
 		Change: change,
 		Digest: digestOf,
+		Replicas: &moduletest.Replicas{
+			Beside: func(t *testing.T, source state.Target, name string) state.Target {
+				t.Helper()
+				return newReplica(t, source, name, testenv.Reachable(t))
+			},
+			Digest: func(t *testing.T, target state.Target) string { t.Helper(); return thinDigest(t, target, digestQuery) },
+			Change: func(t *testing.T, target state.Target, n int) {
+				t.Helper()
+				thinDigest(t, target, fmt.Sprintf("with x as (insert into moon (planet, name) values (1, 'moon %d') returning 1) select count(*)::text from x", n))
+			},
+		},
 	})
 }
 

@@ -96,7 +96,7 @@ func (d *database) problem(c thin.Copy, p progress, unreached error) (why string
 		return why, true
 	}
 	if unreached != nil {
-		return unreached.Error(), false
+		return strings.Join(strings.Fields(unreached.Error()), " "), false
 	}
 	if why == "" {
 		why = "it is just connecting to its source"

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -16,10 +17,16 @@ import (
 	"orrery/state"
 )
 
+var keepLog sync.Once
+
 // newReplica is a component that is to be a replica of source, with what it leaves behind looked at when the test ends.
 func newReplica(t *testing.T, source state.Target, name, folder string) state.Target {
 	t.Helper()
 	m := New(Config{})
+	keepLog.Do(func() { // other tests write a lot, and have the server remove it
+		execute(t, "postgres", "alter system set wal_keep_size = '512MB'")
+		execute(t, "postgres", "select pg_reload_conf()")
+	})
 	source.Container.Properties["forks"] = folder
 	into := source
 	into.Component = m.Beside(source.Component, name)
@@ -41,8 +48,14 @@ func newReplica(t *testing.T, source state.Target, name, folder string) state.Ta
 func follows(t *testing.T, source, replica state.Target) {
 	t.Helper()
 	want := digestOf(t, source)
+	var lag state.Lag
+	defer func() {
+		if t.Failed() {
+			t.Logf("%+v", lag)
+		}
+	}()
 	testenv.Eventually(t, "the replica's having what its source has", func() bool {
-		lag := lagOf(t, replica)
+		lag = lagOf(t, replica)
 		return lag.Linked && lag.Bytes == 0 && lag.Behind == 0 && lag.Problem == "" && thinDigest(t, replica, digestQuery) == want
 	})
 }
