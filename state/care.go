@@ -13,7 +13,6 @@ type Custodian interface {
 	Guard
 	Archivist
 	Brancher
-	Mirror
 	Librarian
 	// Shell returns the program to work on an active component with; see Sheller. It may hold secrets.
 	Shell(ctx context.Context, r Ref, command string) (Command, error)
@@ -126,8 +125,9 @@ type ForkRequest struct {
 	Expires time.Duration `json:"expires,omitempty"` // zero: never
 }
 
-// Brancher makes and ends forks.
+// Brancher makes and ends forks and replicas.
 type Brancher interface {
+	Mirror
 	// ForkAs carries out a ForkRequest. A module that cannot fork gets a snapshot of the origin to restore.
 	ForkAs(ctx context.Context, q ForkRequest) (Status, error)
 	// ResetFork makes a fork as it was when it began, or where it began as its origin was, as the origin is now.

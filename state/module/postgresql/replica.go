@@ -164,7 +164,7 @@ func (d *database) catchUp(ctx context.Context) error {
 	}
 	conn, err := d.origin().connect(ctx, d.name)
 	if err != nil {
-		return nil //nolint:nilerr // the source is just going away, and what was read of its log is all there is
+		return nil // the source is just going away, and what was read of its log is all there is
 	}
 	defer closeConn(ctx, conn)
 	end, err := logged(ctx, conn)
