@@ -23,11 +23,11 @@ func (w *world) round(add bool) {
 		k.confirm(w)
 		k.step(w)
 		for _, at := range k.writes {
-			if !at.told {
+			if !at.told && !k.held {
 				k.end(w, at, false, false)
 			}
 		}
-		k.writes = nil
+		k.writes = slices.DeleteFunc(k.writes, func(at *write) bool { return at.done })
 		k.watch(w, len(w.history))
 	}
 	var current *keeper
@@ -40,14 +40,16 @@ func (w *world) round(add bool) {
 		if !m.up {
 			continue
 		}
-		m.watch(w, len(w.history))
+		if !m.deaf {
+			m.watch(w, len(w.history))
+		}
 		for _, id := range slices.Sorted(maps.Keys(m.replicas)) {
 			for range 3 {
 				w.replicate(m, id, false)
 			}
 			w.replicate(m, id, add)
 		}
-		if current != nil {
+		if current != nil && !m.mute {
 			m.report(w, current)
 		}
 	}
@@ -156,6 +158,7 @@ func TestReturnKeepsThePlace(t *testing.T) {
 			if m == w.nodes[0] {
 				w.begin(w.nodes[1])
 			}
+			has := m.replicas[c.ID]
 			m.up = false
 			w.until(t, 100, func() string {
 				if got := w.chains()[0]; len(got.Members) != 2 {
@@ -164,8 +167,13 @@ func TestReturnKeepsThePlace(t *testing.T) {
 				return ""
 			})
 			m.start()
+			for range 10 { // it asks for a lease before it knows what chains there are
+				m.deaf = true
+				w.round(true)
+			}
+			m.deaf = false
 			w.until(t, 40, func() string { return w.whole(3) })
-			if got := w.chains()[0]; got.On(m.id) != 2 || len(w.acked[c.ID]) == 0 {
+			if got := w.chains()[0]; got.On(m.id) != 2 || len(w.acked[c.ID]) == 0 || m.replicas[c.ID] != has {
 				t.Errorf("members %v, %s", got.Members, got.Reason)
 			}
 		})
@@ -188,6 +196,71 @@ func TestLostNodeIsReplacedAfterGrace(t *testing.T) {
 	m.start()
 	w.until(t, 40, func() string {
 		return map[bool]string{true: "its copy is still there"}[m.replicas[w.chains()[0].ID] != nil]
+	})
+}
+
+// What a dead node said long ago keeps nobody alive.
+func TestRepeatedReportIsNoLife(t *testing.T) {
+	w, k := cluster(t, 3, 3)
+	m := w.nodes[1]
+	m.report(w, k)
+	old := w.mail[0]
+	w.round(true)
+	m.up = false
+	w.until(t, 60, func() string {
+		w.deliver(old)
+		return map[bool]string{true: "it is a member"}[w.chains()[0].On(m.id) >= 0]
+	})
+}
+
+// removal lets a keeper decide to remove a node that is silent, but not write it yet.
+func removal(t *testing.T) (*world, *keeper, *machine, *write) {
+	t.Helper()
+	w, k := cluster(t, 3, 3)
+	m := w.nodes[1]
+	for range 5 {
+		w.round(true)
+	}
+	m.mute, k.held = true, true
+	w.until(t, 100, func() string { return map[bool]string{true: "nothing is decided"}[len(k.writes) == 0] })
+	m.mute = false
+	return w, k, m, k.writes[0]
+}
+
+// The write of a keeper that is over may arrive at any time.
+func TestLateWriteOfAnOldKeeper(t *testing.T) {
+	w, old, m, late := removal(t)
+	w.begin(w.nodes[2])
+	w.keepers[1].held = true
+	for range 20 {
+		w.round(true)
+	}
+	old.end(w, late, false, false)
+	w.keepers[1].held = false
+	w.until(t, 100, func() string {
+		if !m.leased(w, w.chains()[0].ID) {
+			return "the node has no lease"
+		}
+		return w.whole(3)
+	})
+}
+
+// A write of the keeper's own, of which it was told that the outcome is unknown, may happen when the node that it removes has a lease again.
+func TestLateWriteOfItsOwn(t *testing.T) {
+	w, k, m, late := removal(t)
+	m.report(w, k)
+	w.deliver(w.mail[0])
+	k.end(w, late, true, true)
+	for range 20 {
+		w.round(true)
+	}
+	k.end(w, late, false, false)
+	k.held = false
+	w.until(t, 100, func() string {
+		if !m.leased(w, w.chains()[0].ID) {
+			return "the node has no lease"
+		}
+		return w.whole(3)
 	})
 }
 
@@ -312,7 +385,7 @@ func (w *world) act(t *rapid.T) {
 	m := w.nodes[rapid.IntRange(0, len(w.nodes)-1).Draw(t, "node")]
 	k := w.keepers[max(0, len(w.keepers)-1-rapid.SampledFrom([]int{0, 0, 0, 0, 1, 2}).Draw(t, "keeper"))]
 	n := rapid.IntRange(0, 10).Draw(t, "n")
-	switch action := rapid.IntRange(0, 22).Draw(t, "action"); {
+	switch action := rapid.IntRange(0, 26).Draw(t, "action"); {
 	case action < 3:
 		w.now += time.Duration(n*n) * 5 * time.Millisecond
 	case action == 3:
@@ -353,11 +426,17 @@ func (w *world) act(t *rapid.T) {
 			m.watch(w, n)
 		}
 	case action == 19:
-		for range 3 {
+		for range n * n {
 			w.round(n%2 == 0)
 		}
 	case action == 20 && !k.over && k.on.up:
 		w.wish(k, m, n)
+	case action == 21:
+		m.deaf, m.mute = n%2 == 0, n%3 == 0
+	case action == 22:
+		m.deaf, m.mute = n == 0, n == 1
+	case action == 23:
+		k.held = n > 5
 	default:
 		for _, id := range slices.Sorted(maps.Keys(m.replicas)) {
 			w.replicate(m, id, n%3 == 0)
@@ -381,9 +460,13 @@ func (w *world) wish(k *keeper, m *machine, n int) {
 // heal lets all nodes run, with one keeper, until all is whole; after that nothing changes any more.
 func (w *world) heal(t *rapid.T, factor int) {
 	for _, m := range w.nodes {
+		m.deaf, m.mute = false, false
 		if !m.up {
 			m.start()
 		}
+	}
+	for _, k := range w.keepers {
+		k.held = false
 	}
 	w.begin(w.nodes[0])
 	before, quiet, seen := len(w.history), 0, 0

@@ -41,6 +41,7 @@ type machine struct {
 	zone        string
 	rate        float64
 	up          bool
+	deaf, mute  bool // round does not let it watch, or report
 	incarnation uint64
 	view        int // how much of the history its watch has seen
 	revision    uint64
@@ -69,6 +70,7 @@ type keeper struct {
 	confirmed  bool
 	writes     []*write
 	over       bool
+	held       bool // round does not end its writes
 }
 
 type write struct {
@@ -108,7 +110,7 @@ func (w *world) fail(format string, args ...any) {
 }
 
 func (m *machine) start() {
-	m.up = true
+	m.up, m.deaf, m.mute = true, false, false
 	m.incarnation++
 	m.view, m.revision, m.records = 0, 0, map[chain.ID]placement.Chain{}
 	m.sequence, m.sent, m.granted = 0, map[uint64]time.Duration{}, placement.Grant{}
@@ -436,6 +438,9 @@ func (w *world) reads() {
 		for id, r := range m.replicas {
 			if !m.up || !r.linked || !m.leased(w, id) {
 				continue
+			}
+			if now, err := placement.DecodeChain(w.table[placement.ChainKey(id)].Value); err != nil || !m.isMember(now) {
+				w.fail("chain %d: %v has a lease and is no member: %v", id, m.self(), now.Members)
 			}
 			c := m.records[id]
 			tail := c.Members[len(c.Members)-1]
