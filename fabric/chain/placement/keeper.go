@@ -21,6 +21,7 @@ type held[T any] struct {
 type Keeper struct {
 	config     Config
 	generation uint64
+	self       fabric.NodeID
 	start      Instant
 
 	chains  map[chain.ID]held[Chain]
@@ -53,7 +54,7 @@ type observation struct {
 // New begins a keeper. record is what it wrote to KeeperKey, entries are what Prefix held after that, and start is a reading of the clock after it.
 func New(config Config, record KeeperRecord, start Instant, entries []fabric.Entry) (*Keeper, error) {
 	k := &Keeper{
-		config: config.withDefaults(), generation: record.Generation, start: start,
+		config: config.withDefaults(), generation: record.Generation, self: record.Node, start: start,
 		chains: map[chain.ID]held[Chain]{}, buckets: map[string]held[Bucket]{}, orders: map[fabric.NodeID]held[Node]{},
 		pending: map[string]Change{}, unsure: map[chain.ID]bool{}, nodes: map[fabric.NodeID]*node{}, releases: map[place]release{}, watches: map[chain.ID]*observation{},
 	}

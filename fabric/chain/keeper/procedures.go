@@ -1,0 +1,117 @@
+package keeper
+
+import (
+	"context"
+	"fmt"
+
+	"orrery/fabric"
+	"orrery/fabric/chain"
+	"orrery/fabric/chain/placement"
+	"orrery/fabric/rpc"
+)
+
+// Errors are the errors that keep their meaning on the way.
+func Errors() rpc.Errors {
+	return rpc.Errors{{Name: "keeper.not_keeper", Err: ErrNotKeeper}, {Name: "chain.busy", Err: chain.ErrBusy}}
+}
+
+// Empty is an answer without anything in it.
+type Empty struct{}
+
+// Name is a request about something that has a name.
+type Name struct {
+	Name string `json:"name"`
+}
+
+// MoveRequest asks for a move.
+type MoveRequest struct {
+	Chain chain.ID      `json:"chain"`
+	From  fabric.NodeID `json:"from"`
+	To    fabric.NodeID `json:"to"`
+}
+
+const service = "/orrery.chain.v1.Keeper/"
+
+// Offer registers what the keeper does for others. Every node offers it; those that are not the keeper say so.
+func Offer(m *rpc.Mux, k *Keeper) {
+	rpc.Unary(m, service+"Report", fabric.RoleNode, func(ctx context.Context, r *placement.Report) (*placement.Grant, error) {
+		caller, ok := rpc.Caller(ctx)
+		if !ok || caller.ID != r.Node {
+			return nil, fmt.Errorf("%w: node %s reports as node %s", fabric.ErrForbidden, caller.ID, r.Node)
+		}
+		return k.Report(ctx, r)
+	})
+	rpc.Unary(m, service+"Overview", fabric.RoleViewer, func(ctx context.Context, _ *Empty) (*placement.Overview, error) { return k.Overview(ctx) })
+	rpc.Unary(m, service+"CreateBucket", fabric.RoleOperator, func(ctx context.Context, b *placement.Bucket) (*Empty, error) {
+		return &Empty{}, k.CreateBucket(ctx, *b)
+	})
+	rpc.Unary(m, service+"DeleteBucket", fabric.RoleOperator, func(ctx context.Context, n *Name) (*Empty, error) {
+		return &Empty{}, k.DeleteBucket(ctx, n.Name)
+	})
+	rpc.Unary(m, service+"Move", fabric.RoleOperator, func(ctx context.Context, q *MoveRequest) (*Empty, error) {
+		return &Empty{}, k.Move(ctx, q.Chain, q.From, q.To)
+	})
+	rpc.Unary(m, service+"Drain", fabric.RoleOperator, func(ctx context.Context, n *placement.Node) (*Empty, error) {
+		return &Empty{}, k.Drain(ctx, n.ID, n.Drain)
+	})
+}
+
+// Anywhere is the keeper, wherever it is.
+type Anywhere struct {
+	Self   fabric.NodeID
+	Local  *Keeper
+	Leader func() fabric.NodeID                      // of the table, as far as this node knows; empty: nobody
+	Peer   func(id fabric.NodeID) (*rpc.Peer, error) // to another node
+}
+
+// call runs a procedure at the keeper.
+func call[Req, Res any](ctx context.Context, a *Anywhere, procedure string, q *Req, local func() (*Res, error)) (*Res, error) {
+	leader := a.Leader()
+	switch leader {
+	case "":
+		return nil, fmt.Errorf("%w: the table has no leader (is a majority of its nodes there?)", ErrNotKeeper)
+	case a.Self:
+		return local()
+	}
+	p, err := a.Peer(leader)
+	if err != nil {
+		return nil, err
+	}
+	return rpc.Call[Req, Res](ctx, p, service+procedure, q)
+}
+
+func nothing(err error) (*Empty, error) { return &Empty{}, err }
+
+// Report is Keeper.Report.
+func (a *Anywhere) Report(ctx context.Context, r *placement.Report) (*placement.Grant, error) {
+	return call(ctx, a, "Report", r, func() (*placement.Grant, error) { return a.Local.Report(ctx, r) })
+}
+
+// Overview is Keeper.Overview.
+func (a *Anywhere) Overview(ctx context.Context) (*placement.Overview, error) {
+	return call(ctx, a, "Overview", &Empty{}, func() (*placement.Overview, error) { return a.Local.Overview(ctx) })
+}
+
+// CreateBucket is Keeper.CreateBucket.
+func (a *Anywhere) CreateBucket(ctx context.Context, b placement.Bucket) error {
+	_, err := call(ctx, a, "CreateBucket", &b, func() (*Empty, error) { return nothing(a.Local.CreateBucket(ctx, b)) })
+	return err
+}
+
+// DeleteBucket is Keeper.DeleteBucket.
+func (a *Anywhere) DeleteBucket(ctx context.Context, name string) error {
+	_, err := call(ctx, a, "DeleteBucket", &Name{name}, func() (*Empty, error) { return nothing(a.Local.DeleteBucket(ctx, name)) })
+	return err
+}
+
+// Move is Keeper.Move.
+func (a *Anywhere) Move(ctx context.Context, id chain.ID, from, to fabric.NodeID) error {
+	_, err := call(ctx, a, "Move", &MoveRequest{id, from, to}, func() (*Empty, error) { return nothing(a.Local.Move(ctx, id, from, to)) })
+	return err
+}
+
+// Drain is Keeper.Drain.
+func (a *Anywhere) Drain(ctx context.Context, id fabric.NodeID, drain bool) error {
+	_, err := call(ctx, a, "Drain", &placement.Node{ID: id, Drain: drain}, func() (*Empty, error) { return nothing(a.Local.Drain(ctx, id, drain)) })
+	return err
+}

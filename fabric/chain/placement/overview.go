@@ -1,0 +1,100 @@
+package placement
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"orrery/fabric"
+	"orrery/fabric/chain"
+)
+
+// Overview is how all is, for people.
+type Overview struct {
+	Keeper     fabric.NodeID `json:"keeper"`
+	Generation uint64        `json:"generation"`
+	Buckets    []Bucket      `json:"buckets"`
+	Chains     []ChainView   `json:"chains"`
+	Nodes      []NodeView    `json:"nodes"`
+}
+
+// ChainView is a chain and what its members said of themselves last.
+type ChainView struct {
+	Chain
+	Members []MemberView `json:"members"`
+	// Waits says why the chain is not as it should be; empty if it is.
+	Waits string `json:"waits,omitempty"`
+}
+
+// MemberView is a member and its last report.
+type MemberView struct {
+	chain.Member
+	Gone   string   `json:"gone,omitempty"`   // why it answers nothing any more
+	Status *Replica `json:"status,omitempty"` // nil: it said nothing yet
+}
+
+// NodeView is a node as the keeper sees it.
+type NodeView struct {
+	ID          fabric.NodeID `json:"id"`
+	Incarnation uint64        `json:"incarnation"`
+	Zone        string        `json:"zone"`
+	Free        uint64        `json:"free"`
+	Replicas    int           `json:"replicas"`
+	Drain       bool          `json:"drain"`
+	// Silent is for how long nothing was heard of it.
+	Silent time.Duration `json:"silent"`
+	Alive  bool          `json:"alive"` // it has a lease
+}
+
+// Overview says how all is.
+func (k *Keeper) Overview(now Instant) Overview {
+	o := Overview{Keeper: k.self, Generation: k.generation, Buckets: k.Buckets()}
+	for _, c := range k.Chains() {
+		v := ChainView{Chain: c, Waits: k.waits(now, c)}
+		for _, m := range c.Members {
+			v.Members = append(v.Members, MemberView{Member: m, Gone: k.gone(now, c.ID, m.Replica), Status: k.nodes[m.Node].status(c.ID, m.Replica)})
+		}
+		o.Chains = append(o.Chains, v)
+	}
+	for _, id := range sorted(k.nodes) {
+		n := k.nodes[id]
+		o.Nodes = append(o.Nodes, NodeView{
+			ID: id, Incarnation: n.Incarnation, Zone: n.Zone, Free: n.Free, Replicas: len(n.Replicas), Drain: k.orders[id].value.Drain,
+			Silent: now - n.heard, Alive: k.alive(now, id),
+		})
+	}
+	return o
+}
+
+// waits says what a chain waits for.
+func (k *Keeper) waits(now Instant, c Chain) string {
+	gone := slices.DeleteFunc(slices.Clone(c.Serving()), func(r chain.Replica) bool { return k.gone(now, c.ID, r) == "" })
+	m, filling := c.last()
+	switch {
+	case len(c.Members) == 0:
+		return "its bucket is being deleted"
+	case len(gone) == len(c.Serving()):
+		return fmt.Sprintf("all that served are gone: one of them has to return with its disk (%v)", nodesOf(gone))
+	case filling && m.State == chain.Syncing:
+		return fmt.Sprintf("node %s is being filled", m.Node)
+	case filling:
+		return fmt.Sprintf("node %s joins", m.Node)
+	case c.Split != nil:
+		return fmt.Sprintf("it is being split, into chain %d too", c.Split.Child)
+	case c.Move != nil:
+		return fmt.Sprintf("node %s is to give its replica up", c.Move.From)
+	case len(c.Members) < k.factor(c) && len(c.Away) > 0:
+		return fmt.Sprintf("%d of %d replicas: a place is kept for %v", len(c.Members), k.factor(c), c.Away)
+	case len(c.Members) < k.factor(c):
+		return fmt.Sprintf("%d of %d replicas: no other node can take one (none is there, or disks are full)", len(c.Members), k.factor(c))
+	}
+	return ""
+}
+
+func nodesOf(all []chain.Replica) []fabric.NodeID {
+	var ids []fabric.NodeID
+	for _, r := range all {
+		ids = append(ids, r.Node)
+	}
+	return ids
+}
