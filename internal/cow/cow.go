@@ -208,3 +208,9 @@ func (c Copy) Write(name, content string) error {
 	}
 	return c.own(path)
 }
+
+// Read reads a file of the copy.
+func (c Copy) Read(name string) (string, error) {
+	content, err := os.ReadFile(filepath.Join(c.Data(), name))
+	return string(content), err
+}

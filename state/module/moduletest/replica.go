@@ -18,6 +18,16 @@ type Replicas struct {
 	Change func(t *testing.T, target state.Target, n int)
 }
 
+// RunReplicas tries replicas only, on a service that is not the one for everything else.
+func RunReplicas(t *testing.T, h Harness) {
+	t.Helper()
+	r, ok := h.Module.(state.Replicator)
+	if !ok || h.Replicas == nil {
+		t.Fatal("the module makes no replicas, or the harness does not say how")
+	}
+	t.Run("Replicate", replicatorHarness{h, r}.replicate)
+}
+
 type replicatorHarness struct {
 	Harness
 	m state.Replicator

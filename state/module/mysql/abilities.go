@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"orrery/state"
+	"orrery/state/module/internal/mark"
 )
 
 // Health implements state.Doctor: the server answers and has the database.
@@ -16,7 +17,9 @@ func (m *Module) Health(ctx context.Context, t state.Target) error {
 	if c, ok, err := thinOf(t); err != nil || ok && !c.Running() {
 		return errors.Join(err, fmt.Errorf("the server of %s does not run: %w", t.Component.Ref(), state.ErrInactive))
 	}
-	return m.with(ctx, t, "reach", func(d *database) error { return d.mustServe(ctx) })
+	return m.with(ctx, t, "reach", func(d *database) error {
+		return inOrder(func() error { return d.mustServe(ctx) }, func() error { return d.notLost(ctx) })
+	})
 }
 
 // Size implements state.Sizer, by the server's statistics.
@@ -82,9 +85,16 @@ func (m *Module) Clients(ctx context.Context, t state.Target) (int, error) {
 // Shell implements state.Sheller.
 func (m *Module) Shell(ctx context.Context, t state.Target, script string) (state.Command, error) {
 	var c state.Command
-	err := m.with(ctx, t, "open a shell on", func(d *database) (err error) {
+	k, err := mark.Read[forkMark](t)
+	if err != nil {
+		return c, err
+	}
+	err = m.with(ctx, t, "open a shell on", func(d *database) (err error) {
 		if err := d.mustServe(ctx); err != nil {
 			return err
+		}
+		if k.Method == state.ForkReplica { // whose administrator can write
+			d.server.User = k.User
 		}
 		c, err = d.shell(script)
 		return err
@@ -132,6 +142,9 @@ func (m *Module) Migrated(ctx context.Context, t state.Target) ([]state.Migratio
 // Migrate implements state.Migrator. The server commits before and after each statement that changes a schema, so an
 // error may leave a part.
 func (m *Module) Migrate(ctx context.Context, t state.Target, step state.Migration, script []byte) error {
+	if err := refuseReplica(t, "migrate"); err != nil {
+		return err
+	}
 	return m.with(ctx, t, fmt.Sprintf("carry out migration %s of", step.Name), func(d *database) error {
 		if err := inOrder(func() error { return d.recover(ctx) }, func() error { return d.mustServe(ctx) }); err != nil {
 			return err

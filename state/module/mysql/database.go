@@ -64,6 +64,9 @@ func openAt(ctx context.Context, s server, p properties) (d *database, err error
 	config.Params = map[string]string{
 		"time_zone": "'+00:00'", "sql_mode": "'NO_AUTO_VALUE_ON_ZERO'", "sql_notes": "0", "lock_wait_timeout": "10",
 	}
+	if s.replica {
+		config.Params["tx_read_only"] = "1"
+	}
 	connector, err := driver.NewConnector(config)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", state.ErrBadProperty, err)

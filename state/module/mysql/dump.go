@@ -61,6 +61,7 @@ type reader struct {
 	end     string
 	context map[string]string
 	events  map[string]statement // in the place of what the dump has under their names
+	awake   bool                 // events that came by replication, which do not run there, are as they are at the source
 	columns map[string]columns   // of tables whose rows have values that do not belong there
 }
 
@@ -171,6 +172,9 @@ func (r *reader) create(st statement, words []string) (statement, bool, error) {
 	if at+1 < len(words) && st.kind == kindEvent {
 		if stored, ok := r.events[words[at+1]]; ok {
 			return stored, true, nil
+		}
+		if r.awake {
+			st.text = awake(st.text)
 		}
 	}
 	var err error

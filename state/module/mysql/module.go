@@ -77,7 +77,7 @@ func (*Module) Describe() state.Description {
 			"activation brings it back with all that was in it, and is refused where somebody made a database of that name meanwhile and put something into it. " +
 			"Rights on databases, tables and columns stay; those on routines are given again, as far as the container's user may. " +
 			"Triggers, views, routines and events keep their definers, so the container's user must be allowed to set them, and their accounts must exist where a snapshot is restored, or what is defined by them fails when it is used. " +
-			"Forks are thin (MariaDB only, see the page on forks) or copies. " +
+			"Forks are thin (MariaDB only, see the page on forks) or copies; replicas are made of MariaDB only. " +
 			"Tested on MariaDB 10.11 and MySQL 5.7.29. On a MySQL server, MySQL's mysqldump is used where it is installed, else MariaDB's, whose values of generated columns are left out; on MariaDB only MariaDB's own, because MySQL's leaves out sequences. " +
 			"A dump with collations that the server lacks (those of MySQL 8 on MariaDB) is refused, and the state stays. " +
 			"MySQL before 8.0 does not rename several tables in one step if it crashes itself in the middle of that. Not tested for want of a server: MySQL 8, its plugin caching_sha2_password included.",
@@ -94,13 +94,13 @@ func (*Module) Describe() state.Description {
 			{Name: "passwordFile", Type: "string", Doc: "Path of a file that holds the password."},
 			{Name: "passwordEnv", Type: "string", Doc: "Name of the node's environment variable that holds the password."},
 			{Name: "tools", Type: "string", Doc: "Folder of mariadb-dump and mariadb, or mysqldump and mysql; by default found in PATH."},
-			{Name: "forks", Type: "string", Doc: "Folder in which thin forks keep their files, best on XFS or btrfs; the user mysql must reach it. By default forks in the container's folder."},
+			{Name: "forks", Type: "string", Doc: "Folder in which thin forks and replicas keep their files, best on XFS or btrfs; the user mysql must reach it. By default forks in the container's folder."},
 		},
 		Exports: []state.Property{
 			{Name: "host", Type: "string", Doc: "Host of the server."},
 			{Name: "port", Type: "int", Doc: "Port of the server."},
 			{Name: "database", Type: "string", Doc: "Name of the database."},
-			{Name: "user", Type: "string", Doc: "The container's user."},
+			{Name: "user", Type: "string", Doc: "The container's user, or the account of a replica's clients."},
 			{Name: "url", Type: "string", Doc: "Connection URL without a password."},
 		},
 	}
@@ -114,7 +114,7 @@ func (*Module) Check(c state.Component) error {
 
 // Activate implements state.Module. A database of that name that exists is taken over as it is.
 func (m *Module) Activate(ctx context.Context, t state.Target) error {
-	if err := startThin(ctx, t); err != nil {
+	if replica, err := m.startServed(ctx, t); err != nil || replica {
 		return err
 	}
 	return m.with(ctx, t, "activate", func(d *database) error {
@@ -159,6 +159,9 @@ func (m *Module) Snapshot(ctx context.Context, t state.Target, w io.Writer) erro
 
 // Restore implements state.Stateful.
 func (m *Module) Restore(ctx context.Context, t state.Target, r io.Reader) error {
+	if err := refuseReplica(t, "restore"); err != nil {
+		return err
+	}
 	return m.with(ctx, t, "restore", func(d *database) error {
 		from, err := openSnapshot(r)
 		if err != nil {
@@ -209,6 +212,13 @@ func (*Module) Exports(t state.Target) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	k, err := mark.Read[forkMark](t)
+	if err != nil {
+		return nil, err
+	}
+	if k.User != "" {
+		s.User = k.User
+	}
 	port := strconv.Itoa(s.Port)
 	u := url.URL{Scheme: "mysql", User: url.User(s.User), Host: net.JoinHostPort(s.Host, port), Path: "/" + p.Database}
 	if s.Socket != "" {
@@ -237,8 +247,13 @@ func (m *Module) with(ctx context.Context, t state.Target, what string, do func(
 	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
 		err = errors.Join(ended, err)
 	}
-	if d != nil && d.secret != "" && strings.Contains(err.Error(), d.secret) {
-		err = errors.New(strings.ReplaceAll(err.Error(), d.secret, "[secret]"))
+	return fmt.Errorf("cannot %s database %s: %w", what, t.Component.Ref(), d.withoutSecret(err))
+}
+
+// withoutSecret is an error that does not repeat the password, as a server does that quotes a statement.
+func (d *database) withoutSecret(err error) error {
+	if d == nil || d.secret == "" || err == nil || !strings.Contains(err.Error(), d.secret) {
+		return err
 	}
-	return fmt.Errorf("cannot %s database %s: %w", what, t.Component.Ref(), err)
+	return errors.New(strings.ReplaceAll(err.Error(), d.secret, "[secret]"))
 }

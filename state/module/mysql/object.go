@@ -71,6 +71,20 @@ func disabled(text []byte) []byte {
 	return text
 }
 
+// awake is an event as it is where it was made, if another server has it by replication.
+func awake(text []byte) []byte {
+	all := words(text, 200)
+	for i, w := range all {
+		switch {
+		case w.text == "DO", w.text == "ENABLE":
+			return text
+		case w.text == "DISABLE" && i+2 < len(all) && all[i+1].text == "ON" && all[i+2].text == "SLAVE":
+			return bytes.Join([][]byte{text[:w.at], []byte("ENABLE"), text[all[i+2].end:]}, nil)
+		}
+	}
+	return text
+}
+
 // early says that an object is made before the tables can be seen: a trigger must not miss what is written, and may
 // call routines, which look at no table before they run.
 func (st statement) early() bool { return st.what != view && st.what != event }

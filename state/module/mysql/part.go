@@ -15,6 +15,9 @@ import (
 // one that is gone, or has another definition, takes the place of the one that is there. Rows of other tables that refer to it
 // are not looked at.
 func (m *Module) RestorePart(ctx context.Context, t state.Target, snapshot io.Reader, part string) error {
+	if err := refuseReplica(t, "restore a table of"); err != nil {
+		return err
+	}
 	return m.with(ctx, t, fmt.Sprintf("restore table %q of", part), func(d *database) error {
 		r, err := openSnapshot(snapshot)
 		if err != nil {

@@ -38,6 +38,9 @@ type server struct {
 	PasswordEnv  string `json:"passwordEnv"`
 	Tools        string `json:"tools"`
 	Forks        string `json:"forks"`
+
+	replica    bool // it is that of a replica, which nothing but its source changes
+	replicated bool // it is, or was
 }
 
 func decodeComponent(c state.Component) (properties, error) {

@@ -10,6 +10,9 @@ import (
 
 // Quiesce locks all tables against changes (LOCK TABLES ... READ) on a connection that stays open.
 func (*Module) Quiesce(ctx context.Context, t state.Target) (resume func(context.Context) error, err error) {
+	if err := refuseReplica(t, "keep still"); err != nil {
+		return nil, err
+	}
 	d, err := open(ctx, t)
 	if err == nil {
 		if err = d.lockTables(ctx); err != nil {

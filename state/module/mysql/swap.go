@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"orrery/state"
 )
 
 // A swap moves the component's tables to the side database previous and those of next to the component's database, in
@@ -62,6 +64,12 @@ func (d *database) cleanUp(ctx context.Context) error {
 // recover undoes a swap that was interrupted and removes the side databases.
 func (d *database) recover(ctx context.Context) error {
 	begun, err := d.hasTable(ctx, d.journal, "done")
+	if d.server.replica {
+		if err == nil && begun && d.parked == "" {
+			err = fmt.Errorf("its source is just being restored: %w (try again)", state.ErrInUse)
+		}
+		return err // what is interrupted there is undone there
+	}
 	if err == nil && begun {
 		if err = d.locate(ctx); err == nil && d.parked == "" {
 			err = d.undo(ctx)

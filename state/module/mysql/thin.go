@@ -16,40 +16,48 @@ import (
 	"orrery/state/module/mysql/thin"
 )
 
-// thinFork is a thin fork that is being made.
+// thinFork is a thin fork, or a replica, that is being made.
 type thinFork struct {
 	thin.Copy
-	source *database
-	into   state.Target
-	folder string
-	base   string
-	how    string
-	port   int
-	backup string // programs of the server's version
-	binlog string
+	source  *database
+	into    state.Target
+	verb    string // what is being done, for errors
+	follows bool   // it goes on reading the log: it is a replica
+	folder  string
+	base    string
+	how     string
+	port    int
+	backup  string // programs of the server's version
+	binlog  string
 }
 
 // thin makes a second server, on a copy of a physical backup that shares its storage, and brings it to where the source is.
 func (m *Module) thin(ctx context.Context, from, into state.Target) error {
 	return m.with(ctx, from, "fork", func(source *database) error {
-		if err := inOrder(func() error { return source.recover(ctx) }, func() error { return source.mustServe(ctx) }); err != nil {
-			return err
-		}
-		s, err := decodeContainer(into.Container)
-		if err != nil {
-			return err
-		}
-		f := &thinFork{Copy: thinCopy(into, s, forkMark{}), source: source, into: into, folder: forksFolder(into, s)}
-		if _, err := os.Lstat(f.Folder); err == nil {
-			return fmt.Errorf("%s exists: %w (collect the garbage of %s first)", f.Folder, state.ErrInUse, into.Component.Ref())
-		}
-		began := time.Now()
-		if err := f.make(ctx); err != nil {
-			return errors.Join(err, f.Stop(ctx), f.Remove())
-		}
-		m.log.InfoContext(ctx, "thin fork", "component", into.Component.Ref().String(), "by", f.how, "base", f.base, "port", f.port, "took", time.Since(began))
-		return nil
+		return m.secondServer(ctx, into, &thinFork{source: source, into: into, verb: "fork it thin"})
 	})
+}
+
+// secondServer makes the server of a fork or replica. An error leaves nothing of it.
+func (m *Module) secondServer(ctx context.Context, into state.Target, f *thinFork) error {
+	if err := inOrder(func() error { return f.source.recover(ctx) }, func() error { return f.source.mustServe(ctx) }); err != nil {
+		return err
+	}
+	s, err := decodeContainer(into.Container)
+	if err != nil {
+		return err
+	}
+	f.Copy, f.folder = thinCopy(into, s, forkMark{}), forksFolder(into, s)
+	if _, err := os.Lstat(f.Folder); err == nil {
+		return fmt.Errorf("%s exists: %w (collect the garbage of %s first)", f.Folder, state.ErrInUse, into.Component.Ref())
+	}
+	began := time.Now()
+	if err := f.make(ctx); err != nil {
+		return errors.Join(err, f.Stop(ctx), f.Remove())
+	}
+	m.log.InfoContext(ctx, "second server", "component", into.Component.Ref().String(), "replica", f.follows, "by", f.how, "base", f.base,
+		"port", f.port, "took", time.Since(began))
+	return nil
 }
 
 func (f *thinFork) make(ctx context.Context) (err error) {
@@ -74,7 +82,7 @@ func (f *thinFork) make(ctx context.Context) (err error) {
 // check finds why there cannot be a thin fork of the source.
 func (f *thinFork) check(ctx context.Context) error {
 	if !f.source.mariaDB() {
-		return fmt.Errorf("the server is not MariaDB, whose mariadb-backup takes the base: %w fork it thin (fork by copy)", state.ErrNotAble)
+		return fmt.Errorf("the server is not MariaDB, whose mariadb-backup takes the base: %w %s (fork by copy)", state.ErrNotAble, f.verb)
 	}
 	var logs bool
 	var format, encrypted string
@@ -83,21 +91,21 @@ func (f *thinFork) check(ctx context.Context) error {
 	}
 	switch {
 	case !logs:
-		return fmt.Errorf("the server keeps no binary log, which brings a base to where the server is: %w fork it thin (set log_bin and restart it)", state.ErrNotAble)
+		return fmt.Errorf("the server keeps no binary log, which brings a base to where the server is: %w %s (set log_bin and restart it)", state.ErrNotAble, f.verb)
 	case format == "STATEMENT":
-		return fmt.Errorf("binlog_format is STATEMENT, which does not lead to the same rows again: %w fork it thin (set it to MIXED or ROW)", state.ErrNotAble)
+		return fmt.Errorf("binlog_format is STATEMENT, which does not lead to the same rows again: %w %s (set it to MIXED or ROW)", state.ErrNotAble, f.verb)
 	case encrypted != "OFF":
-		return fmt.Errorf("the server encrypts its tables: %w fork it thin", state.ErrNotAble)
+		return fmt.Errorf("the server encrypts its tables: %w %s", state.ErrNotAble, f.verb)
 	}
 	at, err := f.source.logEnd(ctx)
 	if err != nil {
 		return err
 	}
 	if at.filtered {
-		return fmt.Errorf("the binary log leaves databases out (binlog_do_db, binlog_ignore_db): %w fork it thin", state.ErrNotAble)
+		return fmt.Errorf("the binary log leaves databases out (binlog_do_db, binlog_ignore_db): %w %s", state.ErrNotAble, f.verb)
 	}
 	if len(f.Socket()) > 100 {
-		return fmt.Errorf("the path %s is too long for a socket: %w fork it thin (set the container's forks to a shorter folder)", f.Folder, state.ErrNotAble)
+		return fmt.Errorf("the path %s is too long for a socket: %w %s (set the container's forks to a shorter folder)", f.Folder, state.ErrNotAble, f.verb)
 	}
 	if err := os.MkdirAll(f.folder, 0o755); err != nil { //nolint:gosec // the server's user passes through
 		return err
@@ -125,7 +133,7 @@ func (f *thinFork) findPrograms(ctx context.Context) error {
 			return err
 		}
 		if !strings.Contains(string(said), number+"-MariaDB") {
-			return fmt.Errorf("%s is not of the server's version %s: %w fork it thin", found, number, state.ErrNotAble)
+			return fmt.Errorf("%s is not of the server's version %s: %w %s", found, number, state.ErrNotAble, f.verb)
 		}
 	}
 	return nil

@@ -49,7 +49,7 @@ func (f *thinFork) settings(ctx context.Context) (string, error) {
 			name = "default_time_zone"
 		}
 		if strings.ContainsAny(value, "\"\\\n") {
-			return "", fmt.Errorf("the server's setting %s has a quote, backslash or line end: %w fork it thin", name, state.ErrNotAble)
+			return "", fmt.Errorf("the server's setting %s has a quote, backslash or line end: %w %s", name, state.ErrNotAble, f.verb)
 		}
 		fmt.Fprintf(&b, "%s = \"%s\"\n", name, value)
 	}
@@ -61,6 +61,9 @@ func (f *thinFork) begin(ctx context.Context) error {
 	config, err := f.settings(ctx)
 	if err != nil {
 		return err
+	}
+	if f.follows {
+		return f.beginReplica(ctx, config)
 	}
 	if err := f.Write(thin.ConfigName, config); err != nil {
 		return err

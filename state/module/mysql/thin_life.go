@@ -15,6 +15,9 @@ import (
 	"orrery/state/module/mysql/thin"
 )
 
+// accessDenied is what a server says to a wrong password.
+const accessDenied = 1045
+
 // startLimit is how long the server of a thin fork may take until it answers.
 const startLimit = 2 * time.Minute
 
@@ -31,10 +34,10 @@ func forksFolder(t state.Target, s server) string {
 	return filepath.Join(t.Container.Directory, "forks")
 }
 
-// thinOf returns a component's thin fork; ok is false if it is none.
+// thinOf returns the copy of a component that has a server of its own, a thin fork or a replica; ok is false if it is none.
 func thinOf(t state.Target) (c thin.Copy, ok bool, err error) {
 	k, err := mark.Read[forkMark](t)
-	if err != nil || k.Method != state.ForkThin {
+	if err != nil || !k.served() {
 		return c, false, err
 	}
 	s, err := decodeContainer(t.Container)
@@ -62,6 +65,9 @@ func startAt(ctx context.Context, c thin.Copy, s server, p properties) error {
 		d, err := openAt(ctx, s, p)
 		if err == nil {
 			d.close()
+		}
+		if hasNumber(err, accessDenied) { // it answers, and will not say otherwise
+			return nil
 		}
 		return err
 	})
@@ -102,14 +108,27 @@ func removeThin(ctx context.Context, t state.Target) (was bool, err error) {
 	return ok, c.Remove()
 }
 
-// startThin starts the server of a thin fork, for good.
-func startThin(ctx context.Context, t state.Target) error {
-	c, ok, err := thinOf(t)
-	if err == nil && ok {
+// startServed starts the server of a thin fork or replica, for good. replica says that it was one.
+func (m *Module) startServed(ctx context.Context, t state.Target) (replica bool, err error) {
+	k, err := mark.Read[forkMark](t)
+	if err != nil || !k.served() {
+		return false, err
+	}
+	c, _, err := thinOf(t)
+	running := c.Running()
+	if err == nil {
 		err = start(ctx, t, c)
 	}
-	if err != nil {
-		return fmt.Errorf("cannot start the server of %s: %w", t.Component.Ref(), err)
+	if replica = k.Method == state.ForkReplica; replica && err == nil {
+		if err = m.follow(ctx, t, c, k); hasNumber(err, accessDenied) {
+			err = fmt.Errorf("%w (its server has the password from before: make it anew, orrery component replica rebuild)", err)
+		}
+		if err != nil && !running {
+			err = errors.Join(err, c.Stop(ctx))
+		}
 	}
-	return nil
+	if err != nil {
+		return replica, fmt.Errorf("cannot start the server of %s: %w", t.Component.Ref(), err)
+	}
+	return replica, nil
 }

@@ -26,9 +26,18 @@ var sharing = map[string]func(testing.TB) string{"xfs": testenv.XFS, "btrfs": te
 // at connects to a component as its clients do, by what it exports.
 func at(t *testing.T, target state.Target) *sql.DB {
 	t.Helper()
+	return atAs(t, target, "")
+}
+
+// atAs is at, by another account.
+func atAs(t *testing.T, target state.Target, user string) *sql.DB {
+	t.Helper()
 	exports, err := New(Config{}).Exports(target)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if user != "" {
+		exports["user"] = user
 	}
 	c := driver.NewConfig()
 	c.User, c.Passwd, c.Net, c.Addr, c.DBName, c.MultiStatements = exports["user"], testenv.SharedMariaDB(t).Password, "tcp", exports["host"]+":"+exports["port"], exports["database"], true
@@ -141,11 +150,7 @@ func lives(t *testing.T, m *Module, into state.Target, content []byte) {
 		t.Errorf("the server runs after a snapshot of the inactive fork: %v", err)
 	}
 	activate(t, into)
-	pid, err := os.ReadFile(filepath.Join(c.Folder, "pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	number, err := strconv.Atoi(strings.TrimSpace(string(pid)))
+	number, err := strconv.Atoi(strings.TrimSpace(readFile(t, filepath.Join(c.Folder, "pid"))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,6 +168,15 @@ func lives(t *testing.T, m *Module, into state.Target, content []byte) {
 	if !bytes.Equal(snapshot(t, into), content) {
 		t.Error("the restored fork differs")
 	}
+}
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
 }
 
 func TestThinRefused(t *testing.T) {

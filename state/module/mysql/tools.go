@@ -60,7 +60,7 @@ func (d *database) read(ctx context.Context, read func(*reader) error) error {
 		return err
 	}
 	return d.dumpInto(ctx, d.place(), func(r *reader) error {
-		r.events = events
+		r.events, r.awake = events, d.server.replicated
 		return read(r)
 	})
 }

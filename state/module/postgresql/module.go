@@ -87,7 +87,7 @@ func (*Module) Describe() state.Description {
 			{Name: "database", Type: "string", Default: "postgres", Doc: "The database to connect to for maintenance."},
 			{Name: "sslmode", Type: "string", Default: "prefer", Doc: "disable, allow, prefer, require, verify-ca or verify-full."},
 			{Name: "tools", Type: "string", Doc: "Folder of pg_dump and psql; by default found by the server's version."},
-			{Name: "forks", Type: "string", Doc: "Folder in which thin forks keep their files, best on XFS or btrfs; the server's user must reach it. By default forks in the container's folder."},
+			{Name: "forks", Type: "string", Doc: "Folder in which thin forks and replicas keep their files, best on XFS or btrfs; the server's user must reach it. By default forks in the container's folder."},
 		},
 		Exports: []state.Property{
 			{Name: "host", Type: "string", Doc: "Host of the server, or its socket's folder."},
