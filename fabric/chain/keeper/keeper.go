@@ -163,6 +163,13 @@ func (k *Keeper) Move(ctx context.Context, id chain.ID, from, to fabric.NodeID) 
 	})
 }
 
+// Split begins to split a chain at a key.
+func (k *Keeper) Split(ctx context.Context, id chain.ID, key []byte) error {
+	return k.order(ctx, func(p *placement.Keeper, now placement.Instant) (placement.Change, error) {
+		return p.Split(now, id, key)
+	})
+}
+
 // Drain says whether a node is to hold no replicas.
 func (k *Keeper) Drain(ctx context.Context, id fabric.NodeID, drain bool) error {
 	return k.order(ctx, func(p *placement.Keeper, _ placement.Instant) (placement.Change, error) { return p.Drain(id, drain) })

@@ -73,6 +73,14 @@ func (r *replicas) Drop(id chain.ID) error {
 	return nil
 }
 
+func (r *replicas) Part(from chain.ID, s placement.Split) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.chains[s.Child]; !ok && r.chains[from].Epoch >= s.Epoch {
+		r.chains[s.Child] = chain.Config{ID: s.Child}
+	}
+}
+
 func (r *replicas) leased(id chain.ID) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -235,6 +243,16 @@ func TestBucketServesSoon(t *testing.T) {
 		o, err := c.now().Overview(t.Context())
 		if err != nil || len(o.Chains) != 2 || len(o.Nodes) != 3 || o.Keeper != "n0" || o.Chains[0].Waits != "" {
 			t.Errorf("%+v, %v", o, err)
+		}
+		if err := c.now().Split(t.Context(), o.Chains[0].ID, []byte("c")); err != nil {
+			t.Fatal(err)
+		}
+		c.until(time.Second, "there are three chains", func() bool {
+			all := c.records()
+			return len(all) == 3 && len(all[2].Serving()) == 3 && all[0].Split == nil && string(all[2].Range.Start) == "c"
+		})
+		if err := c.now().Split(t.Context(), o.Chains[0].ID, []byte("x")); err == nil {
+			t.Error("split at a key that is not in the chain")
 		}
 		if err := c.now().DeleteBucket(t.Context(), "b"); err != nil {
 			t.Fatal(err)

@@ -30,6 +30,12 @@ type MoveRequest struct {
 	To    fabric.NodeID `json:"to"`
 }
 
+// SplitRequest asks for a split.
+type SplitRequest struct {
+	Chain chain.ID `json:"chain"`
+	Key   []byte   `json:"key"`
+}
+
 const service = "/orrery.chain.v1.Keeper/"
 
 // Offer registers what the keeper does for others. Every node offers it; those that are not the keeper say so.
@@ -50,6 +56,9 @@ func Offer(m *rpc.Mux, k *Keeper) {
 	})
 	rpc.Unary(m, service+"Move", fabric.RoleOperator, func(ctx context.Context, q *MoveRequest) (*Empty, error) {
 		return &Empty{}, k.Move(ctx, q.Chain, q.From, q.To)
+	})
+	rpc.Unary(m, service+"Split", fabric.RoleOperator, func(ctx context.Context, q *SplitRequest) (*Empty, error) {
+		return &Empty{}, k.Split(ctx, q.Chain, q.Key)
 	})
 	rpc.Unary(m, service+"Drain", fabric.RoleOperator, func(ctx context.Context, n *placement.Node) (*Empty, error) {
 		return &Empty{}, k.Drain(ctx, n.ID, n.Drain)
@@ -107,6 +116,12 @@ func (a *Anywhere) DeleteBucket(ctx context.Context, name string) error {
 // Move is Keeper.Move.
 func (a *Anywhere) Move(ctx context.Context, id chain.ID, from, to fabric.NodeID) error {
 	_, err := call(ctx, a, "Move", &MoveRequest{id, from, to}, func() (*Empty, error) { return nothing(a.Local.Move(ctx, id, from, to)) })
+	return err
+}
+
+// Split is Keeper.Split.
+func (a *Anywhere) Split(ctx context.Context, id chain.ID, key []byte) error {
+	_, err := call(ctx, a, "Split", &SplitRequest{id, key}, func() (*Empty, error) { return nothing(a.Local.Split(ctx, id, key)) })
 	return err
 }
 

@@ -27,6 +27,10 @@ type Replicas interface {
 	SetMap(m chain.Map) error
 	// Lease lets a chain's replica answer reads. One that ends at 0 takes that away: when Lease returns, no permission is given any more.
 	Lease(id chain.ID, l replica.Lease)
+	// Part makes this node's replica of the chain that is split off from another one, of its replica of that one, once that has applied an entry of the
+	// epoch s.Epoch or a later one; a head sees to it that there is such an entry. It begins that and returns; Reports has the replica when it is there. When it is
+	// there, or being made, Part does nothing.
+	Part(from chain.ID, s placement.Split)
 	// Drop deletes what the disk has of a chain, whose replica is not a member.
 	Drop(id chain.ID) error
 }
@@ -119,6 +123,7 @@ func (p *Reporter) observe(ctx context.Context, c fabric.Change) error {
 		p.config.Logger.ErrorContext(ctx, "a replica has not taken over its chain's config", "error", err)
 	}
 	p.lease()
+	p.part()
 	select {
 	case p.wake <- struct{}{}:
 	default:
@@ -189,6 +194,7 @@ func (p *Reporter) next() *placement.Report {
 	replicas := p.config.Replicas.Reports()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.part()
 	r := &placement.Report{Node: p.config.Self.Node, Incarnation: p.config.Self.Incarnation, Zone: p.config.Zone, Seen: p.grant.ID, Replicas: replicas}
 	has := map[chain.ID]bool{}
 	for _, s := range replicas {
@@ -255,6 +261,15 @@ func (p *Reporter) lease() {
 			p.config.Replicas.Lease(r.Chain, replica.Lease{})
 		case p.grant.ID.Number > 0 && p.revision >= p.grant.Revision:
 			p.config.Replicas.Lease(r.Chain, replica.Lease{Sent: p.sent, Until: p.sent + p.grant.Lease})
+		}
+	}
+}
+
+// part has the replicas made of chains that are being split off.
+func (p *Reporter) part() {
+	for _, id := range slices.Sorted(maps.Keys(p.records)) {
+		if c := p.records[id]; c.Split != nil && p.member(id) {
+			p.config.Replicas.Part(id, *c.Split)
 		}
 	}
 }

@@ -43,7 +43,7 @@ func (k *Keeper) choose(now Instant, c Chain, w want) (fabric.NodeID, bool) {
 // fit says whether a node can get a replica of a chain.
 func (k *Keeper) fit(now Instant, c Chain, id fabric.NodeID) bool {
 	n := k.nodes[id]
-	if !k.alive(now, id) || c.On(id) >= 0 || k.orders[id].value.Drain {
+	if !k.alive(now, id) || c.On(id) >= 0 || k.orders[id].value.Drain || k.avoids(now, c, id) {
 		return false
 	}
 	if has := n.replica(c.ID); has != nil {
@@ -75,30 +75,6 @@ func (k *Keeper) crowd(c Chain, id fabric.NodeID) int {
 		}
 	}
 	return count
-}
-
-// costs is how much each node has to do: a replica counts one, and being head a quarter more, because it orders writes.
-func (k *Keeper) costs() map[fabric.NodeID]float64 {
-	costs := map[fabric.NodeID]float64{}
-	count := func(c Chain) {
-		for i, m := range c.Members {
-			costs[m.Node]++
-			if i == 0 {
-				costs[m.Node] += 0.25
-			}
-		}
-	}
-	for id, c := range k.chains {
-		if k.pending[ChainKey(id)].next == nil {
-			count(c.value)
-		}
-	}
-	for _, p := range k.pending {
-		if p.next != nil {
-			count(*p.next)
-		}
-	}
-	return costs
 }
 
 // score is a node's place among equals for a chain (rendezvous hashing).

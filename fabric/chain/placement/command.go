@@ -68,6 +68,22 @@ func (k *Keeper) Move(now Instant, id chain.ID, from, to fabric.NodeID) (Change,
 	return k.change(c, fmt.Sprintf("to be moved from node %s to node %s", from, to)), nil
 }
 
+// Split cuts a chain in two at a key.
+func (k *Keeper) Split(now Instant, id chain.ID, key []byte) (Change, error) {
+	c, err := k.idle(id)
+	if err != nil {
+		return Change{}, err
+	}
+	if why := k.indivisible(now, c, key); why != "" {
+		return Change{}, fmt.Errorf("cannot split chain %d at %q: %s", id, key, why)
+	}
+	if err := k.cut(&c, key); err != nil {
+		return Change{}, err
+	}
+	c.Epoch++
+	return k.change(c, fmt.Sprintf("split at %q", key)), nil
+}
+
 // idle is a copy of a chain's record of which nothing is under way.
 func (k *Keeper) idle(id chain.ID) (Chain, error) {
 	c, ok := k.chains[id]

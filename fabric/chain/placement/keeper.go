@@ -36,8 +36,11 @@ type Keeper struct {
 	removed  uint64 // the table's revision when a member was removed last
 	releases map[place]release
 	watches  map[chain.ID]*observation
-	ids      uint64 // chain ids given out by this keeper
-	calendar int64  // milliseconds since 1970, of the last step
+	blames   map[fabric.NodeID][]Instant // when links of a node were given up
+	loads    map[place]float64           // operations a second, smoothed
+	weighed  Instant                     // when loads were taken over
+	ids      uint64                      // chain ids given out by this keeper
+	calendar int64                       // milliseconds since 1970, of the last step
 }
 
 // place is a chain's replica on a node.
@@ -48,7 +51,11 @@ type place struct {
 
 // observation is what the keeper remembers of a chain between steps.
 type observation struct {
-	away Instant // since when places are kept
+	away   Instant // since when places are kept
+	links  map[fabric.NodeID]link
+	avoid  map[fabric.NodeID]broken // nodes that could not follow another one
+	retire chain.Replica            // is to go, because of its link
+	reason string
 }
 
 // New begins a keeper. record is what it wrote to KeeperKey, entries are what Prefix held after that, and start is a reading of the clock after it.
@@ -57,6 +64,7 @@ func New(config Config, record KeeperRecord, start Instant, entries []fabric.Ent
 		config: config.withDefaults(), generation: record.Generation, self: record.Node, start: start,
 		chains: map[chain.ID]held[Chain]{}, buckets: map[string]held[Bucket]{}, orders: map[fabric.NodeID]held[Node]{},
 		pending: map[string]Change{}, unsure: map[chain.ID]bool{}, nodes: map[fabric.NodeID]*node{}, releases: map[place]release{}, watches: map[chain.ID]*observation{},
+		blames: map[fabric.NodeID][]Instant{}, loads: map[place]float64{},
 	}
 	for _, e := range entries {
 		if err := k.Load(e); err != nil {
@@ -202,11 +210,11 @@ func (k *Keeper) changed(before, after held[Chain]) {
 	}
 }
 
-// leaving are the replicas that are members before and not after.
+// leaving are the replicas that may answer before and may not after: they are no members any more, or have to be filled again.
 func leaving(before, after Chain) []chain.Replica {
 	var all []chain.Replica
 	for _, m := range before.Members {
-		if i := after.On(m.Node); i < 0 || after.Members[i].Replica != m.Replica {
+		if i := after.On(m.Node); i < 0 || after.Members[i].Replica != m.Replica || after.Members[i].State == chain.Syncing && m.State != chain.Syncing {
 			all = append(all, m.Replica)
 		}
 	}

@@ -344,6 +344,150 @@ func TestMove(t *testing.T) {
 	}
 }
 
+// A chain whose middle does not hear its head goes on without one of them, and has all replicas again in another order.
+func TestCut(t *testing.T) {
+	for _, way := range []string{"forth", "back", "both"} {
+		t.Run(way, func(t *testing.T) {
+			w, _ := cluster(t, 3, 3)
+			for range 5 {
+				w.round(true)
+			}
+			c := w.chains()[0]
+			a, b := c.Members[0].Node, c.Members[1].Node
+			w.cut[[2]fabric.NodeID{a, b}] = way != "back"
+			w.cut[[2]fabric.NodeID{b, a}] = way != "forth"
+			w.node(b).deaf = true // nobody tells it that it is to be filled again; it asks for leases all the same
+			w.until(t, 200, func() string { return map[bool]string{true: "nothing has changed"}[w.chains()[0].Epoch == 1] })
+			for range 30 {
+				w.round(true)
+			}
+			w.node(b).deaf = false
+			w.until(t, 300, func() string { return w.whole(3) })
+			n := len(w.acked[c.ID])
+			w.until(t, 100, func() string { return map[bool]string{true: "nothing is acknowledged"}[len(w.acked[c.ID]) == n] })
+		})
+	}
+}
+
+// A replica whose disk fails says so; it goes at once, and nobody waits for it.
+func TestFailedDisk(t *testing.T) {
+	w, _ := cluster(t, 4, 3)
+	for range 10 {
+		w.round(true)
+	}
+	begun, c := w.now, w.chains()[0]
+	bad := w.node(c.Members[1].Node)
+	bad.replicas[c.ID].failed = "no space left on device"
+	w.until(t, 100, func() string {
+		if c := w.chains()[0]; c.On(bad.id) >= 0 {
+			return c.Reason
+		}
+		return w.whole(3)
+	})
+	if took := w.now - begun; took > quick.Grace/2 {
+		t.Errorf("it took %v", took)
+	}
+}
+
+func TestLargeChainIsSplit(t *testing.T) {
+	w, _ := cluster(t, 3, 3)
+	w.size = 3 << 30
+	w.until(t, 100, func() string { return map[bool]string{true: "no split"}[len(w.chains()) == 1] })
+	w.size = 0
+	w.until(t, 100, func() string { return w.whole(3) })
+	for _, c := range w.chains() {
+		if c.Epoch != 1 && c.Parent != 0 || len(w.acked[c.ID]) == 0 {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
+// Whoever of a chain is there when it is being split, in the end there are two whole chains.
+func TestFailuresDuringSplit(t *testing.T) {
+	for rounds := range 12 {
+		w, k := cluster(t, 4, 3)
+		for range 10 {
+			w.round(true)
+		}
+		c := w.chains()[0]
+		change, err := k.Split(k.on.clock(w), c.ID, []byte("m"))
+		k.order(change, err)
+		for range rounds {
+			w.round(true)
+		}
+		for _, m := range c.Members {
+			w.node(m.Node).up = false
+		}
+		w.now += 5 * time.Second
+		for i, m := range w.nodes {
+			if !m.up {
+				m.start()
+			}
+			if i == 3 {
+				w.begin(m)
+			}
+		}
+		w.until(t, 300, func() string {
+			if n := len(w.chains()); n != 2 && rounds > 1 {
+				return fmt.Sprintf("%d chains", n)
+			}
+			return w.whole(3)
+		})
+	}
+}
+
+func TestDrain(t *testing.T) {
+	w, k := cluster(t, 4, 3, "g", "n")
+	c, err := k.Drain("n1", true)
+	k.order(c, err)
+	w.until(t, 400, func() string {
+		for _, c := range w.chains() {
+			if c.On("n1") >= 0 {
+				return "it has a replica"
+			}
+		}
+		return w.whole(3)
+	})
+}
+
+// A new node gets its share, a few replicas at a time, and then nothing moves any more.
+func TestBalance(t *testing.T) {
+	w, _ := cluster(t, 3, 3, "c", "f", "i", "l", "o", "r", "u")
+	m := &machine{id: "n9", zone: "a", rate: 1, replicas: map[chain.ID]*copied{}}
+	w.nodes = append(w.nodes, m)
+	m.start()
+	moved := 0
+	w.until(t, 3000, func() string {
+		moved = 0
+		for _, c := range w.chains() {
+			if c.Move != nil {
+				moved++
+			}
+		}
+		if moved > quick.Moves+2 {
+			t.Fatalf("%d chains are on the move", moved)
+		}
+		if n := len(m.replicas); n < 2 { // it is in the zone of n0, with which it shares
+			return fmt.Sprintf("the new node has %d replicas", n)
+		}
+		return w.whole(3)
+	})
+	before := len(w.history)
+	for range 1000 {
+		w.round(true)
+	}
+	if w.whole(3) != "" || len(w.history)-before > 60 {
+		t.Errorf("%s; %s", w.whole(3), w.story(before))
+	}
+	before = len(w.history)
+	for range 500 {
+		w.round(true)
+	}
+	if len(w.history) != before {
+		t.Errorf("it does not come to rest: %s", w.story(before))
+	}
+}
+
 func TestDeleteBucket(t *testing.T) {
 	w, k := cluster(t, 3, 3, "m")
 	c, err := k.DeleteBucket("b")
@@ -435,6 +579,8 @@ func (w *world) act(t *rapid.T) {
 		m.deaf, m.mute = n%2 == 0, n%3 == 0
 	case action == 22:
 		m.deaf, m.mute = n == 0, n == 1
+	case action == 24:
+		w.cut[[2]fabric.NodeID{m.id, w.nodes[n%len(w.nodes)].id}] = n > 5
 	case action == 23:
 		k.held = n > 5
 	default:
@@ -451,6 +597,11 @@ func (w *world) wish(k *keeper, m *machine, n int) {
 		return
 	}
 	c := chains[n%len(chains)]
+	if n%2 == 0 && len(chains) < 4 {
+		change, err := k.Split(k.on.clock(w), c.ID, half(c.Range))
+		k.order(change, err)
+		return
+	}
 	if len(c.Members) > 0 {
 		change, err := k.Move(k.on.clock(w), c.ID, c.Members[n%len(c.Members)].Node, m.id)
 		k.order(change, err)
@@ -468,6 +619,7 @@ func (w *world) heal(t *rapid.T, factor int) {
 	for _, k := range w.keepers {
 		k.held = false
 	}
+	clear(w.cut)
 	w.begin(w.nodes[0])
 	before, quiet, seen := len(w.history), 0, 0
 	w.until(t, 4000, func() string {
@@ -479,7 +631,7 @@ func (w *world) heal(t *rapid.T, factor int) {
 		}
 		return map[bool]string{true: "changes go on"}[quiet < 200]
 	})
-	if n := len(w.history) - before; n > 30*len(w.chains()) {
+	if n := len(w.history) - before; n > 40*len(w.chains()) {
 		t.Fatalf("it took %d changes until all was whole:\n%s", n, w.story(before))
 	}
 	for _, c := range w.chains() {

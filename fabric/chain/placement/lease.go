@@ -12,6 +12,7 @@ import (
 // node is what the keeper knows of a node by its reports.
 type node struct {
 	Report
+	born     Instant // when the process was heard of first
 	heard    Instant // when the newest report came
 	answered bool    // it has its grant
 	seen     uint64  // number of the newest grant of this keeper that the node acts on
@@ -29,9 +30,12 @@ func (k *Keeper) Report(now Instant, r Report) {
 	if n != nil && (r.Incarnation < n.Incarnation || r.Incarnation == n.Incarnation && r.Sequence <= n.Sequence) {
 		return
 	}
-	next := &node{Report: r, heard: now}
+	next := &node{Report: r, born: now, heard: now}
 	if n != nil && n.Incarnation == r.Incarnation {
 		next.seen = n.seen
+		if now-n.heard < k.config.Lease {
+			next.born = n.born
+		}
 	}
 	if r.Seen.Generation == k.generation {
 		next.seen = max(next.seen, r.Seen.Number)

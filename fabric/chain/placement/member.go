@@ -169,7 +169,7 @@ func (k *Keeper) replace(now Instant, c *Chain, missing int) string {
 			return k.add(c, n, fmt.Sprintf("node %s comes back", n))
 		}
 	}
-	if len(c.Away) >= missing && now-k.observe(c.ID, now).away < k.config.Grace {
+	if len(c.Away) >= missing && now-k.watches[c.ID].away < k.config.Grace {
 		return ""
 	}
 	n, ok := k.choose(now, *c, fresh)
@@ -193,16 +193,6 @@ func (k *Keeper) add(c *Chain, n fabric.NodeID, reason string) string {
 	return reason
 }
 
-// observe is what is remembered of a chain. The time for which places are kept begins when a chain is first seen to be short.
-func (k *Keeper) observe(id chain.ID, now Instant) *observation {
-	o := k.watches[id]
-	if o == nil {
-		o = &observation{away: now}
-		k.watches[id] = o
-	}
-	return o
-}
-
 // retiring are the members that are there and have to go. They get no lease any more, and go once they have none.
 func (k *Keeper) retiring(now Instant, c Chain) (all []chain.Replica, reason string) {
 	b, exists := k.buckets[c.Bucket]
@@ -212,44 +202,58 @@ func (k *Keeper) retiring(now Instant, c Chain) (all []chain.Replica, reason str
 		}
 		return all, "its bucket is deleted"
 	}
+	if o := k.watches[c.ID]; o != nil && o.reason != "" {
+		if i := c.On(o.retire.Node); i >= 0 && c.Members[i].Replica == o.retire && k.dispensable(now, c, i) {
+			return []chain.Replica{o.retire}, o.reason
+		}
+		return nil, ""
+	}
 	if c.Move == nil || len(c.Members) <= k.factor(c) {
 		return nil, ""
 	}
 	i := c.On(c.Move.From)
-	if _, filling := c.last(); i < 0 || filling {
-		return nil, ""
-	}
-	others := slices.Delete(slices.Clone(c.Members), i, i+1)
-	if !slices.ContainsFunc(others, func(m chain.Member) bool { return serves(m) && k.recent(now, m.Replica) }) {
+	if _, filling := c.last(); i < 0 || filling || !k.dispensable(now, c, i) {
 		return nil, ""
 	}
 	return []chain.Replica{c.Members[i].Replica}, fmt.Sprintf("moved from node %s", c.Move.From)
 }
 
-// retire removes a member that had to go and has no lease any more, and ends moves.
+// dispensable says whether another member serves and is there.
+func (k *Keeper) dispensable(now Instant, c Chain, member int) bool {
+	for i, m := range c.Members {
+		if i != member && serves(m) && k.recent(now, m.Replica) && k.gone(now, c.ID, m.Replica) == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// retire removes a member that has to go and has no lease any more, and ends moves.
 func (k *Keeper) retire(now Instant, c *Chain) string {
+	if all, reason := k.retiring(now, *c); len(all) == 1 && k.released(now, c.ID, all[0]) {
+		c.Members = slices.DeleteFunc(c.Members, func(m chain.Member) bool { return m.Replica == all[0] })
+		if c.Move != nil && c.Move.From == all[0].Node {
+			c.Move = nil
+		}
+		k.watches[c.ID].reason = ""
+		return reason
+	}
 	if c.Move == nil {
 		return ""
 	}
-	from, to := c.On(c.Move.From), c.On(c.Move.To)
+	to := c.On(c.Move.To)
 	_, filling := c.last()
+	var reason string
 	switch {
-	case from < 0:
-		c.Move = nil
-		return "the move is over"
+	case c.On(c.Move.From) < 0:
+		reason = "the move is over"
 	case to < 0 && c.Move.To != "" && !k.fit(now, *c, c.Move.To):
-		reason := fmt.Sprintf("the move to node %s is given up: it is not there, is drained, or its disk is too full", c.Move.To)
-		c.Move = nil
-		return reason
+		reason = fmt.Sprintf("the move to node %s is given up: it cannot get a replica (it is not there, is drained, its disk is too full, or it could not follow)", c.Move.To)
 	case len(c.Members) <= k.factor(*c) && (to >= 0 && !filling || c.Move.To == ""):
-		c.Move = nil
-		return "the move is over: no replica is too many"
-	}
-	all, reason := k.retiring(now, *c)
-	if len(all) != 1 || !k.released(now, c.ID, all[0]) {
+		reason = "the move is over: no replica is too many"
+	default:
 		return ""
 	}
-	c.Members = slices.DeleteFunc(c.Members, func(m chain.Member) bool { return m.Replica == all[0] })
 	c.Move = nil
 	return reason
 }

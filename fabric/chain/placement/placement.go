@@ -37,7 +37,7 @@ type Config struct {
 	Grace time.Duration
 	// Near is how many entries a syncing replica may be behind to join. 1000.
 	Near uint64
-	// Stall is after how long without progress a link is given up although both its nodes are there. 3 s.
+	// Stall is after how long without progress a link is given up although both its nodes are there. 5 s.
 	Stall time.Duration
 	// Reserve is how much disk, in bytes, is to stay free on a node that gets a new replica. 256 MiB.
 	Reserve uint64
@@ -53,7 +53,7 @@ func (c Config) withDefaults() Config {
 	set(&c.Skew, 0.05)
 	set(&c.Grace, 30*time.Second)
 	set(&c.Near, 1000)
-	set(&c.Stall, 3*time.Second)
+	set(&c.Stall, 5*time.Second)
 	set(&c.Reserve, 256<<20)
 	set(&c.Moves, 2)
 	set(&c.SplitBytes, 2<<30)

@@ -25,6 +25,8 @@ func (k *Keeper) Step(now Instant, calendar int64) Output {
 			out.Changes = append(out.Changes, c)
 		}
 	}
+	out.Changes = append(out.Changes, k.bear(now)...)
+	out.Changes = append(out.Changes, k.balance(now)...)
 	return out
 }
 
@@ -99,12 +101,8 @@ func (k *Keeper) tend(now Instant, c Chain) (change Change, ok bool) {
 	case !exists || b.value.State == Deleting:
 		return k.end(now, c)
 	}
-	if len(c.Away) == 0 {
-		delete(k.watches, c.ID)
-	} else {
-		k.observe(c.ID, now)
-	}
-	for _, rule := range []func(Instant, *Chain) string{k.repair, k.advance, k.retire, k.made, k.fill, k.trim} {
+	k.look(now, c)
+	for _, rule := range []func(Instant, *Chain) string{k.repair, k.advance, k.giveUp, k.retire, k.made, k.parted, k.fill, k.trim, k.split} {
 		next := c.clone()
 		reason := rule(now, &next)
 		if reason == "" {

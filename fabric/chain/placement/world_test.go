@@ -25,11 +25,21 @@ type world struct {
 	keepers []*keeper
 	mail    []any // *report or *grant
 	acked   map[chain.ID][]entry
+	cut     map[[2]fabric.NodeID]bool // messages of replicas from, to, are lost
+	parts   map[chain.ID]part         // by the chain that was split off
+	size    uint64                    // what all replicas say of their size
 	epochs  map[chain.ID]uint64
 	fault   string // the first broken rule
 }
 
 type entry struct{ epoch, number uint64 }
+
+// part is what a chain that was split off began with.
+type part struct {
+	parent chain.ID
+	epoch  uint64 // of the parent
+	base   int
+}
 
 type report struct {
 	placement.Report
@@ -59,6 +69,7 @@ type copied struct {
 	epoch     uint64 // 0: in no config
 	linked    bool
 	floor     int
+	failed    string
 }
 
 type keeper struct {
@@ -80,7 +91,7 @@ type write struct {
 }
 
 func newWorld(config placement.Config, nodes int) *world {
-	w := &world{config: config, table: map[string]fabric.Entry{}, acked: map[chain.ID][]entry{}, epochs: map[chain.ID]uint64{}}
+	w := &world{config: config, table: map[string]fabric.Entry{}, acked: map[chain.ID][]entry{}, epochs: map[chain.ID]uint64{}, cut: map[[2]fabric.NodeID]bool{}, parts: map[chain.ID]part{}}
 	for i := range nodes {
 		m := &machine{
 			id: fabric.NodeID(fmt.Sprintf("n%d", i)), zone: string(rune('a' + i%3)), rate: 1 + 0.02*float64(i%3-1),
@@ -115,7 +126,7 @@ func (m *machine) start() {
 	m.view, m.revision, m.records = 0, 0, map[chain.ID]placement.Chain{}
 	m.sequence, m.sent, m.granted = 0, map[uint64]time.Duration{}, placement.Grant{}
 	for _, r := range m.replicas {
-		r.epoch, r.linked, r.floor = 0, false, 0
+		r.epoch, r.linked, r.floor, r.failed = 0, false, 0, ""
 	}
 }
 
@@ -161,7 +172,7 @@ func (w *world) check(key string, before, after fabric.Entry) {
 		w.fail("%v", err)
 		return
 	}
-	same := slices.Equal(old.Members, next.Members)
+	same := slices.Equal(old.Members, next.Members) && string(old.Range.End) == string(next.Range.End)
 	if same && next.Epoch != old.Epoch || !same && next.Epoch != old.Epoch+1 {
 		w.fail("chain %d: from epoch %d to %d, members %v to %v", next.ID, old.Epoch, next.Epoch, old.Members, next.Members)
 	}
@@ -182,7 +193,7 @@ func (m *machine) leased(w *world, id chain.ID) bool {
 	g := m.granted
 	sent, ok := m.sent[g.Sequence]
 	r := m.replicas[id]
-	return ok && r != nil && r.epoch > 0 && m.revision >= g.Revision && m.clock(w) < sent+g.Lease && !slices.Contains(g.Without, id) && m.isMember(m.records[id])
+	return ok && r != nil && r.failed == "" && r.epoch > 0 && m.revision >= g.Revision && m.clock(w) < sent+g.Lease && !slices.Contains(g.Without, id) && m.isMember(m.records[id])
 }
 
 // watch lets a node see n more writes.
@@ -245,9 +256,24 @@ func (m *machine) report(w *world, to *keeper) {
 	for _, id := range slices.Sorted(maps.Keys(m.replicas)) {
 		c := m.replicas[id]
 		s := replica.Status{Chain: id, Epoch: c.epoch, Self: m.self(), Linked: c.linked, Last: uint64(len(c.log)), Committed: uint64(c.committed)}
-		r.Replicas = append(r.Replicas, placement.Replica{Status: s})
+		r.Replicas = append(r.Replicas, placement.Replica{Status: s, Failed: c.failed, Bytes: w.size, Split: half(m.records[id].Range)})
 	}
 	w.mail = append(w.mail, &report{Report: r, to: to})
+}
+
+// half is a key about in the middle of a range of short keys.
+func half(r chain.Range) []byte {
+	from, to := 0, 256
+	if len(r.Start) > 0 {
+		from = int(r.Start[0])
+	}
+	if len(r.End) > 0 {
+		to = int(r.End[0])
+	}
+	if to-from < 2 {
+		return nil
+	}
+	return []byte{byte((from + to) / 2)}
 }
 
 // deliver hands over a message.
@@ -363,7 +389,7 @@ func (k *keeper) watch(w *world, n int) {
 // pair is a member and the one before it, both in the same epoch; p is nil for the head.
 func (w *world) pair(m *machine, id chain.ID) (r, p *copied, c placement.Chain, i int) {
 	r, c = m.replicas[id], m.records[id]
-	if !m.up || r == nil || r.epoch == 0 || r.epoch != c.Epoch {
+	if !m.up || r == nil || r.failed != "" || r.epoch == 0 || r.epoch != c.Epoch {
 		return nil, nil, c, -1
 	}
 	i = c.On(m.id)
@@ -383,10 +409,20 @@ func (w *world) replicate(m *machine, id chain.ID, add bool) {
 	if r == nil {
 		return
 	}
+	if b := boundary(r.log, c.Split); c.Split != nil && b == 0 || i == 0 && add {
+		add = i == 0
+	} else if b > 0 && r.committed >= b {
+		w.part(m, c, r.log[:b])
+	}
 	if i == 0 && add {
 		r.log = append(r.log, entry{r.epoch, uint64(len(r.log) + 1)})
 	}
-	if p != nil && p.linked {
+	var forth, back bool
+	if i > 0 {
+		other := c.Members[i-1].Node
+		forth, back = !w.cut[[2]fabric.NodeID{other, m.id}], !w.cut[[2]fabric.NodeID{m.id, other}]
+	}
+	if p != nil && p.linked && forth && (r.linked || back) {
 		w.link(r, p, id)
 	}
 	tail := len(c.Members) - 1
@@ -396,9 +432,33 @@ func (w *world) replicate(m *machine, id chain.ID, add bool) {
 	if i == tail && r.linked {
 		w.commit(r, id)
 	}
-	if p != nil && p.linked && r.linked && i <= tail {
+	if p != nil && p.linked && r.linked && i <= tail && back {
 		p.committed = max(p.committed, min(r.committed, len(p.log)))
 	}
+}
+
+// boundary is how many entries there are up to the first one of the epoch that a split began with; 0 if there is no such entry.
+func boundary(log []entry, s *placement.Split) int {
+	if s == nil {
+		return 0
+	}
+	return slices.IndexFunc(log, func(e entry) bool { return e.epoch >= s.Epoch }) + 1
+}
+
+// part makes a node's part of the chain that is split off.
+func (w *world) part(m *machine, c placement.Chain, log []entry) {
+	child := c.Split.Child
+	if m.replicas[child] != nil {
+		return
+	}
+	if _, ok := w.parts[child]; !ok {
+		w.parts[child] = part{c.ID, c.Split.Epoch, len(log)}
+		w.acked[child] = slices.Clone(log)
+	}
+	if !slices.Equal(w.acked[child][:w.parts[child].base], log) {
+		w.fail("chain %d: its replicas begin with other entries", child)
+	}
+	m.replicas[child] = &copied{log: slices.Clone(log), committed: len(log)}
 }
 
 func (w *world) link(r, p *copied, id chain.ID) {
@@ -441,6 +501,11 @@ func (w *world) reads() {
 			}
 			if now, err := placement.DecodeChain(w.table[placement.ChainKey(id)].Value); err != nil || !m.isMember(now) {
 				w.fail("chain %d: %v has a lease and is no member: %v", id, m.self(), now.Members)
+			}
+			for child, p := range w.parts {
+				if p.parent == id && r.epoch < p.epoch && len(w.acked[child]) > p.base {
+					w.fail("chain %d: %v answers for keys of chain %d in epoch %d", id, m.self(), child, r.epoch)
+				}
 			}
 			c := m.records[id]
 			tail := c.Members[len(c.Members)-1]
