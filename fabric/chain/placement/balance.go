@@ -59,11 +59,7 @@ func (k *Keeper) costs() map[fabric.NodeID]float64 {
 const busy = 100
 
 // weigh smooths what replicas report of their load, over some ten seconds.
-func (k *Keeper) weigh(now Instant) {
-	if now-k.weighed < time.Second {
-		return
-	}
-	k.weighed = now
+func (k *Keeper) weigh() {
 	seen := map[place]bool{}
 	for id, n := range k.nodes {
 		for _, r := range n.Replicas {
@@ -79,9 +75,13 @@ func (k *Keeper) weigh(now Instant) {
 	}
 }
 
-// balance begins moves: away from nodes that are to be drained, to zones that a chain is not in yet, and from nodes with much to do to those with little.
+// balance begins moves: away from nodes that are to be drained, to zones that a chain is not in yet, and from nodes with much to do to those with little. It looks once a second.
 func (k *Keeper) balance(now Instant) []Change {
-	k.weigh(now)
+	if now-k.balanced < time.Second {
+		return nil
+	}
+	k.balanced = now
+	k.weigh()
 	var all []Change
 	for budget := k.config.Moves - k.moving(); budget > 0; budget-- {
 		c, ok := k.move(now)

@@ -38,7 +38,7 @@ type Keeper struct {
 	watches  map[chain.ID]*observation
 	blames   map[fabric.NodeID][]Instant // when links of a node were given up
 	loads    map[place]float64           // operations a second, smoothed
-	weighed  Instant                     // when loads were taken over
+	balanced Instant                     // when it was looked for better places last
 	ids      uint64                      // chain ids given out by this keeper
 	calendar int64                       // milliseconds since 1970, of the last step
 }

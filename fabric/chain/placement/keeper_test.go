@@ -47,7 +47,7 @@ func (w *world) round(add bool) {
 			for range 3 {
 				w.replicate(m, id, false)
 			}
-			w.replicate(m, id, add)
+			w.replicate(m, id, add && !w.idle)
 		}
 		if current != nil && !m.mute {
 			m.report(w, current)
@@ -457,6 +457,7 @@ func TestBalance(t *testing.T) {
 	w.nodes = append(w.nodes, m)
 	m.start()
 	moved := 0
+	w.idle = true
 	w.until(t, 3000, func() string {
 		moved = 0
 		for _, c := range w.chains() {

@@ -27,6 +27,7 @@ type world struct {
 	acked   map[chain.ID][]entry
 	cut     map[[2]fabric.NodeID]bool // messages of replicas from, to, are lost
 	parts   map[chain.ID]part         // by the chain that was split off
+	idle    bool                      // nobody writes
 	size    uint64                    // what all replicas say of their size
 	epochs  map[chain.ID]uint64
 	fault   string // the first broken rule
