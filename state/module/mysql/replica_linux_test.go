@@ -16,6 +16,7 @@ import (
 	"orrery/state"
 	"orrery/state/module/internal/mark"
 	"orrery/state/module/moduletest"
+	"orrery/state/module/mysql/thin"
 )
 
 // newReplica is a component that is to be a replica of source, with what it leaves behind looked at when the test ends.
@@ -211,6 +212,16 @@ func refusesWrites(t *testing.T, m *Module, source, replica state.Target) {
 // killReplica kills the replica's server as a crash would.
 func killReplica(t *testing.T, replica state.Target) {
 	t.Helper()
+	c := signal(t, replica, syscall.SIGKILL)
+	testenv.Eventually(t, "the end of the server", func() bool { return !c.Running() })
+	if err := New(Config{}).Health(t.Context(), replica); !errors.Is(err, state.ErrInactive) {
+		t.Error(err)
+	}
+}
+
+// signal sends a signal to the replica's server.
+func signal(t *testing.T, replica state.Target, s syscall.Signal) thin.Copy {
+	t.Helper()
 	c, _, err := thinOf(replica)
 	if err != nil {
 		t.Fatal(err)
@@ -219,13 +230,10 @@ func killReplica(t *testing.T, replica state.Target) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(pid, s); err != nil {
 		t.Fatal(err)
 	}
-	testenv.Eventually(t, "the end of the server", func() bool { return !c.Running() })
-	if err := New(Config{}).Health(t.Context(), replica); !errors.Is(err, state.ErrInactive) {
-		t.Error(err)
-	}
+	return c
 }
 
 // otherPassword has the replica come with a password that is not the source's any more.
@@ -305,6 +313,7 @@ func loseLog(t *testing.T, m *Module, source, replica state.Target) {
 	if n := scalar(t, replica, "select count(*) from planet"); n != "7" {
 		t.Errorf("a replica that is lost has %s", n)
 	}
+	signal(t, replica, syscall.SIGSTOP) // it does not answer: MariaDB hangs where it is told to end while it starts
 	if err := m.CollectGarbage(t.Context(), replica); err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func (m *Module) secondServer(ctx context.Context, into state.Target, f *thinFor
 	}
 	began := time.Now()
 	if err := f.make(ctx); err != nil {
-		return errors.Join(err, f.Stop(ctx), f.Remove())
+		return errors.Join(err, f.Kill(ctx), f.Remove())
 	}
 	m.log.InfoContext(ctx, "second server", "component", into.Component.Ref().String(), "replica", f.follows, "by", f.how, "base", f.base,
 		"port", f.port, "took", time.Since(began))

@@ -81,7 +81,7 @@ func serve(ctx context.Context, t state.Target) (end func() error, err error) {
 		return nothing, err
 	}
 	if err := start(ctx, t, c); err != nil {
-		return nothing, errors.Join(err, c.Stop(ctx))
+		return nothing, errors.Join(err, c.Kill(ctx))
 	}
 	return func() error { return c.Stop(ctx) }, nil
 }
@@ -102,7 +102,7 @@ func removeThin(ctx context.Context, t state.Target) (was bool, err error) {
 	if _, err := os.Lstat(c.Folder); errors.Is(err, fs.ErrNotExist) {
 		return ok, nil
 	}
-	if err := c.Stop(ctx); err != nil {
+	if err := c.Kill(ctx); err != nil {
 		return ok, err
 	}
 	return ok, c.Remove()

@@ -27,6 +27,7 @@ const (
 	ConfigName = "orrery.cnf"
 	// stopLimit is how long a server may take to write what it holds.
 	stopLimit = 2 * time.Minute
+	killLimit = 30 * time.Second
 	tick      = 20 * time.Millisecond
 )
 
@@ -133,15 +134,31 @@ func (c Copy) LastWords() string {
 	return strings.TrimSpace(string(content[max(0, len(content)-1000):]))
 }
 
-// Stop ends the server; nothing happens if it does not run.
+// Stop ends the server; nothing happens if it does not run. One that does not end, as MariaDB does where it was asked to while it
+// started, is killed: it starts again with all that was committed.
 func (c Copy) Stop(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
+	limited, cancel := context.WithTimeout(ctx, stopLimit)
+	defer cancel()
+	if err := c.end(limited, syscall.SIGTERM); limited.Err() == nil {
+		return err
+	}
+	return c.Kill(ctx)
+}
+
+// Kill ends a server of whose data nothing is needed any more, or that does not answer.
+func (c Copy) Kill(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killLimit)
+	defer cancel()
+	return c.end(ctx, syscall.SIGKILL)
+}
+
+func (c Copy) end(ctx context.Context, by syscall.Signal) error {
 	pid := c.pid()
 	if pid == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
-	defer cancel()
-	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+	if err := syscall.Kill(pid, by); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return err
 	}
 	t := time.NewTicker(tick)
