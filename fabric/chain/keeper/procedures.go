@@ -36,10 +36,14 @@ type SplitRequest struct {
 	Key   []byte   `json:"key"`
 }
 
-const service = "/orrery.chain.v1.Keeper/"
+// The keeper's procedures are for nodes; those of every node pass on to the keeper what people want.
+const (
+	service = "/orrery.chain.v1.Keeper/"
+	front   = "/orrery.chain.v1.Chains/"
+)
 
-// Offer registers what the keeper does for others. Every node offers it; those that are not the keeper say so.
-func Offer(m *rpc.Mux, k *Keeper) {
+// Offer registers what a node does for other nodes, which think that it is the keeper, and for people.
+func Offer(m *rpc.Mux, k *Keeper, a *Anywhere) {
 	rpc.Unary(m, service+"Report", fabric.RoleNode, func(ctx context.Context, r *placement.Report) (*placement.Grant, error) {
 		caller, ok := rpc.Caller(ctx)
 		if !ok || caller.ID != r.Node {
@@ -47,30 +51,48 @@ func Offer(m *rpc.Mux, k *Keeper) {
 		}
 		return k.Report(ctx, r)
 	})
-	rpc.Unary(m, service+"Overview", fabric.RoleViewer, func(ctx context.Context, _ *Empty) (*placement.Overview, error) { return k.Overview(ctx) })
-	rpc.Unary(m, service+"CreateBucket", fabric.RoleOperator, func(ctx context.Context, b *placement.Bucket) (*Empty, error) {
-		return &Empty{}, k.CreateBucket(ctx, *b)
+	offer(m, service, fabric.RoleNode, fabric.RoleNode, k)
+	offer(m, front, fabric.RoleViewer, fabric.RoleOperator, a)
+}
+
+// orders are what people want of the keeper.
+type orders interface {
+	Overview(ctx context.Context) (*placement.Overview, error)
+	CreateBucket(ctx context.Context, b placement.Bucket) error
+	DeleteBucket(ctx context.Context, name string) error
+	Move(ctx context.Context, id chain.ID, from, to fabric.NodeID) error
+	Split(ctx context.Context, id chain.ID, key []byte) error
+	Drain(ctx context.Context, id fabric.NodeID, drain bool) error
+}
+
+func offer(m *rpc.Mux, prefix string, look, change fabric.Role, o orders) {
+	rpc.Unary(m, prefix+"Overview", look, func(ctx context.Context, _ *Empty) (*placement.Overview, error) { return o.Overview(ctx) })
+	rpc.Unary(m, prefix+"CreateBucket", change, func(ctx context.Context, b *placement.Bucket) (*Empty, error) {
+		return &Empty{}, o.CreateBucket(ctx, *b)
 	})
-	rpc.Unary(m, service+"DeleteBucket", fabric.RoleOperator, func(ctx context.Context, n *Name) (*Empty, error) {
-		return &Empty{}, k.DeleteBucket(ctx, n.Name)
+	rpc.Unary(m, prefix+"DeleteBucket", change, func(ctx context.Context, n *Name) (*Empty, error) {
+		return &Empty{}, o.DeleteBucket(ctx, n.Name)
 	})
-	rpc.Unary(m, service+"Move", fabric.RoleOperator, func(ctx context.Context, q *MoveRequest) (*Empty, error) {
-		return &Empty{}, k.Move(ctx, q.Chain, q.From, q.To)
+	rpc.Unary(m, prefix+"Move", change, func(ctx context.Context, q *MoveRequest) (*Empty, error) {
+		return &Empty{}, o.Move(ctx, q.Chain, q.From, q.To)
 	})
-	rpc.Unary(m, service+"Split", fabric.RoleOperator, func(ctx context.Context, q *SplitRequest) (*Empty, error) {
-		return &Empty{}, k.Split(ctx, q.Chain, q.Key)
+	rpc.Unary(m, prefix+"Split", change, func(ctx context.Context, q *SplitRequest) (*Empty, error) {
+		return &Empty{}, o.Split(ctx, q.Chain, q.Key)
 	})
-	rpc.Unary(m, service+"Drain", fabric.RoleOperator, func(ctx context.Context, n *placement.Node) (*Empty, error) {
-		return &Empty{}, k.Drain(ctx, n.ID, n.Drain)
+	rpc.Unary(m, prefix+"Drain", change, func(ctx context.Context, n *placement.Node) (*Empty, error) {
+		return &Empty{}, o.Drain(ctx, n.ID, n.Drain)
 	})
 }
+
+// Remote is the keeper as people reach it, through any node.
+type Remote struct{ Peer *rpc.Peer }
 
 // Anywhere is the keeper, wherever it is.
 type Anywhere struct {
 	Self   fabric.NodeID
 	Local  *Keeper
-	Leader func() fabric.NodeID                      // of the table, as far as this node knows; empty: nobody
-	Peer   func(id fabric.NodeID) (*rpc.Peer, error) // to another node
+	Leader func() fabric.NodeID             // of the table, as far as this node knows; empty: nobody
+	Peer   func(id fabric.NodeID) *rpc.Peer // to another node
 }
 
 // call runs a procedure at the keeper.
@@ -82,11 +104,7 @@ func call[Req, Res any](ctx context.Context, a *Anywhere, procedure string, q *R
 	case a.Self:
 		return local()
 	}
-	p, err := a.Peer(leader)
-	if err != nil {
-		return nil, err
-	}
-	return rpc.Call[Req, Res](ctx, p, service+procedure, q)
+	return rpc.Call[Req, Res](ctx, a.Peer(leader), service+procedure, q)
 }
 
 func nothing(err error) (*Empty, error) { return &Empty{}, err }
@@ -130,3 +148,44 @@ func (a *Anywhere) Drain(ctx context.Context, id fabric.NodeID, drain bool) erro
 	_, err := call(ctx, a, "Drain", &placement.Node{ID: id, Drain: drain}, func() (*Empty, error) { return nothing(a.Local.Drain(ctx, id, drain)) })
 	return err
 }
+
+// Overview is Keeper.Overview.
+func (r Remote) Overview(ctx context.Context) (*placement.Overview, error) {
+	return rpc.Call[Empty, placement.Overview](ctx, r.Peer, front+"Overview", &Empty{})
+}
+
+// CreateBucket is Keeper.CreateBucket.
+func (r Remote) CreateBucket(ctx context.Context, b placement.Bucket) error {
+	_, err := rpc.Call[placement.Bucket, Empty](ctx, r.Peer, front+"CreateBucket", &b)
+	return err
+}
+
+// DeleteBucket is Keeper.DeleteBucket.
+func (r Remote) DeleteBucket(ctx context.Context, name string) error {
+	_, err := rpc.Call[Name, Empty](ctx, r.Peer, front+"DeleteBucket", &Name{name})
+	return err
+}
+
+// Move is Keeper.Move.
+func (r Remote) Move(ctx context.Context, id chain.ID, from, to fabric.NodeID) error {
+	_, err := rpc.Call[MoveRequest, Empty](ctx, r.Peer, front+"Move", &MoveRequest{id, from, to})
+	return err
+}
+
+// Split is Keeper.Split.
+func (r Remote) Split(ctx context.Context, id chain.ID, key []byte) error {
+	_, err := rpc.Call[SplitRequest, Empty](ctx, r.Peer, front+"Split", &SplitRequest{id, key})
+	return err
+}
+
+// Drain is Keeper.Drain.
+func (r Remote) Drain(ctx context.Context, id fabric.NodeID, drain bool) error {
+	_, err := rpc.Call[placement.Node, Empty](ctx, r.Peer, front+"Drain", &placement.Node{ID: id, Drain: drain})
+	return err
+}
+
+var (
+	_ orders = (*Keeper)(nil)
+	_ orders = (*Anywhere)(nil)
+	_ orders = Remote{}
+)

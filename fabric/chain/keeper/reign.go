@@ -187,15 +187,21 @@ func (now *reign) write(c placement.Change, done chan<- error) {
 			now.tell(func() error {
 				now.state.Written(c.Key, revision)
 				now.news = true
+				finish(done, nil)
 				return nil
 			})
-		} else {
-			now.reload(c.Key)
+			return
 		}
-		if done != nil {
-			done <- err
-		}
+		now.reload(c.Key)
+		finish(done, err)
 	})
+}
+
+// finish tells whoever waits for a write, if somebody does.
+func finish(done chan<- error, err error) {
+	if done != nil {
+		done <- err
+	}
 }
 
 func (now *reign) swap(c placement.Change) (uint64, error) {
