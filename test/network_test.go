@@ -18,6 +18,8 @@ type network struct {
 	bridge string
 	hosts  map[string]string // namespace by node name
 	cables map[string]string // the bridge's end of a host's cable
+
+	addresses map[string]string
 }
 
 // newNetwork makes the hosts; the first has address 10.213.7.1, and so on.
@@ -28,7 +30,7 @@ func newNetwork(t *testing.T, names ...string) *network {
 		testenv.Missing(t, "root, for network namespaces", "run the tests as root")
 	}
 	id := fmt.Sprintf("or%d", os.Getpid()%100000)
-	n := &network{T: t, bridge: id + "b", hosts: map[string]string{}, cables: map[string]string{}}
+	n := &network{T: t, bridge: id + "b", hosts: map[string]string{}, cables: map[string]string{}, addresses: map[string]string{}}
 	n.ip("link", "add", n.bridge, "type", "bridge", "mcast_snooping", "0")
 	t.Cleanup(func() { n.ip("link", "del", n.bridge) })
 	n.ip("addr", "add", "10.213.7.254/24", "dev", n.bridge)
@@ -38,6 +40,7 @@ func newNetwork(t *testing.T, names ...string) *network {
 		n.ip("netns", "add", host)
 		t.Cleanup(func() { n.ip("netns", "del", host) })
 		n.hosts[name], n.cables[name] = host, cable
+		n.addresses[name] = fmt.Sprintf("10.213.7.%d", i+1)
 		n.ip("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", host)
 		n.ip("link", "set", cable, "master", n.bridge, "up")
 		n.ip("-n", host, "addr", "add", fmt.Sprintf("10.213.7.%d/24", i+1), "dev", "eth0")

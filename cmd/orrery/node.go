@@ -26,6 +26,7 @@ func nodeFlags(cmd *cobra.Command, s *agent.Settings) {
 	cmd.Flags().StringVar(&s.Gossip, "gossip", ":7374", "address for the membership's gossip; port 0 is chosen once and kept")
 	cmd.Flags().StringVar(&s.Dashboard, "dashboard", "127.0.0.1:7375", "loopback address of the dashboard; port 0 is chosen once and kept")
 	cmd.Flags().StringVar(&s.Advertise, "advertise", "", "the host at which others reach this machine (default: its first address)")
+	cmd.Flags().StringVar(&s.Zone, "zone", "", "what machines that may fail together have in common, such as a rack; replicas are spread over zones")
 	cmd.Flags().BoolVar(&s.Loopback, "loopback", false, "a cluster on this machine alone: listen and look for others on loopback only")
 }
 

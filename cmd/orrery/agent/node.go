@@ -26,6 +26,7 @@ import (
 	"orrery/deploy/engine"
 	"orrery/fabric"
 	"orrery/fabric/authority"
+	"orrery/fabric/chain/keeper"
 	"orrery/fabric/discovery"
 	"orrery/fabric/membership"
 	"orrery/fabric/rpc"
@@ -61,6 +62,7 @@ type Node struct {
 	discovery *discovery.Service
 	addresses *addressBook
 
+	chains    *chains
 	local     *local
 	engine    *engine.Engine
 	router    *router.Router
@@ -81,7 +83,7 @@ type RunOptions struct {
 
 // sentinels are the errors that keep their meaning between nodes.
 func sentinels() rpc.Errors {
-	return append(rpc.FabricErrors(),
+	return append(append(rpc.FabricErrors(), keeper.Errors()...),
 		rpc.Sentinel{Name: "state.not_found", Err: state.ErrNotFound}, rpc.Sentinel{Name: "state.in_use", Err: state.ErrInUse},
 		rpc.Sentinel{Name: "state.corrupt", Err: state.ErrCorrupt}, rpc.Sentinel{Name: "state.active", Err: state.ErrActive},
 		rpc.Sentinel{Name: "state.inactive", Err: state.ErrInactive}, rpc.Sentinel{Name: "state.not_able", Err: state.ErrNotAble},
@@ -147,6 +149,9 @@ func (n *Node) open(ctx context.Context, parts *errgroup.Group) error {
 	if n.registrar, err = authority.NewRegistrar(n.authority, n.table); err != nil {
 		return err
 	}
+	if err := n.openChains(); err != nil {
+		return err
+	}
 	containers, err := loadContainers(n.dir)
 	if err != nil {
 		return err
@@ -200,6 +205,7 @@ func (d *lateDialer) Dial(ctx context.Context, to session.Instance) (net.Conn, e
 func (n *Node) openNetwork(ctx context.Context) error {
 	mux := rpc.NewMux(sentinels(), n.log)
 	n.serve(mux)
+	n.chains.serve(mux)
 	rpc.HandleJoin(mux, n.registrar, func() []fabric.Beacon { return n.members.Beacons() })
 	mux.HandleStream(streamTable, fabric.RoleNode, n.serveTable)
 	mux.HandleStream(streamExport, fabric.RoleNode, n.serveExport)
@@ -251,6 +257,7 @@ func (n *Node) beacon() fabric.Beacon {
 func (n *Node) run(ctx context.Context, parts *errgroup.Group) {
 	parts.Go(func() error { return n.server.Run(ctx) })
 	parts.Go(func() error { return n.discovery.Run(ctx) })
+	n.chains.run(ctx, parts)
 	parts.Go(func() error { return n.router.Run(ctx) })
 	parts.Go(func() error { return n.overlay.Run(ctx) })
 	parts.Go(func() error { return n.dashboard.run(ctx) })
@@ -290,6 +297,9 @@ func (n *Node) close() error {
 	}
 	if n.router != nil {
 		errs = append(errs, n.router.Close())
+	}
+	if n.chains != nil {
+		errs = append(errs, n.chains.replicas.Close())
 	}
 	if n.server != nil {
 		errs = append(errs, n.server.Close())

@@ -19,6 +19,7 @@ type Settings struct {
 	Gossip    string `json:"gossip"`            // host:port for the membership, UDP and TCP
 	Dashboard string `json:"dashboard"`         // host:port on loopback
 	Advertise string `json:"advertise"`         // the host at which others reach this machine, where the above name all interfaces
+	Zone      string `json:"zone,omitempty"`    // machines that may fail together, such as those of a rack: replicas of a chain are spread over zones
 	Loopback  bool   `json:"loopback"`          // discover on this machine only
 	Cluster   string `json:"cluster,omitempty"` // the cluster's name, at its first node until the table has it
 }

@@ -66,7 +66,7 @@ func (b Bucket) Encode() []byte {
 func DecodeBucket(value []byte) (Bucket, error) {
 	d := newDecoder(value)
 	b := Bucket{
-		Name: string(d.bytes(maxName)), Factor: int(d.most(MaxFactor)), Durability: Durability(d.byte(byte(Synced), byte(Buffered))),
+		Name: string(d.bytes(maxName)), Factor: int(d.most(MaxFactor)), Durability: Durability(d.byte(byte(Synced), byte(Synced))),
 		State: BucketState(d.byte(byte(Creating), byte(Deleting))), Created: d.varint(), First: chain.ID(d.uvarint()),
 	}
 	for range d.most(maxSplits) {
@@ -85,7 +85,7 @@ func checkBucket(b Bucket) error {
 	if b.Factor < 1 || b.Factor > MaxFactor {
 		return fmt.Errorf("bucket %s: its replication factor is %d, it can be 1 to %d", b.Name, b.Factor, MaxFactor)
 	}
-	if b.Durability != Synced && b.Durability != Buffered {
+	if b.Durability != Synced {
 		return fmt.Errorf("bucket %s: there is no durability %d", b.Name, b.Durability)
 	}
 	if len(b.Splits) > maxSplits {

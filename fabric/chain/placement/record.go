@@ -36,14 +36,9 @@ type KeeperRecord struct {
 // Durability is what an acknowledged write survives. The numbers are in the chain table.
 type Durability byte
 
-// The durabilities.
-const (
-	// Synced writes are on the disk of every replica when they are acknowledged.
-	Synced Durability = 1
-	// Buffered writes are in the memory of every replica's machine: if all replicas lose power within the time that their systems take to
-	// write (some seconds), the newest ones are lost.
-	Buffered Durability = 2
-)
+// Synced writes are on the disk of every replica when they are acknowledged. It is the only durability so far: with a weaker one, replicas that lost power could
+// come back with less than was acknowledged, which a restart of a chain (../DESIGN.md, rule 2) relies on not to happen.
+const Synced Durability = 1
 
 // BucketState is how far a bucket is. The numbers are in the chain table.
 type BucketState byte

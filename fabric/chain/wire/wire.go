@@ -170,11 +170,12 @@ func AppendAnswer(b []byte, a *chain.Answer) []byte {
 		b = append(b, flag(item.Missing))
 	}
 	b = append(b, flag(a.More))
-	b = appendResult(b, a.Result)
+	b = AppendResult(b, a.Result)
 	return end(appendBytes(b, a.Map), at)
 }
 
-func appendResult(b []byte, r chain.Result) []byte {
+// AppendResult appends a result.
+func AppendResult(b []byte, r chain.Result) []byte {
 	b = binary.AppendUvarint(append(b, byte(r.Outcome)), r.Version)
 	b = binary.AppendUvarint(b, uint64(r.Index))
 	return binary.AppendVarint(b, r.Number)
@@ -182,6 +183,13 @@ func appendResult(b []byte, r chain.Result) []byte {
 
 func (d *decoder) result() chain.Result {
 	return chain.Result{Outcome: chain.Outcome(d.byte()), Version: d.uvarint(), Index: int(d.uvarint()), Number: d.varint()}
+}
+
+// DecodeResult reads what AppendResult wrote.
+func DecodeResult(b []byte) (chain.Result, error) {
+	d := decoder{rest: b}
+	r := d.result()
+	return r, d.end()
 }
 
 // AnswerID checks a frame that is to hold an answer, and says to which request.
@@ -244,7 +252,7 @@ func AppendEntry(b []byte, e *chain.Entry) []byte {
 	b = binary.AppendUvarint(binary.AppendUvarint(b, e.Epoch), e.Sequence)
 	b = binary.BigEndian.AppendUint64(binary.AppendVarint(b, e.Time), e.Client)
 	b = binary.AppendUvarint(binary.AppendUvarint(b, e.Request), e.Floor)
-	b = appendResult(b, e.Result)
+	b = AppendResult(b, e.Result)
 	b = binary.AppendUvarint(b, uint64(len(e.Changes)))
 	for _, c := range e.Changes {
 		b = append(appendBytes(appendBytes(b, c.Key), c.Value), flag(c.Deleted))
@@ -259,6 +267,13 @@ func (d *decoder) entry() chain.Entry {
 		e.Changes = append(e.Changes, chain.Change{Key: d.bytes(), Value: d.bytes(), Deleted: d.byte() == 1, Expires: d.varint()})
 	}
 	return e
+}
+
+// DecodeEntry reads an entry, which shares the bytes.
+func DecodeEntry(b []byte) (chain.Entry, error) {
+	d := decoder{rest: b}
+	e := d.entry()
+	return e, d.end()
 }
 
 // DecodeMessage reads a message, which shares the frame's bytes.

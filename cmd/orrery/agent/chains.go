@@ -1,0 +1,150 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"orrery/fabric"
+	"orrery/fabric/authority"
+	"orrery/fabric/chain"
+	"orrery/fabric/chain/disk"
+	"orrery/fabric/chain/keeper"
+	"orrery/fabric/chain/node"
+	"orrery/fabric/chain/wire"
+	"orrery/fabric/client"
+	"orrery/fabric/rpc"
+)
+
+// chains is the node's part in the replicated store.
+type chains struct {
+	replicas *node.Node
+	keeper   *keeper.Keeper
+	anywhere *keeper.Anywhere
+	reporter *keeper.Reporter
+}
+
+// openChains opens the replicas that are on this machine's disk. They do nothing before the chain table says what they are.
+func (n *Node) openChains() error {
+	dir := filepath.Join(n.dir, "chains")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	incarnation, err := nextIncarnation(filepath.Join(dir, "incarnation.json"))
+	if err != nil {
+		return err
+	}
+	database, err := disk.Open(disk.Config{Directory: filepath.Join(dir, "data"), Logger: n.log})
+	if err != nil {
+		return fmt.Errorf("cannot open the chains' disk in %s: %w", dir, err)
+	}
+	self := chain.Replica{Node: n.identity.ID, Incarnation: incarnation}
+	c := &chains{}
+	c.replicas, err = node.Open(node.Config{
+		Self: self, Disk: database, Logger: n.log,
+		Dial: func(ctx context.Context, id fabric.NodeID) (net.Conn, error) {
+			return n.client.DialNode(ctx, id, wire.Protocol)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	n.chains = c
+	c.keeper = keeper.New(keeper.Config{
+		Self: n.identity.ID, Table: n.table, Logger: n.log, Leads: func() bool { return n.table.Status().Leader == n.identity.ID },
+	})
+	c.anywhere = &keeper.Anywhere{
+		Self: n.identity.ID, Local: c.keeper, Leader: func() fabric.NodeID { return n.table.Status().Leader }, Peer: n.client.Node,
+	}
+	c.reporter = keeper.NewReporter(keeper.ReporterConfig{
+		Self: self, Zone: n.settings.Zone, Table: n.table, Replicas: c.replicas, Send: c.anywhere.Report, Logger: n.log,
+		Free: func() (uint64, error) { return freeSpace(dir) }, Addresses: n.whereNodesAre,
+	})
+	return nil
+}
+
+// whereNodesAre says where each node that is known is reached.
+func (n *Node) whereNodesAre() map[fabric.NodeID]string {
+	all := map[fabric.NodeID]string{}
+	if members := n.reach.Load(); members != nil {
+		for _, m := range members.Members() {
+			all[m.ID] = m.Address
+		}
+	}
+	return all
+}
+
+// serve registers what others may ask of the chains.
+func (c *chains) serve(m *rpc.Mux) {
+	m.HandleConn(wire.Protocol, fabric.RoleViewer, c.replicas.Serve, c.replicas.Refused)
+	keeper.Offer(m, c.keeper, c.anywhere)
+}
+
+func (c *chains) run(ctx context.Context, parts *errgroup.Group) {
+	parts.Go(func() error { return ignoreEnd(ctx, c.keeper.Run(ctx)) })
+	parts.Go(func() error { return ignoreEnd(ctx, c.reporter.Run(ctx)) })
+}
+
+func freeSpace(dir string) (uint64, error) {
+	var room unix.Statfs_t
+	if err := unix.Statfs(dir, &room); err != nil {
+		return 0, err
+	}
+	return uint64(room.Bavail) * uint64(room.Bsize), nil //nolint:unconvert,gosec // their types differ between systems; neither is negative
+}
+
+// nextIncarnation counts the starts of this node. Where the file is lost the clock is ahead of what was counted.
+func nextIncarnation(path string) (uint64, error) {
+	var last uint64
+	if err := loadJSON(path, &last); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return 0, err
+	}
+	next := max(last+1, uint64(time.Now().UnixMilli())) //nolint:gosec // not before 1970
+	if err := saveJSON(path, next); err != nil {
+		return 0, err
+	}
+	return next, makeDurable(path)
+}
+
+// makeDurable makes a file, and that it is there, durable.
+func makeDurable(path string) error {
+	for _, name := range []string{path, filepath.Dir(path)} {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Chains is the keeper of the chain table, wherever it is.
+func (c *Client) Chains() keeper.Remote { return keeper.Remote{Peer: c.to.peer} }
+
+// Keys opens a client of the replicated store, as who dir is, which reaches all nodes.
+func (c *Client) Keys(ctx context.Context, dir string) (*client.Client, error) {
+	members, err := c.Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	holder, err := authority.Open(filepath.Join(dir, "identity"))
+	if err != nil {
+		return nil, err
+	}
+	config := client.Config{Authority: holder}
+	for _, m := range members {
+		if m.State == fabric.MemberAlive {
+			config.Nodes = append(config.Nodes, m.Address)
+		}
+	}
+	return client.Open(ctx, config)
+}

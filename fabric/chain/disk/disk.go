@@ -1,0 +1,251 @@
+// Package disk keeps the replicas of a node in one Pebble database: for each chain its log, its keys and values as of the applied entry, the
+// results that clients may ask for again, and which keys expire when.
+//
+// All chains share the database's write-ahead log, so that one sync serves those that wait for it. What Write wrote is read at once and is durable after the next Sync
+// that begins later; a crash takes the database back to a state between two writes, never to a part of one. A store that failed once stays failed: only opening the
+// database anew tells what it has.
+package disk
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"orrery/fabric/chain"
+)
+
+// formatVersion is the version of the layout below. A database of another version is refused.
+const formatVersion = 1
+
+// The layout. All integers in keys are 8 bytes, big endian; uv is an unsigned varint. g is the chain's number of copies: a copy is put beside what it replaces.
+//
+//	"v"                     formatVersion, 1 byte
+//	"c" chain               g
+//	"d" chain g "a"         uv applied sequence, uv its epoch
+//	"d" chain g "l" seq     entry (wire)
+//	"d" chain g "k" key     uv version, varint expires, value
+//	"d" chain g "e" time key    nothing: the key expires then
+//	"d" chain g "r" client request   uv floor, uv sequence, result
+const (
+	spaceVersion = 'v'
+	spaceChain   = 'c'
+	spaceData    = 'd'
+
+	partApplied = 'a'
+	partLog     = 'l'
+	partKey     = 'k'
+	partExpiry  = 'e'
+	partResult  = 'r'
+)
+
+var (
+	// ErrFormat says that a database is of another version.
+	ErrFormat = errors.New("cannot be used")
+	// ErrFailed says that the database gave up after an error, such as a full disk.
+	ErrFailed = errors.New("database failed")
+)
+
+// Config says where the database is.
+type Config struct {
+	Directory string
+	FS        vfs.FS // nil: the machine's file system
+	Cache     int64  // bytes; 0: 64 MiB
+	// KeepEntries and KeepBytes are about how much a log keeps behind what was applied, for replicas that come back and for watches. 32Ki; 64 MiB.
+	KeepEntries uint64
+	KeepBytes   int
+	Logger      *slog.Logger
+}
+
+// Disk is a node's database.
+type Disk struct {
+	db   *pebble.DB
+	sink *sink
+
+	keepEntries uint64
+	keepBytes   int
+
+	mu   sync.Mutex
+	open map[chain.ID]bool
+}
+
+// Open opens the database in a folder, an empty one if there is none.
+func Open(c Config) (*Disk, error) {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.KeepEntries == 0 {
+		c.KeepEntries = 32 << 10
+	}
+	if c.KeepBytes == 0 {
+		c.KeepBytes = 64 << 20
+	}
+	if c.Cache == 0 {
+		c.Cache = 64 << 20
+	}
+	d := &Disk{sink: &sink{logger: c.Logger}, open: map[chain.ID]bool{}, keepEntries: c.KeepEntries, keepBytes: c.KeepBytes}
+	err := guard(func() (err error) {
+		cache := pebble.NewCache(c.Cache)
+		defer cache.Unref()
+		o := &pebble.Options{
+			FS: c.FS, Logger: d.sink, FormatMajorVersion: pebble.FormatNewest, Cache: cache,
+			MemTableSize: 16 << 20, MemTableStopWritesThreshold: 4, L0CompactionThreshold: 4, L0StopWritesThreshold: 24, MaxOpenFiles: 512,
+		}
+		o.Levels[0].FilterPolicy = bloom.FilterPolicy(10)
+		if d.db, err = pebble.Open(c.Directory, o); err != nil {
+			return err
+		}
+		if err := d.begin(); err != nil {
+			return errors.Join(err, d.db.Close())
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the chains' database in %s: %w", c.Directory, err)
+	}
+	return d, nil
+}
+
+func (d *Disk) begin() error {
+	version, err := get(d.db, []byte{spaceVersion})
+	switch {
+	case err != nil:
+		return err
+	case version == nil:
+		return d.db.Set([]byte{spaceVersion}, []byte{formatVersion}, pebble.Sync)
+	case len(version) != 1 || version[0] != formatVersion:
+		return fmt.Errorf("%w: its format is %v and this program's is %d", ErrFormat, version, formatVersion)
+	}
+	return nil
+}
+
+// Close closes the database; its stores are not used any more. One that failed is left alone: Pebble would wait for work that ended.
+func (d *Disk) Close() error {
+	if d.sink.failed.Load() != nil {
+		return nil
+	}
+	return guard(d.db.Close)
+}
+
+// List names the chains that have a store, in order.
+func (d *Disk) List() ([]chain.ID, error) {
+	it, err := d.db.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceChain}, UpperBound: []byte{spaceChain + 1}})
+	if err != nil {
+		return nil, err
+	}
+	var ids []chain.ID
+	for it.First(); it.Valid(); it.Next() {
+		if len(it.Key()) == 9 {
+			ids = append(ids, chain.ID(binary.BigEndian.Uint64(it.Key()[1:])))
+		}
+	}
+	return ids, errors.Join(it.Error(), it.Close())
+}
+
+// Remove deletes a chain's store, which must not be open.
+func (d *Disk) Remove(id chain.ID) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.open[id] {
+		return fmt.Errorf("chain %d is in use", id)
+	}
+	return d.sink.guard(func() error {
+		b := d.db.NewBatch()
+		start, end := between(number([]byte{spaceData}, uint64(id)))
+		return errors.Join(b.DeleteRange(start, end, nil), b.Delete(number([]byte{spaceChain}, uint64(id)), nil), b.Commit(pebble.Sync))
+	})
+}
+
+// sink is Pebble's logger and its way to say that it cannot go on.
+type sink struct {
+	logger *slog.Logger
+	failed atomic.Pointer[error]
+}
+
+// Infof drops what Pebble says about its compactions.
+func (s *sink) Infof(string, ...any) {}
+
+// Errorf logs; Pebble tries again by itself.
+func (s *sink) Errorf(format string, args ...any) {
+	s.logger.Warn("chains' database", "detail", fmt.Sprintf(format, args...))
+}
+
+// Fatalf must not return. It ends the goroutine instead of the process; guard turns that into an error.
+func (s *sink) Fatalf(format string, args ...any) {
+	err := fmt.Errorf("%w: %s", ErrFailed, fmt.Sprintf(format, args...))
+	s.failed.CompareAndSwap(nil, &err)
+	s.logger.Error("chains' database failed", "detail", err)
+	runtime.Goexit()
+}
+
+// err says why the database failed, or nil.
+func (s *sink) err() error {
+	if err := s.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// guard runs f, which writes. An error of it, or the end of its goroutine, which is where Pebble gives up, is remembered.
+func (s *sink) guard(f func() error) error {
+	if err := s.err(); err != nil {
+		return err
+	}
+	err := guard(f)
+	if err != nil {
+		if cause := s.err(); cause != nil {
+			return cause
+		}
+		wrapped := fmt.Errorf("%w: %w", ErrFailed, err)
+		s.failed.CompareAndSwap(nil, &wrapped)
+	}
+	return err
+}
+
+// guard runs f on a goroutine of its own, because Pebble may end the goroutine that calls it.
+func guard(f func() error) error {
+	finished := make(chan error, 1)
+	go func() {
+		err := ErrFailed
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("%w: %v", ErrFailed, p)
+			}
+			finished <- err
+		}()
+		err = f()
+	}()
+	return <-finished
+}
+
+// get returns a copy of a key's value; nil if there is none.
+func get(from pebble.Reader, key []byte) ([]byte, error) {
+	v, closer, err := from.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte{}, v...), closer.Close()
+}
+
+func number(b []byte, n uint64) []byte { return binary.BigEndian.AppendUint64(b, n) }
+
+// between are the bounds of the keys with a prefix, which does not end in 0xff.
+func between(prefix []byte) (start, end []byte) {
+	end = append([]byte{}, prefix...)
+	for i := len(end) - 1; i >= 0; i-- {
+		if end[i]++; end[i] != 0 {
+			return prefix, end[:i+1]
+		}
+	}
+	return prefix, nil
+}

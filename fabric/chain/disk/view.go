@@ -1,0 +1,71 @@
+package disk
+
+import (
+	"bytes"
+	"errors"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"orrery/fabric/chain"
+)
+
+// View is the applied state as of one sequence.
+type View struct {
+	snapshot *pebble.Snapshot
+	base     []byte
+	applied  uint64
+	epoch    uint64
+}
+
+// View returns the applied state as it is now. Close it soon: it keeps what is deleted meanwhile.
+func (s *Store) View() (*View, error) {
+	v := &View{snapshot: s.disk.db.NewSnapshot(), base: *s.base.Load()}
+	var err error
+	if v.applied, v.epoch, err = applied(v.snapshot, v.base); err != nil {
+		v.Close()
+		return nil, err
+	}
+	return v, nil
+}
+
+// Applied is the sequence that the view is as of.
+func (v *View) Applied() uint64 { return v.applied }
+
+// Get returns a key's value.
+func (v *View) Get(key []byte) (chain.Value, bool, error) { return value(v.snapshot, v.base, key) }
+
+// Scan appends keys of a range and their values in order, limit at the most and about so many bytes, at least one if there is one. more says that it stopped before the end.
+func (v *View) Scan(items []chain.Item, keys chain.Range, limit, size int) (all []chain.Item, more bool, err error) {
+	prefix := append(append([]byte{}, v.base...), partKey)
+	start, end := between(prefix)
+	start = append(append([]byte{}, start...), keys.Start...)
+	if len(keys.End) > 0 {
+		end = append(append([]byte{}, prefix...), keys.End...)
+	}
+	if bytes.Compare(start, end) >= 0 {
+		return items, false, nil
+	}
+	it, err := v.snapshot.NewIter(&pebble.IterOptions{LowerBound: start, UpperBound: end})
+	if err != nil {
+		return items, false, err
+	}
+	count, used := 0, 0
+	for it.First(); it.Valid(); it.Next() {
+		if count == limit || count > 0 && used+len(it.Value()) > size {
+			more = true
+			break
+		}
+		found, err := decodeValue(it.Value())
+		if err != nil {
+			return items, false, errors.Join(err, it.Close())
+		}
+		found.Value = bytes.Clone(found.Value)
+		items = append(items, chain.Item{Key: bytes.Clone(it.Key()[len(prefix):]), Value: found})
+		count++
+		used += len(it.Key()) + len(it.Value())
+	}
+	return items, more, errors.Join(it.Error(), it.Close())
+}
+
+// Close gives the view up.
+func (v *View) Close() { _ = v.snapshot.Close() }

@@ -1,0 +1,389 @@
+package keeper_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"orrery/fabric"
+	"orrery/fabric/authority"
+	"orrery/fabric/authority/authoritytest"
+	"orrery/fabric/chain"
+	"orrery/fabric/chain/disk"
+	"orrery/fabric/chain/keeper"
+	"orrery/fabric/chain/node"
+	"orrery/fabric/chain/placement"
+	"orrery/fabric/chain/wire"
+	"orrery/fabric/client"
+	"orrery/fabric/rpc"
+	"orrery/fabric/table/memory"
+)
+
+// assembly is nodes as a program assembles them, with real connections and disks, and one table.
+type assembly struct {
+	t      *testing.T
+	table  *memory.Table
+	leader atomic.Int32
+	nodes  []*assembled
+
+	mu        sync.Mutex
+	addresses map[fabric.NodeID]string
+	peers     map[fabric.NodeID]*rpc.Peer
+}
+
+// assembled is one of them.
+type assembled struct {
+	all       *assembly
+	index     int32
+	authority *authority.Authority
+	directory string
+	birth     uint64 // incarnation
+	keeper    *keeper.Keeper
+	anywhere  *keeper.Anywhere
+	stop      func()
+}
+
+// brief has times for tests.
+var brief = placement.Config{Lease: 600 * time.Millisecond, Grace: 2 * time.Second, Stall: time.Second, Reserve: 1}
+
+func assemble(t *testing.T, count int) *assembly {
+	t.Helper()
+	a := &assembly{t: t, table: memory.New(), addresses: map[fabric.NodeID]string{}, peers: map[fabric.NodeID]*rpc.Peer{}}
+	cluster := authoritytest.NewCluster(t, "node-0")
+	for i := range count {
+		holder := cluster.First
+		if i > 0 {
+			holder = cluster.Admit(t, fmt.Sprint("node-", i), fabric.RoleNode)
+		}
+		n := &assembled{all: a, index: int32(i), authority: holder, directory: filepath.Join(t.TempDir(), "chains")} //nolint:gosec // small
+		a.nodes = append(a.nodes, n)
+	}
+	for _, n := range a.nodes {
+		n.start()
+	}
+	t.Cleanup(func() {
+		for _, n := range a.nodes {
+			n.end()
+		}
+		_ = a.table.Close()
+	})
+	return a
+}
+
+func (n *assembled) id() fabric.NodeID { return n.authority.Identity().ID }
+
+func (a *assembly) address(id fabric.NodeID) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.addresses[id]
+}
+
+func (a *assembly) all() map[fabric.NodeID]string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return maps.Clone(a.addresses)
+}
+
+// start starts the node, in a new incarnation.
+func (n *assembled) start() {
+	t := n.all.t
+	t.Helper()
+	n.birth++
+	database, err := disk.Open(disk.Config{Directory: n.directory, KeepEntries: 200, KeepBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := chain.Replica{Node: n.id(), Incarnation: n.birth}
+	replicas, err := node.Open(node.Config{
+		Self: self, Disk: database, Tick: 10 * time.Millisecond, ResendAfter: 100 * time.Millisecond,
+		Dial: func(ctx context.Context, id fabric.NodeID) (net.Conn, error) {
+			return rpc.DialNode(ctx, n.authority, n.all.address(id), id, wire.Protocol)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := append(rpc.FabricErrors(), keeper.Errors()...)
+	n.keeper = keeper.New(keeper.Config{Self: n.id(), Table: n.all.table, Leads: func() bool { return n.all.leader.Load() == n.index }, Placement: brief, Tick: 10 * time.Millisecond})
+	connections := rpc.NewClient(rpc.ClientConfig{Authority: n.authority, Errors: known, Lookup: n.all.lookup})
+	n.anywhere = &keeper.Anywhere{
+		Self: n.id(), Local: n.keeper, Leader: func() fabric.NodeID { return n.all.nodes[n.all.leader.Load()].id() },
+		Peer: connections.Node,
+	}
+	reporter := keeper.NewReporter(keeper.ReporterConfig{
+		Self: self, Table: n.all.table, Replicas: replicas, Send: n.anywhere.Report, Every: 100 * time.Millisecond, Look: 5 * time.Millisecond,
+		Free: func() (uint64, error) { return 1 << 40, nil }, Addresses: n.all.all,
+	})
+	mux := rpc.NewMux(known, nil)
+	mux.HandleConn(wire.Protocol, fabric.RoleViewer, replicas.Serve, replicas.Refused)
+	keeper.Offer(mux, n.keeper, n.anywhere)
+	listen := n.all.address(n.id())
+	if listen == "" {
+		listen = "127.0.0.1:0"
+	}
+	server, err := rpc.Listen(t.Context(), rpc.Config{Authority: n.authority, Listen: listen}, mux)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.all.mu.Lock()
+	n.all.addresses[n.id()] = server.Addr()
+	n.all.mu.Unlock()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var work sync.WaitGroup
+	work.Go(func() { _ = server.Run(ctx) })
+	work.Go(func() { _ = n.keeper.Run(ctx) })
+	work.Go(func() { _ = reporter.Run(ctx) })
+	n.stop = func() {
+		cancel()
+		if err := replicas.Close(); err != nil {
+			t.Error(err)
+		}
+		work.Wait()
+		connections.Close()
+	}
+}
+
+func (a *assembly) lookup(_ context.Context, id fabric.NodeID) (string, error) {
+	return a.address(id), nil
+}
+
+func (n *assembled) end() {
+	if n.stop != nil {
+		n.stop()
+		n.stop = nil
+	}
+}
+
+func (a *assembly) keeper() *keeper.Anywhere { return a.nodes[a.leader.Load()].anywhere }
+
+// whole waits until there are so many chains, each with so many serving replicas.
+func (a *assembly) whole(chains, factor int) {
+	a.t.Helper()
+	ctx, cancel := context.WithTimeout(a.t.Context(), 30*time.Second)
+	defer cancel()
+	for {
+		o, err := a.keeper().Overview(ctx)
+		good := err == nil && len(o.Chains) == chains
+		if good {
+			for _, c := range o.Chains {
+				good = good && len(c.Members) == factor && len(c.Serving()) == factor && c.Move == nil && c.Split == nil
+			}
+		}
+		if good {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			for _, c := range o.Chains {
+				a.t.Logf("chain %d, epoch %d: %s; waits: %s", c.ID, c.Epoch, c.Reason, c.Waits)
+				for _, m := range c.Members {
+					a.t.Logf("  %+v %s %+v", m.Member, m.Gone, m.Status)
+				}
+			}
+			a.t.Fatalf("not whole: %v", err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// writers write to many keys and remember what was acknowledged.
+type writers struct {
+	b     *client.Bucket
+	stop  context.CancelFunc
+	work  sync.WaitGroup
+	mu    sync.Mutex
+	acked map[string]uint64
+	count atomic.Int64
+}
+
+func (a *assembly) write(count int) *writers {
+	a.t.Helper()
+	w := &writers{acked: map[string]uint64{}}
+	var ctx context.Context
+	ctx, w.stop = context.WithCancel(a.t.Context())
+	config := client.Config{Authority: a.nodes[0].authority}
+	for _, n := range a.nodes {
+		config.Nodes = append(config.Nodes, a.address(n.id()))
+	}
+	c, err := client.Open(a.t.Context(), config)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.t.Cleanup(func() { w.stop(); w.work.Wait(); _ = c.Close() })
+	w.b = c.Bucket("b")
+	for i := range count {
+		w.work.Go(func() {
+			for n := uint64(0); ctx.Err() == nil; n++ {
+				key := fmt.Sprintf("%c%d", 'a'+n%26, i)
+				call, cancel := context.WithTimeout(ctx, 20*time.Second)
+				v, err := w.b.Put(call, []byte(key), []byte(fmt.Sprint(n)))
+				cancel()
+				if err == nil {
+					w.mu.Lock()
+					w.acked[key] = v
+					w.mu.Unlock()
+					w.count.Add(1)
+				} else if ctx.Err() == nil && !errors.Is(err, chain.ErrUnknown) {
+					a.t.Errorf("write: %v", err)
+				}
+			}
+		})
+	}
+	return w
+}
+
+// more waits until n more writes were acknowledged.
+func (w *writers) more(t *testing.T, n int64) {
+	t.Helper()
+	begun := w.count.Load()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for w.count.Load() < begun+n {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%d writes were acknowledged, not %d", w.count.Load()-begun, n)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// check stops the writers and reads all that was acknowledged.
+func (w *writers) check(t *testing.T) {
+	t.Helper()
+	w.stop()
+	w.work.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for key, version := range w.acked {
+		v, err := w.b.Get(ctx, []byte(key))
+		if err != nil || v.Version < version {
+			t.Errorf("key %s: version %d was acknowledged, and there is %d (%v)", key, version, v.Version, err)
+		}
+	}
+	if len(w.acked) == 0 {
+		t.Error("nothing was written")
+	}
+}
+
+func (a *assembly) create(splits ...string) {
+	a.t.Helper()
+	b := placement.Bucket{Name: "b", Factor: 3, Durability: placement.Synced}
+	for _, s := range splits {
+		b.Splits = append(b.Splits, []byte(s))
+	}
+	ctx, cancel := context.WithTimeout(a.t.Context(), 20*time.Second)
+	defer cancel()
+	for {
+		err := a.keeper().CreateBucket(ctx, b)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, keeper.ErrNotKeeper) || ctx.Err() != nil {
+			a.t.Fatal(err)
+		}
+	}
+	a.whole(len(splits)+1, 3)
+}
+
+func TestAssemblySplits(t *testing.T) {
+	a := assemble(t, 3)
+	a.create()
+	w := a.write(4)
+	w.more(t, 50)
+	o, err := a.keeper().Overview(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.keeper().Split(t.Context(), o.Chains[0].ID, []byte("m")); err != nil {
+		t.Fatal(err)
+	}
+	a.whole(2, 3)
+	w.more(t, 200)
+	w.check(t)
+}
+
+func TestAssemblyRestarts(t *testing.T) {
+	a := assemble(t, 3)
+	a.create("m")
+	w := a.write(4)
+	for i := range a.nodes {
+		w.more(t, 100)
+		if a.leader.Load() == int32(i) { //nolint:gosec // small
+			a.leader.Store((int32(i) + 1) % 3) //nolint:gosec // small
+		}
+		a.nodes[i].end()
+		w.more(t, 50)
+		a.nodes[i].start()
+		a.whole(2, 3)
+	}
+	w.more(t, 100)
+	w.check(t)
+}
+
+func TestAssemblyMoves(t *testing.T) {
+	a := assemble(t, 4)
+	a.create()
+	w := a.write(4)
+	w.more(t, 50)
+	for range 4 {
+		o, err := a.keeper().Overview(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := o.Chains[0]
+		var to fabric.NodeID
+		for _, n := range a.nodes {
+			if c.On(n.id()) < 0 {
+				to = n.id()
+			}
+		}
+		if err := a.keeper().Move(t.Context(), c.ID, c.Chain.Members[0].Node, to); err != nil {
+			t.Fatal(err)
+		}
+		a.whole(1, 3)
+		w.more(t, 50)
+	}
+	w.check(t)
+}
+
+// A replica whose disk is empty gets a copy when the log does not reach back, while writes go on.
+func TestAssemblyCopies(t *testing.T) {
+	a := assemble(t, 3)
+	a.create()
+	w := a.write(2)
+	w.more(t, 50)
+	a.nodes[2].end()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	value := make([]byte, 64<<10)
+	for i := range 80 {
+		if _, err := w.b.Put(ctx, fmt.Appendf(nil, "large%d", i%8), value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.RemoveAll(a.nodes[2].directory); err != nil {
+		t.Fatal(err)
+	}
+	a.nodes[2].start()
+	a.whole(1, 3)
+	w.more(t, 50)
+	// The one with the copy alone has all.
+	a.leader.Store(2)
+	a.nodes[0].end()
+	a.nodes[1].end()
+	a.whole(1, 1)
+	w.check(t)
+	for i := range 8 {
+		if v, err := w.b.Get(ctx, fmt.Appendf(nil, "large%d", i)); err != nil || len(v.Value) != len(value) {
+			t.Errorf("large value %d: %d bytes, %v", i, len(v.Value), err)
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package node
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"orrery/fabric/chain"
+)
+
+// metrics are what the node counts.
+type metrics struct {
+	connections prometheus.Gauge
+	refused     *prometheus.CounterVec
+	readNow     prometheus.Counter
+	readLater   prometheus.Counter
+	writes      *prometheus.CounterVec
+	messages    *prometheus.CounterVec
+	sent        prometheus.Counter
+	received    prometheus.Counter
+	dropped     prometheus.Counter
+	failed      prometheus.Gauge
+	syncs       prometheus.Histogram
+	entries     prometheus.Histogram
+	copied      prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	const space, part = "orrery", "chain"
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: space, Subsystem: part, Name: name, Help: help}, labels)
+	}
+	m := &metrics{
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: space, Subsystem: part, Name: "connections", Help: "Connections that clients and other nodes have to this node's replicas."}),
+		refused:     counter("refused_total", "What was turned away: connections by certificate, frames that are corrupt, requests by role, messages by sender.", "why"),
+		writes:      counter("writeCounttotal", "Commands answered, by whether the outcome was known.", "outcome"),
+		messages:    counter("messages_total", "Messages of replicas, sent and received.", "direction"),
+		dropped:     prometheus.NewCounter(prometheus.CounterOpts{Namespace: space, Subsystem: part, Name: "messages_dropped_total", Help: "Messages to other nodes that were dropped because these do not take them; they are repeated."}),
+		failed:      prometheus.NewGauge(prometheus.GaugeOpts{Namespace: space, Subsystem: part, Name: "replicas_failed", Help: "Replicas that were taken out because the disk returned an error. Somebody has to look at the disk."}),
+		syncs: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: space, Subsystem: part, Name: "sync_seconds", Help: "How long it took to make entries durable.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),
+		}),
+		entries: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: space, Subsystem: part, Name: "sync_entries", Help: "Entries that one sync made durable.", Buckets: prometheus.ExponentialBuckets(1, 2, 12),
+		}),
+		copied: prometheus.NewCounter(prometheus.CounterOpts{Namespace: space, Subsystem: part, Name: "copied_bytes_total", Help: "Bytes of state sent to replicas that were too far behind."}),
+	}
+	reads := counter("readCounttotal", "Reads answered: at once, or after asking the tail or waiting.", "how")
+	m.readNow, m.readLater = reads.WithLabelValues("now"), reads.WithLabelValues("later")
+	m.sent, m.received = m.messages.WithLabelValues("sent"), m.messages.WithLabelValues("received")
+	// So that they are there, as zeros, before the first event.
+	for _, why := range []string{"certificate", "corrupt", "role", "sender"} {
+		m.refused.WithLabelValues(why)
+	}
+	if r == nil {
+		return m, nil
+	}
+	var errs []error
+	for _, c := range []prometheus.Collector{m.connections, m.refused, reads, m.writes, m.messages, m.dropped, m.failed, m.syncs, m.entries, m.copied} {
+		errs = append(errs, r.Register(c))
+	}
+	return m, errors.Join(errs...)
+}
+
+// outcomeOf is the label of a command's end.
+func outcomeOf(err error) string {
+	switch {
+	case err == nil:
+		return "known"
+	case errors.Is(err, chain.ErrUnknown):
+		return "unknown"
+	}
+	return "refused"
+}

@@ -1,0 +1,206 @@
+package node
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"orrery/fabric/chain/disk"
+	"orrery/fabric/chain/replica"
+)
+
+// gathered is what several steps asked for and was not done yet. Replies and permissions wait for it too: what they promise has to be written.
+type gathered struct {
+	batch    disk.Batch
+	messages []replica.Message
+	replies  []replica.Reply
+	reads    []replica.Permission
+	copies   []replica.Copy
+}
+
+// steps hands inputs to the replica and does what it asks for. The replica reads the store when it decides commands, so entries are applied before the next
+// step; all else is gathered over the steps.
+func (r *runner) steps(queue []input) error {
+	for i := range queue {
+		out, err := r.step(&queue[i])
+		if err != nil {
+			return err
+		}
+		if err := r.take(&out); err != nil {
+			return err
+		}
+	}
+	return r.act()
+}
+
+// take gathers an output.
+func (r *runner) take(out *replica.Output) error {
+	g := &r.gather
+	if out.Truncate {
+		// What was gathered is in front of the cut.
+		if err := r.write(); err != nil {
+			return err
+		}
+		g.batch.Truncate, g.batch.Keep = true, out.Keep
+		r.cuts++
+	}
+	g.batch.Append = append(g.batch.Append, out.Append...)
+	g.batch.Apply = append(g.batch.Apply, out.Apply...)
+	for i := range out.Messages {
+		g.message(&out.Messages[i])
+	}
+	g.replies = append(g.replies, out.Replies...)
+	g.reads = append(g.reads, out.Reads...)
+	g.copies = append(g.copies, out.Copies...)
+	if out.Truncate || len(out.Apply) > 0 {
+		return r.write()
+	}
+	return nil
+}
+
+// message adds a message; one that continues the last one to the same replica becomes one with it.
+func (g *gathered) message(m *replica.Message) {
+	for i := len(g.messages) - 1; i >= 0; i-- {
+		old := &g.messages[i]
+		if old.To != m.To {
+			continue
+		}
+		if old.Kind != m.Kind || old.Epoch != m.Epoch {
+			break
+		}
+		if m.Kind == replica.KindAppend {
+			if m.Sequence != old.Sequence+uint64(len(old.Entries)) || len(old.Entries)+len(m.Entries) > maxMerged {
+				g.messages = append(g.messages, *m)
+				return
+			}
+			// Entries may be the replica's own slice.
+			old.Entries = append(slices.Clip(old.Entries), m.Entries...)
+			old.Durable, old.Committed, old.Time = m.Durable, m.Committed, m.Time
+			return
+		}
+		if m.Kind == replica.KindAck {
+			*old = *m
+			return
+		}
+		break
+	}
+	g.messages = append(g.messages, *m)
+}
+
+// maxMerged is how many entries a message of several steps has at the most.
+const maxMerged = 4096
+
+// write writes what was gathered for the disk, without waiting for it to be durable.
+func (r *runner) write() error {
+	b := &r.gather.batch
+	if !b.Truncate && len(b.Append) == 0 && len(b.Apply) == 0 {
+		return nil
+	}
+	if err := r.store.Write(b); err != nil {
+		return err
+	}
+	if n := len(b.Append); n > 0 {
+		r.written(b.Append[n-1].Sequence)
+	}
+	if n := len(b.Apply); n > 0 {
+		r.applied.Store(b.Apply[n-1].Sequence)
+		r.tell()
+	}
+	clear(b.Append)
+	clear(b.Apply)
+	b.Truncate, b.Append, b.Apply = false, b.Append[:0], b.Apply[:0]
+	return nil
+}
+
+// act does what was gathered.
+func (r *runner) act() error {
+	if err := r.write(); err != nil {
+		return err
+	}
+	g := &r.gather
+	for i := range g.messages {
+		r.out.add(&g.messages[i])
+	}
+	r.out.flush()
+	for _, reply := range g.replies {
+		r.reply(reply)
+	}
+	for _, p := range g.reads {
+		r.permit(p)
+	}
+	for _, c := range g.copies {
+		r.copy(c)
+	}
+	clear(g.messages)
+	g.messages, g.replies, g.reads, g.copies = g.messages[:0], g.replies[:0], g.reads[:0], g.copies[:0]
+	return nil
+}
+
+func (r *runner) reply(reply replica.Reply) {
+	w := r.writes[reply.Token]
+	if w == nil {
+		return
+	}
+	delete(r.writes, reply.Token)
+	r.node.metrics.writes.WithLabelValues(outcomeOf(reply.Err)).Inc()
+	w.done(reply.Result, reply.Err)
+}
+
+// permit passes on a read that may be answered.
+func (r *runner) permit(p replica.Permission) {
+	q := r.reads[p.Token]
+	if q == nil {
+		return
+	}
+	delete(r.reads, p.Token)
+	err := p.Err
+	if err == nil && p.Applied > r.applied.Load() {
+		err = errors.New("replica permitted to read what it did not apply")
+	}
+	r.refuse(q, err)
+}
+
+// step hands one input to the replica.
+func (r *runner) step(in *input) (replica.Output, error) {
+	now := r.node.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case in.broken != nil:
+		return replica.Output{}, in.broken
+	case in.message != nil:
+		return r.core.Receive(now, in.message)
+	case in.write != nil:
+		r.token++
+		r.writes[r.token] = in.write
+		return r.core.Propose(now, time.Now().UnixMilli(), r.token, &in.write.command)
+	case in.read != nil:
+		r.token++
+		r.reads[r.token] = in.read
+		in.read.need.Token = r.token
+		if l := r.lease.Load(); l != nil {
+			in.read.lease = *l
+		}
+		return r.core.Read(now, in.read.need)
+	case in.config != nil:
+		if in.config.Epoch > r.config.Epoch {
+			r.config = *in.config
+			r.member, r.scope = names(*in.config, r.node.config.Self), in.config.Range
+		}
+		return r.core.Configure(now, *in.config)
+	case in.persisted != nil:
+		if in.persisted.cuts == r.cuts {
+			return r.core.Persisted(now, in.persisted.up)
+		}
+	case in.lease != nil:
+		defer close(in.lease)
+		if l := r.lease.Load(); l != nil {
+			return r.core.SetLease(now, *l)
+		}
+	case in.copied != nil:
+		r.core.Copied(*in.copied)
+	case in.tick:
+		return r.core.Tick(now, time.Now().UnixMilli())
+	}
+	return replica.Output{}, nil
+}

@@ -1,0 +1,237 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+
+	"orrery/fabric"
+	"orrery/fabric/chain"
+	"orrery/fabric/chain/conn"
+	"orrery/fabric/chain/wire"
+)
+
+// Mark is up to which sequence the changes of a range of keys were seen.
+type Mark struct {
+	Range    chain.Range `json:"range"`
+	Sequence uint64      `json:"sequence"`
+}
+
+// Position is up to where a watch came: marks of ranges that do not overlap. It may be kept, as JSON for instance, to go on from there later.
+type Position []Mark
+
+// Change is a step of a watch.
+type Change struct {
+	// Items are keys and their new values, of one chain, in the order of the writes; Missing says that a key was deleted.
+	Items []chain.Item
+	Mark  Mark // all changes of Mark.Range up to Mark.Sequence have been yielded
+}
+
+// Advance takes a mark into the position.
+func (p Position) Advance(m Mark) Position {
+	next := make(Position, 0, len(p)+1)
+	for _, old := range p {
+		next = append(next, without(old, m.Range)...)
+	}
+	return append(next, m)
+}
+
+// without is what a range cut out leaves of a mark.
+func without(m Mark, cut chain.Range) []Mark {
+	if _, ok := overlap(m.Range, cut); !ok {
+		return []Mark{m}
+	}
+	var left []Mark
+	if bytes.Compare(m.Range.Start, cut.Start) < 0 {
+		left = append(left, Mark{chain.Range{Start: m.Range.Start, End: cut.Start}, m.Sequence})
+	}
+	if len(cut.End) > 0 && (len(m.Range.End) == 0 || bytes.Compare(cut.End, m.Range.End) < 0) {
+		left = append(left, Mark{chain.Range{Start: cut.End, End: m.Range.End}, m.Sequence})
+	}
+	return left
+}
+
+// Watch yields the changes of keys in a range. After a Position it begins with the change that follows it; chain.ErrCompacted says that the chain does
+// not remember so far back. Where the position, which may be nil, says nothing of, it first yields the keys that there are. A
+// change may be yielded twice, recognizable by its version, and those of one key are in order. Across chains there is no order. An error is the last thing that
+// it yields; when a replica is lost the watch goes on at another one. It has connections of its own, so that a slow reader holds up nobody else.
+func (b *Bucket) Watch(ctx context.Context, keys chain.Range, from Position) iter.Seq2[Change, error] {
+	return func(yield func(Change, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		w := &watching{bucket: b, out: make(chan Change), failed: make(chan error, 1)}
+		defer w.work.Wait()
+		defer cancel()
+		w.work.Go(func() { w.begin(ctx, keys, from) })
+		for {
+			select {
+			case change := <-w.out:
+				if !yield(change, nil) {
+					return
+				}
+			case err := <-w.failed:
+				yield(Change{}, err)
+				return
+			}
+		}
+	}
+}
+
+// watching is one watch.
+type watching struct {
+	bucket *Bucket
+	out    chan Change
+	failed chan error // the first error
+	work   sync.WaitGroup
+}
+
+func (w *watching) fail(err error) {
+	select {
+	case w.failed <- err:
+	default:
+	}
+}
+
+// send hands a change to the reader.
+func (w *watching) send(ctx context.Context, c Change) error {
+	select {
+	case w.out <- c:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// begin watches the parts of which the position says something, and those of which it does not.
+func (w *watching) begin(ctx context.Context, keys chain.Range, from Position) {
+	unknown := []Mark{{Range: keys}}
+	for _, m := range from {
+		part, ok := overlap(m.Range, keys)
+		if !ok {
+			continue
+		}
+		w.work.Go(func() { w.part(ctx, part, m.Sequence, true) })
+		var rest []Mark
+		for _, u := range unknown {
+			rest = append(rest, without(u, part)...)
+		}
+		unknown = rest
+	}
+	for _, u := range unknown {
+		w.work.Go(func() { w.part(ctx, u.Range, 0, false) })
+	}
+}
+
+// part watches a range, from a sequence or, if none is known, from its keys, and goes on elsewhere when a replica is lost. If it is of several chains each gets a part of its own.
+func (w *watching) part(ctx context.Context, keys chain.Range, from uint64, known bool) {
+	var avoid *node
+	for attempt := 0; ; attempt++ {
+		r := w.bucket.client.routes.Load()
+		places, err := r.overlapping(w.bucket.name, keys)
+		if err == nil && len(places) > 1 {
+			for _, p := range places {
+				part, _ := overlap(p.config.Range, keys)
+				w.work.Go(func() { w.part(ctx, part, from, known) })
+			}
+			return
+		}
+		if err == nil && (len(places) == 0 || len(places[0].readers) == 0) {
+			err = fmt.Errorf("no replica serves the range: %w", chain.ErrNotServing)
+		}
+		if err == nil && !known {
+			if from, err = w.state(ctx, keys); err == nil {
+				known = true
+			}
+		}
+		if err == nil {
+			avoid = nearest(places[0].readers, avoid)
+			before := from
+			from, err = w.follow(ctx, avoid, places[0].config.ID, keys, from)
+			if from != before {
+				attempt = 0
+			}
+		}
+		if err := w.bucket.client.again(ctx, r, err, attempt, false); err != nil {
+			w.fail(w.bucket.failed("watch from", keys.Start, err))
+			return
+		}
+	}
+}
+
+// state yields the keys that there are, and returns the sequence from which to go on.
+func (w *watching) state(ctx context.Context, keys chain.Range) (uint64, error) {
+	first := uint64(0)
+	for rest := keys; ; {
+		items, next, at, err := w.bucket.Page(ctx, rest, page)
+		if err != nil {
+			return 0, err
+		}
+		if first == 0 || at < first {
+			first = at
+		}
+		done := chain.Range{Start: rest.Start, End: keys.End}
+		if next != nil {
+			done.End = next
+		}
+		if err := w.send(ctx, Change{Items: items, Mark: Mark{done, at}}); err != nil {
+			return 0, err
+		}
+		if next == nil {
+			return first, nil
+		}
+		rest.Start = next
+	}
+}
+
+// follow yields changes from one replica until that fails, and returns how far it came.
+func (w *watching) follow(ctx context.Context, n *node, id chain.ID, keys chain.Range, from uint64) (uint64, error) {
+	c, err := n.dedicated(ctx)
+	if err != nil {
+		return from, err
+	}
+	defer func() { _ = c.Close() }()
+	stop := context.AfterFunc(ctx, func() { c.End(ctx.Err()) })
+	defer stop()
+	q := chain.Request{ID: 1, Ask: chain.AskWatch, Chain: id, Range: keys, From: from}
+	if err := c.Write(wire.AppendRequest(nil, &q)); err != nil {
+		return from, fmt.Errorf("%w: %w", errLost, err)
+	}
+	for {
+		frame, err := c.Read()
+		if err != nil {
+			return from, fmt.Errorf("%w: %w", errLost, err)
+		}
+		var a chain.Answer
+		if err := wire.DecodeAnswer(frame, &a); err != nil {
+			return from, err
+		}
+		if a.Err != nil {
+			return from, a.Err
+		}
+		own(&a)
+		if err := w.send(ctx, Change{Items: a.Items, Mark: Mark{keys, a.Applied}}); err != nil {
+			return from, err
+		}
+		from = a.Applied
+	}
+}
+
+// dedicated makes a connection that nobody else uses. Close it.
+func (n *node) dedicated(ctx context.Context) (*conn.Conn, error) {
+	address := n.address.Load()
+	if address == nil || !n.reachable() {
+		return nil, errDown
+	}
+	dial, cancel := context.WithTimeout(ctx, n.client.config.DialTimeout)
+	defer cancel()
+	raw, err := n.client.config.Dial(dial, *address, n.id)
+	if errors.Is(err, fabric.ErrOtherCluster) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errDown, err)
+	}
+	return conn.New(raw, conn.Config{Framing: wire.Framing}), nil
+}
