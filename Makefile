@@ -6,7 +6,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 LDFLAGS := -s -w -X main.version=$(VERSION)
 APPS    := catalog notes sky sky-blue
 
-.PHONY: build demo test lint bench fuzz clean
+.PHONY: build demo test chains lint bench fuzz clean
 
 build: ## the binaries, and the observatory's three programs
 	CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/orrery ./cmd/orrery
@@ -17,6 +17,9 @@ demo: build ## the main job on real data; EXIT=1 stops after the story
 
 test: ## installs what is missing, then: build, vet, lint, unit, race, integration, browser, demo
 	./scripts/test
+
+chains: ## 100 rounds of killing, stopping, cutting and filling nodes that hold chains (ROUNDS=n for others)
+	ORRERY_TEST_ROUNDS=$(or $(ROUNDS),100) $(GO) test ./test -run TestChainsSurvive -v -timeout 3h
 
 lint: ## golangci-lint, built from tools/go.mod
 	./scripts/lint

@@ -99,18 +99,20 @@ func (c *Conn) Close() error {
 	return nil
 }
 
-// End closes the connection for a reason, the first one counts, and waits for nothing.
+// End closes the connection for a reason; the first one counts. Writers that wait are woken at once.
 func (c *Conn) End(err error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.err != nil {
+		c.mu.Unlock()
 		return
 	}
 	c.err = err
 	close(c.done)
-	_ = c.raw.Close()
 	c.wake.Broadcast()
 	c.room.Broadcast()
+	c.mu.Unlock()
+	// TLS says goodbye first, which takes seconds where the far side does not read. Whoever writes must not wait for that.
+	_ = c.raw.Close()
 }
 
 // Read returns the next frame, which is valid until the next Read.
