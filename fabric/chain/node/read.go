@@ -119,7 +119,8 @@ func (r *runner) inTime(q *reading) bool {
 	case q.need.Consistency == chain.Eventual:
 		return true
 	case q.need.Consistency == chain.Bounded && q.need.Bound.Age > 0:
-		return r.node.Now()-q.lease.Sent <= q.need.Bound.Age
+		now := r.node.Now()
+		return now-q.lease.Sent <= q.need.Bound.Age || now < q.lease.Until
 	}
 	return r.node.Now() < q.lease.Until
 }

@@ -106,6 +106,7 @@ const (
 	KindQuery    Kind = 6 // to the tail: up to where is it committed?
 	KindAnswer   Kind = 7 // to who asked
 	KindRefused  Kind = 8 // to the sender of a message of an older epoch: Epoch is the newer one
+	KindProbe    Kind = 9 // to the successor: this log has another entry there; look for a common one further down
 )
 
 // Reply is the answer to a command. Err is nil and Result is set, or Err is one of chain's errors. With chain.ErrUnknown the command may
