@@ -4,9 +4,11 @@ GO      ?= go
 BIN     := bin
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
+SEEDS   ?= 10000
+FROM    ?= 1
 APPS    := catalog notes sky sky-blue
 
-.PHONY: build demo test chains lint bench fuzz clean
+.PHONY: build demo test lint bench fuzz sim clean
 
 build: ## the binaries, and the observatory's three programs
 	CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/orrery ./cmd/orrery
@@ -18,9 +20,6 @@ demo: build ## the main job on real data; EXIT=1 stops after the story
 test: ## installs what is missing, then: build, vet, lint, unit, race, integration, browser, demo
 	./scripts/test
 
-chains: ## 100 rounds of killing, stopping, cutting and filling nodes that hold chains (ROUNDS=n for others)
-	ORRERY_TEST_ROUNDS=$(or $(ROUNDS),100) $(GO) test ./test -run TestChainsSurvive -v -timeout 3h
-
 lint: ## golangci-lint, built from tools/go.mod
 	./scripts/lint
 
@@ -29,6 +28,9 @@ bench: ## prints the command of each benchmark; see bench/README.md
 
 fuzz: ## every fuzz target for FUZZTIME (default 20s)
 	./scripts/fuzz
+
+sim: ## SEEDS schedules of each mode of a simulated chained store; prints how to replay those that fail
+	$(GO) test ./fabric/chain/sim -count=1 -timeout 0 -v -run 'TestSeeds$$' -sim.seeds=$(SEEDS) -sim.from=$(FROM)
 
 clean:
 	rm -rf $(BIN) .cache examples/observatory/bin

@@ -1,0 +1,18 @@
+// Package sim runs whole chains in a simulated world, to find schedules in which the protocol breaks.
+//
+// A run is a function of its seed. One random source and one queue of events in virtual time drive everything: nodes with clocks of
+// their own, disks whose writes become durable later (a crash loses those that are not), a network that loses, repeats, delays and reorders, processes
+// that are stopped for longer than a lease, a linearizable table with late watches, keepers that overlap, clients that ask
+// again. The code under test is the real one: fabric/chain/replica and fabric/chain/placement; only their drivers are the simulator's.
+//
+// Which faults happen, how often, and how fast everything is, is drawn from the seed as well (nature), so that
+// runs differ in kind and not only in order. A trap lets a node die, stop or be cut off at a chosen point: before or after a message, after a write, after a sync.
+//
+// What is checked (truth, at every step, with the knowledge of all disks): the log of a linked successor is a prefix of its predecessor's; what is
+// committed is durable on all members of the epoch, and on all that serve in the newest epoch; nothing committed is ever replaced; a command is
+// done once; a client is told nothing that is not committed; an answer is the state as of the entry that it names, and misses only what its consistency allows. At the end:
+// all requests have ended and the chain is whole again within a time after the last fault, and porcupine puts the history of all strong operations of the
+// chain (puts, deletes, increments, appends, conditions, mini-transactions, ranges, expiry) in an order that a naive model accepts.
+//
+// With Options.Skip, or Options.Break, a rule is broken, and tests see to it that the simulator notices.
+package sim

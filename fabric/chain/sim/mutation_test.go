@@ -1,0 +1,108 @@
+//go:build !race
+
+package sim
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"orrery/fabric/chain/replica"
+)
+
+// enough schedules to find any broken rule, with a lot to spare.
+const enough = 4000
+
+// TestRules breaks one rule after the other, and finds a schedule in which that is seen.
+func TestRules(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		skip   replica.Rule
+		broken Break
+	}{
+		{"clean reads", replica.RuleCleanReads, 0},
+		{"epochs", replica.RuleEpochs, 0},
+		{"durable", replica.RuleDurable, 0},
+		{"lease", replica.RuleLease, 0},
+		{"order", replica.RuleOrder, 0},
+		{"divergence", replica.RuleDivergence, 0},
+		{"join", replica.RuleJoin, 0},
+		{"once", replica.RuleOnce, 0},
+		{"conditionals", replica.RuleConditionals, 0},
+		{"removal waits for the lease", 0, BreakWait},
+		{"restart with one that served last", 0, BreakRestart},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, tried := search(func(seed uint64) Options {
+				return Options{Seed: seed, Mode: Modes[seed%uint64(len(Modes))], Skip: c.skip, Break: c.broken}
+			}, func(seed uint64, r Report) bool {
+				return r.Fault != "" && Run(Options{Seed: seed, Mode: Modes[seed%uint64(len(Modes))]}).Fault == ""
+			})
+			if r == "" {
+				t.Fatalf("%d schedules, and none shows that the rule is broken", tried)
+			}
+			t.Logf("schedule %s", r)
+		})
+	}
+}
+
+// TestSkew shows what breaks with clocks beyond the assumption: a strong read is stale. TestSeeds shows that nothing else does.
+func TestSkew(t *testing.T) {
+	r, tried := search(func(seed uint64) Options { return Options{Seed: seed, Mode: Skewed} }, func(_ uint64, r Report) bool { return r.Stale != "" })
+	if r == "" {
+		t.Fatalf("%d schedules with clocks of any rate, and no read is stale", tried)
+	}
+	t.Logf("schedule %s", r)
+}
+
+// search runs schedules until one is found.
+func search(options func(uint64) Options, found func(uint64, Report) bool) (which string, tried uint64) {
+	var next atomic.Uint64
+	var mu sync.Mutex
+	var work sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		work.Go(func() {
+			for {
+				seed := next.Add(1)
+				mu.Lock()
+				over := which != "" || seed > enough
+				mu.Unlock()
+				if over {
+					return
+				}
+				if r := Run(options(seed)); found(seed, r) {
+					mu.Lock()
+					which = fmt.Sprintf("%d: %s%s", seed, r.Fault, r.Stale)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	work.Wait()
+	return which, next.Load()
+}
+
+// TestSame runs schedules twice: they are functions of their seeds.
+func TestSame(t *testing.T) {
+	for seed := range uint64(6) {
+		a, b := &digest{}, &digest{}
+		Run(Options{Seed: seed, Mode: Mixed, Trace: a})
+		Run(Options{Seed: seed, Mode: Mixed, Trace: b})
+		if *a != *b {
+			t.Fatalf("seed %d: two runs differ", seed)
+		}
+	}
+}
+
+// digest is a checksum of a trace.
+type digest struct{ n, sum uint64 }
+
+func (d *digest) Write(b []byte) (int, error) {
+	for _, c := range b {
+		d.sum = d.sum*1099511628211 + uint64(c)
+	}
+	d.n++
+	return len(b), nil
+}

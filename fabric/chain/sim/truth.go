@@ -1,0 +1,309 @@
+package sim
+
+import (
+	"bytes"
+	"time"
+
+	"orrery/fabric/chain"
+	"orrery/fabric/chain/placement"
+	"orrery/fabric/chain/replica"
+)
+
+// truth is what the world knows and no node does: what is committed, and what clients were told. It checks DESIGN.md's invariants at every step.
+type truth struct {
+	world   *world
+	entries []committed // of the chain, in order
+	keys    map[string][]version
+	done    map[request]uint64 // the sequence of each request's entry
+	acked   uint64             // newest entry of which a client was told
+	views   map[view]uint64
+}
+
+// committed is an entry that some replica has committed.
+type committed struct {
+	chain.Entry
+	mark
+	at    time.Duration // when the first replica committed it
+	ended time.Duration // when a client was told of it, or of a later one; 0: not yet
+}
+
+// version is what an entry made of a key.
+type version struct {
+	sequence uint64
+	chain.Value
+	deleted bool
+}
+
+type request struct{ client, request uint64 }
+
+// view is what a replica has shown of the chain.
+type view struct{ replica chain.Replica }
+
+// applied checks entries that a replica commits.
+func (t *truth) applied(d *driver, entries []chain.Entry) {
+	for _, e := range entries {
+		m, ok := d.disk.now.at(e.Sequence)
+		switch {
+		case !ok:
+			t.world.fail("%v commits entry %d, which it does not have", d.process.self, e.Sequence)
+			return
+		case e.Sequence <= uint64(len(t.entries)):
+			if t.entries[e.Sequence-1].mark != m {
+				t.world.fail("%v commits entry %v in place of %v, which was committed", d.process.self, m, t.entries[e.Sequence-1].mark)
+				return
+			}
+		case e.Sequence != uint64(len(t.entries))+1:
+			t.world.fail("%v commits entry %d, %d were", d.process.self, e.Sequence, len(t.entries))
+			return
+		default:
+			t.commit(d, e, m)
+		}
+	}
+}
+
+// commit takes an entry that nobody had committed.
+func (t *truth) commit(d *driver, e chain.Entry, m mark) {
+	w := t.world
+	if t.keys == nil {
+		t.keys, t.done, t.views = map[string][]version{}, map[request]uint64{}, map[view]uint64{}
+	}
+	t.entries = append(t.entries, committed{Entry: e, mark: m, at: w.now})
+	for _, c := range e.Changes {
+		key := string(c.Key)
+		if e.Client == 0 {
+			if all := t.keys[key]; len(all) == 0 || all[len(all)-1].Expires == 0 || all[len(all)-1].Expires > e.Time {
+				w.fail("entry %d deletes key %s, which has not expired", e.Sequence, key)
+			}
+		}
+		t.keys[key] = append(t.keys[key], version{e.Sequence, chain.Value{Value: c.Value, Version: e.Sequence, Expires: c.Expires}, c.Deleted})
+	}
+	if e.Client != 0 {
+		name := request{e.Client, e.Request}
+		if before, ok := t.done[name]; ok {
+			w.fail("request %v is done by entry %d and again by entry %d", name, before, e.Sequence)
+		}
+		t.done[name] = e.Sequence
+	}
+	if w.options.Trace != nil {
+		w.log("COMMITTED %d/%d by %v in epoch %d", e.Sequence, e.Epoch, d.process.self, d.epoch)
+	}
+	for _, member := range w.table.configs[d.epoch].Members {
+		if member.State != chain.Syncing {
+			t.holds(member, "of the epoch in which it was committed")
+		}
+	}
+	t.kept()
+}
+
+// holds checks that a member has all that is committed durably, whether its process lives or not.
+func (t *truth) holds(m chain.Member, why string) {
+	n := t.world.node(m.Node)
+	if n.failed {
+		return
+	}
+	d := n.disks[theChain]
+	if d == nil {
+		t.world.fail("%v, %s, has nothing, %d are committed", m, why, len(t.entries))
+		return
+	}
+	newest := t.entries[len(t.entries)-1].mark
+	if at, ok := d.durable.at(newest.sequence); (!ok || at != newest) && d.durable.base.sequence < newest.sequence {
+		t.world.fail("%v, %s, does not have entry %v durably (it has up to %v)", m, why, newest, d.durable.last())
+	}
+}
+
+// kept checks that all serving members have durably what is committed.
+func (t *truth) kept() {
+	record, ok := t.world.table.record()
+	if !ok || len(t.entries) == 0 || t.world.fault != "" {
+		return
+	}
+	for _, m := range record.Members {
+		if m.State == chain.Serving {
+			t.holds(m, "which serves in the newest epoch")
+		}
+	}
+}
+
+// configured checks a new record.
+func (t *truth) configured(placement.Chain) { t.kept() }
+
+// installed checks a copy.
+func (t *truth) installed(d *driver, m mark) {
+	if m.sequence > uint64(len(t.entries)) || t.entries[m.sequence-1].mark != m {
+		t.world.fail("%v was given a copy as of %v, which is not committed", d.process.self, m)
+	}
+}
+
+// step checks a replica and its neighbours after something happened to it.
+func (t *truth) step(d *driver) {
+	s := d.core.Status()
+	w := t.world
+	switch {
+	case s.Last != d.disk.now.last().sequence:
+		w.fail("%v says that its log ends at %d, it does at %d", d.process.self, s.Last, d.disk.now.last().sequence)
+	case s.Committed != d.disk.now.applied.sequence:
+		w.fail("%v has committed %d, and applied %d", d.process.self, s.Committed, d.disk.now.applied.sequence)
+	case s.Durable > d.disk.durable.last().sequence:
+		w.fail("%v says that %d is durable, %d is", d.process.self, s.Durable, d.disk.durable.last().sequence)
+	case s.Epoch == 0:
+		return
+	}
+	members := w.table.configs[s.Epoch].Members
+	for i, m := range members {
+		if m.Replica != d.process.self {
+			continue
+		}
+		if i > 0 {
+			t.linked(members[i-1].Replica, m.Replica)
+		}
+		if i+1 < len(members) {
+			t.linked(m.Replica, members[i+1].Replica)
+		}
+	}
+}
+
+// linked checks that the log of a successor is a prefix of its predecessor's.
+func (t *truth) linked(p, s chain.Replica) {
+	w := t.world
+	before, after := w.driver(p), w.driver(s)
+	if before == nil || after == nil || before.failed != "" || after.failed != "" {
+		return
+	}
+	a, b := before.core.Status(), after.core.Status()
+	if a.Epoch != b.Epoch || !b.Linked {
+		return
+	}
+	end := after.disk.now.last()
+	at, ok := before.disk.now.at(end.sequence)
+	if !ok && end.sequence < before.disk.now.base.sequence && end.sequence > 0 {
+		at, ok = t.entries[end.sequence-1].mark, true
+	}
+	if (!ok || at != end) && end.sequence > 0 {
+		w.fail("epoch %d: the log of %v ends with %v, its predecessor %v has %v there (%v)", a.Epoch, s, end, p, at, ok)
+	}
+}
+
+// replied checks what a client is told of its command.
+func (t *truth) replied(d *driver, o *operation, r chain.Result) {
+	sequence, ok := t.done[request{o.command.Client, o.command.Request}]
+	if !ok {
+		t.world.fail("%v tells client %d how request %d ended, which is not committed", d.process.self, o.client, o.command.Request)
+		return
+	}
+	if e := t.entries[sequence-1]; e.Result != r {
+		t.world.fail("%v tells client %d that request %d ended with %+v, it ended with %+v", d.process.self, o.client, o.command.Request, r, e.Result)
+	}
+	for t.acked < sequence {
+		t.entries[t.acked].ended = t.world.now
+		t.acked++
+	}
+}
+
+// answered checks the tail's answer to a query: it has all that any client was told.
+func (t *truth) answered(d *driver, m *replica.Message) {
+	if m.Committed < t.acked && t.world.options.Mode != Skewed {
+		t.world.fail("%v answers that %d is committed, clients were told of %d", d.process.self, m.Committed, t.acked)
+	}
+}
+
+// read checks an answer against the state that the replica says it is of, and how old that may be.
+func (t *truth) read(d *driver, a *attempt, values *[len(keyNames)]chain.Value) {
+	w, o := t.world, a.operation
+	applied := d.disk.now.applied.sequence
+	if v := (view{d.process.self}); applied < t.views[v] {
+		w.fail("%v went back from %d to %d", d.process.self, t.views[v], applied)
+	} else if t.views != nil {
+		t.views[v] = applied
+	}
+	for i := o.first; i < o.first+o.count; i++ {
+		all := t.keys[keyNames[i]]
+		n := len(all)
+		for n > 0 && all[n-1].sequence > applied {
+			n--
+		}
+		var want chain.Value
+		if n > 0 && !all[n-1].deleted {
+			want = all[n-1].Value
+		}
+		if got := values[i]; got.Version != want.Version || !bytes.Equal(got.Value, want.Value) {
+			w.fail("%v answers %s with %v as of %d, it was %v", d.process.self, keyNames[i], got, applied, want)
+		}
+		t.recent(d, a, keyNames[i], all[n:])
+	}
+}
+
+// recent checks that an answer misses only what it may miss.
+func (t *truth) recent(d *driver, a *attempt, key string, missed []version) {
+	w, q := t.world, a.operation.read
+	if len(missed) == 0 || q.Consistency == chain.Eventual {
+		return
+	}
+	count := uint64(0)
+	for _, v := range missed {
+		e := t.entries[v.sequence-1]
+		if e.ended == 0 || e.ended >= a.began {
+			break
+		}
+		count++
+		// The age is measured by the replica's clock.
+		allowed := time.Duration(float64(q.Bound.Age) / d.process.node.rate)
+		if q.Bound.Age > 0 && e.ended+allowed < a.began {
+			t.late("%v answers %s without entry %d, which a client was told of at %v, allowed was %v before %v", d.process.self, key, v.sequence, e.ended, allowed, a.began)
+			return
+		}
+	}
+	switch {
+	case q.Bound.Versions > 0 && count > q.Bound.Versions:
+		t.late("%v answers %s without %d newer versions, %d are allowed", d.process.self, key, count, q.Bound.Versions)
+	case q.Bound == chain.Bound{} && count > 0:
+		t.late("%v answers %s without entry %d, which a client was told of at %v, before the read began at %v", d.process.self, key, missed[0].sequence, t.entries[missed[0].sequence-1].ended, a.began)
+	}
+	_ = w
+}
+
+// late notes an answer that is too old.
+func (t *truth) late(format string, args ...any) {
+	w := t.world
+	if w.options.Mode != Skewed {
+		w.fail(format, args...)
+		return
+	}
+	if w.stale == "" {
+		w.log("STALE: "+format, args...)
+		w.stale = format
+	}
+}
+
+// finish checks the end: all members have the same, and all that clients were told.
+func (t *truth) finish() {
+	w := t.world
+	record, _ := w.table.record()
+	for _, m := range record.Members {
+		d := w.driver(m.Replica)
+		if d == nil || len(t.entries) == 0 {
+			continue
+		}
+		if newest := t.entries[len(t.entries)-1].mark; d.disk.now.last() != newest {
+			w.fail("at the end %v has %v, committed is %v", m, d.disk.now.last(), newest)
+		}
+		for _, key := range keyNames {
+			all := t.keys[key]
+			var want chain.Value
+			if n := len(all); n > 0 && !all[n-1].deleted {
+				want = all[n-1].Value
+			}
+			if got := d.disk.now.keys[key]; got.Version != want.Version || !bytes.Equal(got.Value, want.Value) {
+				w.fail("at the end %v has %v for key %s, committed is %v", m, got, key, want)
+			}
+		}
+	}
+	for _, o := range w.history {
+		if o.command == nil || o.end == 0 {
+			continue
+		}
+		if _, ok := t.done[request{o.command.Client, o.command.Request}]; !ok {
+			w.fail("client was told how its request ended, and it is lost: %v", o)
+		}
+	}
+}

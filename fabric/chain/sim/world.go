@@ -1,0 +1,224 @@
+package sim
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"orrery/fabric"
+	"orrery/fabric/chain"
+	"orrery/fabric/chain/replica"
+)
+
+// Mode is what kinds of schedules there are.
+type Mode string
+
+// The modes.
+const (
+	// Mixed has all faults, within what ../DESIGN.md assumes.
+	Mixed Mode = "mixed"
+	// Dark cuts the power of all nodes again and again.
+	Dark Mode = "dark"
+	// Moving changes members all the time.
+	Moving Mode = "moving"
+	// Skewed has clocks beyond the assumption: strong reads may be stale then, and nothing else may break.
+	Skewed Mode = "skewed"
+)
+
+// Modes are the modes in which nothing may break.
+var Modes = []Mode{Mixed, Dark, Moving}
+
+// Break is a rule of the chain table, or of its drivers, that a run breaks, so that tests can show that it is noticed.
+type Break uint
+
+// The rules outside of replicas.
+const (
+	BreakWait    Break = 1 << iota // a member is removed only when its lease has run out
+	BreakRestart                   // a chain of which all are gone begins again with one that served last
+	BreakClock                     // the clock is read again before an answer leaves
+)
+
+// Options are a run's.
+type Options struct {
+	Seed  uint64
+	Mode  Mode
+	Skip  replica.Rule
+	Break Break
+	Trace io.Writer // nil: none
+}
+
+// Report is how a run ended.
+type Report struct {
+	Fault     string // the first thing that must not happen; "" if there was none
+	Stale     string // with Skewed: a strong read that was stale
+	Events    int
+	Requests  int
+	Committed int
+	Epochs    uint64
+	Undecided bool // the history could not be checked in time
+}
+
+// world is a run.
+type world struct {
+	options  Options
+	rng      *rand.Rand
+	now      time.Duration // true time
+	agenda   agenda
+	events   uint64
+	nature   nature
+	nodes    []*node
+	table    *table
+	keepers  []*keeper
+	clients  []*client
+	truth    truth
+	blocked  map[[2]fabric.NodeID]bool // from, to
+	calm     bool                      // no faults any more
+	fault    string
+	stale    string
+	history  []*operation
+	traps    []trap
+	failures int // of disks
+}
+
+const (
+	chainLease  = 200 * time.Millisecond
+	chainSkew   = 0.05
+	reportEvery = 30 * time.Millisecond
+	tickEvery   = 10 * time.Millisecond
+	resendAfter = 25 * time.Millisecond
+	patience    = 80 * time.Millisecond // of clients
+	bound       = 12 * time.Second      // after the last fault everything that waits has to end within it
+)
+
+// Run runs a schedule.
+func Run(o Options) Report {
+	w := &world{options: o, rng: rand.New(rand.NewPCG(o.Seed, 0x6f7272657279)), blocked: map[[2]fabric.NodeID]bool{}}
+	w.truth.world = w
+	w.nature = w.draw()
+	w.table = newTable()
+	for i := range w.nature.nodes {
+		n := &node{world: w, id: fabric.NodeID(fmt.Sprintf("n%d", i)), rate: w.nature.rates[i], disks: map[chain.ID]*disk{}, slow: 1}
+		n.offset = time.Duration(w.rng.Int64N(int64(time.Hour)))
+		w.nodes = append(w.nodes, n)
+		n.start()
+	}
+	w.found()
+	w.elect()
+	for i := range w.nature.clients {
+		w.clients = append(w.clients, newClient(w, i))
+	}
+	w.chaos()
+	w.after(w.nature.length, w.heal)
+	for w.fault == "" && w.now < w.nature.length || !w.settled() {
+		if w.fault != "" {
+			break
+		}
+		if w.now > w.nature.length+bound {
+			w.fail("not settled %v after the last fault: %s", bound, w.unsettled())
+			break
+		}
+		w.step()
+	}
+	r := Report{Events: int(w.events), Requests: len(w.history), Committed: len(w.truth.entries)} //nolint:gosec // a count
+	if c, ok := w.table.record(); ok {
+		r.Epochs = c.Epoch
+	}
+	if w.fault == "" {
+		w.truth.finish()
+		r.Undecided = w.linearizable()
+	}
+	r.Fault, r.Stale = w.fault, w.stale
+	return r
+}
+
+func (w *world) step() {
+	e := w.agenda.pop()
+	w.now = e.at
+	e.what()
+}
+
+// after does something later.
+func (w *world) after(d time.Duration, what func()) {
+	w.events++
+	w.agenda.push(event{w.now + max(d, 0), w.events, what})
+}
+
+// fail notes the first fault.
+func (w *world) fail(format string, args ...any) {
+	if w.fault == "" {
+		w.fault = fmt.Sprintf("at %v: %s", w.now, fmt.Sprintf(format, args...))
+		w.log("FAULT: %s", w.fault)
+	}
+}
+
+// log writes to the trace. Callers on hot paths ask w.options.Trace first.
+func (w *world) log(format string, args ...any) {
+	if w.options.Trace != nil {
+		fmt.Fprintf(w.options.Trace, "%12v %s\n", w.now, fmt.Sprintf(format, args...))
+	}
+}
+
+func (w *world) chance(p float64) bool { return p > 0 && w.rng.Float64() < p }
+
+// between draws a time.
+func (w *world) between(a, b time.Duration) time.Duration {
+	if b <= a {
+		return a
+	}
+	return a + time.Duration(w.rng.Int64N(int64(b-a)))
+}
+
+func pick[T any](w *world, all []T) T { return all[w.rng.IntN(len(all))] }
+
+// settled says whether all requests have ended, and the chain is whole again.
+func (w *world) settled() bool { return w.calm && w.unsettled() == "" }
+
+// unsettled says what is not done yet.
+func (w *world) unsettled() string {
+	for _, c := range w.clients {
+		if s := c.waits(); s != "" {
+			return s
+		}
+	}
+	record, ok := w.table.record()
+	if !ok {
+		return "there is no chain"
+	}
+	whole := min(w.nature.factor, w.sound())
+	if len(record.Members) < whole {
+		return fmt.Sprintf("epoch %d has members %v, %d should be there", record.Epoch, record.Members, whole)
+	}
+	for _, m := range record.Members {
+		d := w.driver(m.Replica)
+		if m.State != chain.Serving || d == nil || d.failed != "" {
+			return fmt.Sprintf("%v of epoch %d does not serve", m, record.Epoch)
+		}
+		s := d.core.Status()
+		if s.Epoch != record.Epoch || !s.Linked || s.Committed != uint64(len(w.truth.entries)) || s.Last != s.Committed {
+			return fmt.Sprintf("%v is at %+v, %d are committed", m, s, len(w.truth.entries))
+		}
+	}
+	return ""
+}
+
+// sound is how many nodes have a disk that works.
+func (w *world) sound() int {
+	count := 0
+	for _, n := range w.nodes {
+		if !n.failed {
+			count++
+		}
+	}
+	return count
+}
+
+// driver is the driver of a replica that runs; nil if it does not.
+func (w *world) driver(r chain.Replica) *driver {
+	for _, n := range w.nodes {
+		if p := n.process; p != nil && p.self == r {
+			return p.drivers[theChain]
+		}
+	}
+	return nil
+}
