@@ -94,7 +94,10 @@ func (r *Replica) link(now Instant, m *Message) {
 	}
 	r.began, r.heard, r.want = true, now, m.Sequence
 	r.floor = max(min(r.floor, r.last), m.Sequence)
-	r.watermark, r.time = max(r.watermark, m.Durable), max(r.time, m.Time)
+	r.time = max(r.time, m.Time)
+	if !r.broken(RuleTailFloor) { // what the tail before committed was durable on the predecessor: with this the floor is reached soon
+		r.watermark = max(r.watermark, m.Durable)
+	}
 	r.check()
 	r.send(m.From, Message{Kind: KindAck, Sequence: r.last, Committed: r.committed})
 }

@@ -242,6 +242,9 @@ func (p *process) report() {
 		r.Replicas = append(r.Replicas, placement.Replica{Failed: "nothing of it is on the disk"})
 		r.Replicas[0].Chain, r.Replicas[0].Self = theChain, p.self
 	}
+	if w.options.Trace != nil {
+		w.log("REPORT %v %+v", p.self, r.Replicas)
+	}
 	k := w.newest()
 	if p.node.apart || k.process.node.apart {
 		return

@@ -29,6 +29,7 @@ func TestRules(t *testing.T) {
 		{"order", replica.RuleOrder, 0},
 		{"divergence", replica.RuleDivergence, 0},
 		{"join", replica.RuleJoin, 0},
+		{"tail floor", replica.RuleTailFloor, 0},
 		{"once", replica.RuleOnce, 0},
 		{"conditionals", replica.RuleConditionals, 0},
 		{"removal waits for the lease", 0, BreakWait},

@@ -36,7 +36,6 @@ type Break uint
 const (
 	BreakWait    Break = 1 << iota // a member is removed only when its lease has run out
 	BreakRestart                   // a chain of which all are gone begins again with one that served last
-	BreakClock                     // the clock is read again before an answer leaves
 )
 
 // Options are a run's.
@@ -172,7 +171,18 @@ func (w *world) between(a, b time.Duration) time.Duration {
 func pick[T any](w *world, all []T) T { return all[w.rng.IntN(len(all))] }
 
 // settled says whether all requests have ended, and the chain is whole again.
-func (w *world) settled() bool { return w.calm && w.unsettled() == "" }
+func (w *world) settled() bool { return w.calm && (w.doomed() || w.unsettled() == "") }
+
+// doomed says whether the disks of all that served last have failed: the chain waits for a person then.
+func (w *world) doomed() bool {
+	record, ok := w.table.record()
+	for _, r := range record.Serving() {
+		if !w.node(r.Node).failed {
+			return false
+		}
+	}
+	return ok && w.failures > 0
+}
 
 // unsettled says what is not done yet.
 func (w *world) unsettled() string {
