@@ -67,6 +67,11 @@ func (w *world) chaos() {
 // mind elects keepers, as Raft would.
 func (w *world) mind() {
 	w.attend()
+	if w.calm { // an order of before may be carried out late
+		for _, n := range w.nodes {
+			w.undrain(n)
+		}
+	}
 	w.after(w.between(chainLease/4, chainLease/2), w.mind)
 }
 
@@ -210,7 +215,6 @@ func (w *world) heal() {
 			n.start()
 		}
 		n.process.resume()
-		w.undrain(n)
 	}
 }
 
