@@ -220,6 +220,23 @@ func own(a *chain.Answer) {
 	a.Map = bytes.Clone(a.Map)
 }
 
+// abandon ends the calls that wait, but for watches, which notice themselves.
+func (l *link) abandon() {
+	l.mu.Lock()
+	var left []*call
+	for id, k := range l.calls {
+		if k.each == nil {
+			left = append(left, k)
+			delete(l.calls, id)
+		}
+	}
+	l.mu.Unlock()
+	for _, k := range left {
+		k.err = fmt.Errorf("%w: the node was replaced", errLost)
+		k.done <- struct{}{}
+	}
+}
+
 // watch ends a link whose far side is silent although it is asked. (A machine that was cut off or stopped ends no connection.)
 func (l *link) watch() {
 	tick := time.NewTicker(silence)

@@ -122,6 +122,15 @@ func (n *node) reachable() bool {
 	return until == 0 || time.Now().UnixNano() >= until
 }
 
+// abandon lets what waits at the node be asked elsewhere: it may be cut off, and never answer.
+func (n *node) abandon() {
+	for i := range n.slots {
+		if l := n.slots[i].link.Load(); l != nil {
+			l.abandon()
+		}
+	}
+}
+
 func (n *node) close() {
 	for i := range n.slots {
 		s := &n.slots[i]

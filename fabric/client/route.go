@@ -82,14 +82,19 @@ func (c *Client) learn(m *chain.Map) {
 		return
 	}
 	next := &routes{revision: m.Revision, buckets: map[string][]*place{}}
+	var replaced []*node
 	for _, config := range m.Chains {
 		p := c.places[config.ID]
 		if p == nil || p.config.Epoch < config.Epoch {
 			s := newSession()
+			old := p
 			if p != nil {
 				s = p.session
 			}
 			p = c.newPlace(config, s)
+			if old != nil {
+				replaced = append(replaced, old.without(p)...)
+			}
 			c.places[config.ID] = p
 		}
 		next.buckets[p.config.Bucket] = append(next.buckets[p.config.Bucket], p)
@@ -100,6 +105,23 @@ func (c *Client) learn(m *chain.Map) {
 	c.routes.Store(next)
 	close(c.changed)
 	c.changed = make(chan struct{})
+	for _, n := range replaced {
+		n.abandon()
+	}
+}
+
+// without are the nodes that are not asked any more because the chain has another config now: those that do not serve it, and a head that is none.
+func (p *place) without(next *place) []*node {
+	var all []*node
+	for _, n := range p.readers {
+		if !slices.Contains(next.readers, n) {
+			all = append(all, n)
+		}
+	}
+	if p.head != nil && p.head != next.head && !slices.Contains(all, p.head) {
+		all = append(all, p.head)
+	}
+	return all
 }
 
 func (c *Client) newPlace(config chain.Config, s *session) *place {
@@ -132,11 +154,20 @@ func (c *Client) nodeAt(id fabric.NodeID, address string) *node {
 	return n
 }
 
-// follow keeps the map up to date: some node tells when it has a newer one.
+// follow keeps the map up to date: a node tells when it has a newer one. One after the other is asked, because one may be cut off from the others and not know it.
 func (c *Client) follow(ctx context.Context) {
-	for ctx.Err() == nil {
-		if err := c.ask(ctx, 1); err != nil {
+	for turn := 0; ctx.Err() == nil; turn++ {
+		nodes := c.known()
+		from := uint64(0)
+		if r := c.routes.Load(); r != nil {
+			from = r.revision
+		}
+		m, err := c.askNode(ctx, nodes[turn%len(nodes)], from, 1)
+		switch {
+		case err != nil:
 			wait(ctx, pause)
+		case m != nil:
+			c.learn(m)
 		}
 	}
 }
@@ -151,7 +182,7 @@ func (c *Client) refresh(ctx context.Context, stale *routes, attempt int) {
 	}
 	select {
 	case c.refreshing <- struct{}{}:
-		_ = c.ask(ctx, 0) // if it is not newer, the wait below is what helps
+		_ = c.ask(ctx) // if it is not newer, the wait below is what helps
 		<-c.refreshing
 	default:
 	}
@@ -172,24 +203,30 @@ func backoff(attempt int) time.Duration {
 	return min(2*time.Millisecond<<min(attempt, 10), 100*time.Millisecond)
 }
 
-// ask asks the nodes that are known, one after the other, for the map. With patience it waits for a newer one.
-func (c *Client) ask(ctx context.Context, patience int) error {
+// ask asks the nodes that are known, one after the other, for a map that is newer than the client's.
+func (c *Client) ask(ctx context.Context) error {
 	var errs []error
+	answered := false
 	from := uint64(0)
 	if r := c.routes.Load(); r != nil {
 		from = r.revision
 	}
 	for _, n := range c.known() {
-		m, err := c.askNode(ctx, n, from, patience)
+		m, err := c.askNode(ctx, n, from, 0)
 		if err == nil {
-			if m != nil {
+			if m != nil && (from == 0 || m.Revision > from) {
 				c.learn(m)
+				return nil
 			}
-			return nil
+			answered = true
+			continue
 		}
 		if errs = append(errs, err); ctx.Err() != nil {
 			break
 		}
+	}
+	if answered {
+		return nil
 	}
 	return fmt.Errorf("cannot learn where the chains are: %w", errors.Join(errs...))
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"orrery/fabric"
 	"orrery/fabric/chain"
@@ -273,6 +274,8 @@ func (s *session) askMap(q *chain.Request) {
 	}
 	s.work.Go(func() {
 		defer s.cancel(id)
+		patience := time.NewTimer(mapPatience)
+		defer patience.Stop()
 		for {
 			m, changed := s.node.mapAfter(from)
 			if m != nil {
@@ -281,12 +284,18 @@ func (s *session) askMap(q *chain.Request) {
 			}
 			select {
 			case <-changed:
+			case <-patience.C: // who asks should ask others too: this node may be cut off from the chain table
+				_ = s.conn.Write(wire.AppendAnswer(nil, &chain.Answer{ID: id}))
+				return
 			case <-ctx.Done():
 				return
 			}
 		}
 	})
 }
+
+// mapPatience is how long a request for a newer map waits for one.
+const mapPatience = time.Second
 
 // begin notes a request that lasts until it is cancelled.
 func (s *session) begin(id uint64) (context.Context, bool) {
