@@ -19,6 +19,12 @@ func (r *Replica) mark() uint64 {
 
 // advance commits at the tail, and sends the successor what it has not.
 func (r *Replica) advance(now Instant) error {
+	if m := r.early; r.linked && m.Epoch == r.chain.Epoch && r.next.there && m.From == r.next.replica {
+		r.early = Message{}
+		if err := r.greet(now, &m); err != nil {
+			return err
+		}
+	}
 	if r.isTail() {
 		r.commit(r.mark())
 	}

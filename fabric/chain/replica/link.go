@@ -22,7 +22,8 @@ func (r *Replica) hello(now Instant, probe uint64) {
 // greet answers a successor's hello: with a link if this log has that entry, or else with where to look further.
 func (r *Replica) greet(now Instant, m *Message) error {
 	if !r.linked {
-		return nil // it says it again
+		r.early = *m
+		return nil
 	}
 	at := m.Sequence
 	if at != m.Committed { // the successor's committed entries are this one's as well

@@ -33,7 +33,8 @@ type Replica struct {
 	dirty                    map[string][]uint64 // sequences of the pending entries that change a key
 	named                    map[name]uint64     // sequences of the pending entries of commands
 
-	next follower
+	next  follower
+	early Message // the successor's hello that came before it could be answered
 
 	queries  uint64 // number of the newest query
 	asking   bool
@@ -123,13 +124,19 @@ func (r *Replica) Configure(now Instant, c chain.Config) (Output, error) {
 
 // Receive acts on a message.
 func (r *Replica) Receive(now Instant, m *Message) (Output, error) {
-	if m.To != r.config.Self || r.self < 0 || m.Chain != r.chain.ID {
+	if m.To != r.config.Self || r.chain.Epoch == 0 || m.Chain != r.chain.ID {
 		return r.take(), nil
 	}
 	if m.Epoch != r.chain.Epoch && !r.broken(RuleEpochs) {
-		if m.Epoch < r.chain.Epoch && m.Kind != KindRefused {
+		switch {
+		case m.Epoch > r.chain.Epoch && m.Kind == KindHello:
+			r.early = *m
+		case m.Epoch < r.chain.Epoch && m.Kind != KindRefused:
 			r.send(m.From, Message{Kind: KindRefused})
 		}
+		return r.take(), nil
+	}
+	if r.self < 0 {
 		return r.take(), nil
 	}
 	var err error

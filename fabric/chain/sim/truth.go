@@ -67,6 +67,9 @@ func (t *truth) commit(d *driver, e chain.Entry, m mark) {
 	if t.keys == nil {
 		t.keys, t.done, t.views = map[string][]version{}, map[request]uint64{}, map[view]uint64{}
 	}
+	if n := len(t.entries); n > 0 && e.Epoch == t.entries[n-1].Epoch && e.Time < t.entries[n-1].Time {
+		w.fail("entry %d is of %d, the one before of %d", e.Sequence, e.Time, t.entries[n-1].Time)
+	}
 	t.entries = append(t.entries, committed{Entry: e, mark: m, at: w.now})
 	for _, c := range e.Changes {
 		key := string(c.Key)
