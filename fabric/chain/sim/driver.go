@@ -197,7 +197,7 @@ func (d *driver) configure(c chain.Config) {
 func (d *driver) grant(l replica.Lease) {
 	if d.failed == "" && d.lease != l {
 		d.lease = l
-		d.step(setLease(d.core, d.now(), l))
+		d.step(d.core.SetLease(d.now(), l))
 	}
 }
 
@@ -249,7 +249,7 @@ func (d *driver) copy(c replica.Copy) {
 	})
 	d.process.later(takes+w.between(0, 10*time.Millisecond), func() {
 		if d.failed == "" {
-			d.copied(c)
+			d.core.Copied(c.To)
 		}
 	})
 }

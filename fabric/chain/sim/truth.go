@@ -284,7 +284,7 @@ func (t *truth) finish() {
 	record, _ := w.table.record()
 	for _, m := range record.Members {
 		d := w.driver(m.Replica)
-		if d == nil || len(t.entries) == 0 {
+		if d == nil || len(t.entries) == 0 || w.doomed() {
 			continue
 		}
 		if newest := t.entries[len(t.entries)-1].mark; d.disk.now.last() != newest {

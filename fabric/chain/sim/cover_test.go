@@ -1,0 +1,29 @@
+package sim
+
+import (
+	"bytes"
+	"testing"
+)
+
+// TestReach sees to it that schedules reach what they are for.
+func TestReach(t *testing.T) {
+	missing := map[string]bool{}
+	for _, s := range []string{
+		"hello", "link", "probe", "snapshot", "append", "ack", "query", "answer", "refused", "COPY", "INSTALL", "CRASH", "PAUSE", "SPLIT", "CUT", "APART", "DEAF", "BROKEN", "FAILED",
+		"DARK", "TRAP", "KEEPER 5", "joins", "and serves", "all that served were gone", "moved from", "has run out", "has restarted", "is given up", ": busy", "outcome unknown",
+	} {
+		missing[s] = true
+	}
+	for seed := uint64(1); len(missing) > 0; seed++ {
+		if seed > 400 {
+			t.Fatalf("never in %d schedules: %v", seed, missing)
+		}
+		var trace bytes.Buffer
+		Run(Options{Seed: seed, Mode: Modes[seed%uint64(len(Modes))], Trace: &trace})
+		for s := range missing {
+			if bytes.Contains(trace.Bytes(), []byte(s)) {
+				delete(missing, s)
+			}
+		}
+	}
+}
