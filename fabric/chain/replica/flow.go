@@ -95,6 +95,10 @@ func (r *Replica) tell() {
 // resend repeats what got lost, as far as can be told: entries, the watermark, or what the successor said of either.
 func (r *Replica) resend(now Instant) {
 	n := &r.next
+	if n.there && !n.linked && r.linked && r.late(now, n.moved) {
+		n.moved = now
+		r.send(n.replica, Message{Kind: KindSnapshot, Sequence: r.committed}) // it may believe that there is a link
+	}
 	open := n.acked < r.last || r.committed < r.last || n.committed < r.committed
 	if !n.linked || !open || !r.late(now, n.moved) {
 		return

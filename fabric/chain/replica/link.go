@@ -25,6 +25,10 @@ func (r *Replica) greet(now Instant, m *Message) error {
 		r.early = *m
 		return nil
 	}
+	if m.Query <= r.next.greeted {
+		return nil // late or a second time: the log may not reach back to it any more
+	}
+	r.next.greeted = m.Query
 	at := m.Sequence
 	if at != m.Committed { // the successor's committed entries are this one's as well
 		sequence, epoch, known, err := r.below(at, m.Entry)

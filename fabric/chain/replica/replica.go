@@ -59,6 +59,7 @@ type follower struct {
 	there     bool
 	syncing   bool
 	linked    bool     // it said hello in this epoch, and its log continues this one's
+	greeted   uint64   // number of the newest hello that was answered
 	sent      uint64   // entries up to it were sent
 	acked     uint64   // entries up to it came
 	committed uint64   // of the successor
@@ -160,7 +161,9 @@ func (r *Replica) fromBefore(now Instant, m *Message) {
 	case KindProbe:
 		r.search(now, m)
 	case KindSnapshot:
-		r.heard = now // a copy is on its way
+		if r.began { // the predecessor has forgotten the link
+			r.hello(now, r.last)
+		}
 	case KindAppend:
 		r.receive(now, m)
 	}

@@ -217,6 +217,45 @@ func TestLateLink(t *testing.T) {
 	}
 }
 
+// TestLateHello: an earlier hello comes again when the log does not reach back to it any more. And if the predecessor has lost the
+// link, the successor hears of it.
+func TestLateHello(t *testing.T) {
+	var log []chain.Entry
+	for n := range uint64(9) {
+		log = append(log, entry(1, n+1))
+	}
+	a, b := newPlace(t, "a", 9, log...), newPlace(t, "b", 0)
+	members := append(serving("a"), chain.Member{Replica: named("b"), State: chain.Syncing})
+	a.configure(2, members...)
+	b.configure(2, members...)
+	late := b.sent[0]
+	pass(nil, a, b)
+	a.disk.first, a.disk.log = 9, a.disk.log[8:]
+	a.do(a.Receive(a.now, &late))
+	if len(a.copies) != 0 {
+		t.Fatal("a copy for who has everything")
+	}
+	a.put()
+	a.sync()
+	pass(func(m *replica.Message) bool { return m.Kind == replica.KindAppend }, a, b)
+	a.put()
+	a.disk.first, a.disk.log = 10, a.disk.log[1:]
+	late.Query = uint64(b.now) + 5 // newer than any, so that the link is lost
+	a.do(a.Receive(a.now, &late))
+	if len(a.copies) != 1 {
+		t.Fatalf("copies %v", a.copies)
+	}
+	a.Copied(b.self)
+	b.now += 3 * time.Second
+	for range 3 {
+		a.later()
+		pass(nil, a, b)
+	}
+	if b.Status().Last != a.Status().Last {
+		t.Fatalf("%+v, %+v", a.Status(), b.Status())
+	}
+}
+
 // TestCommonEntries: b does not know what is committed, and has an entry that a does not have. It must keep all others.
 func TestCommonEntries(t *testing.T) {
 	a := newPlace(t, "a", 1, entry(1, 1), entry(1, 2), entry(2, 3), entry(2, 4), entry(4, 5), entry(4, 6))

@@ -21,7 +21,12 @@ func (w *world) send(from, to fabric.NodeID, what func()) {
 		}
 	}
 	for range copies {
-		w.after(w.transit(), func() {
+		d := w.transit()
+		if link := [2]fabric.NodeID{from, to}; w.calm { // connections keep the order while they last
+			d = max(d, w.arrival[link]-w.now)
+			w.arrival[link] = w.now + d
+		}
+		w.after(d, func() {
 			if !w.blocked[[2]fabric.NodeID{from, to}] {
 				what()
 			}

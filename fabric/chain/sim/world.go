@@ -71,8 +71,9 @@ type world struct {
 	keepers  []*keeper
 	clients  []*client
 	truth    truth
-	blocked  map[[2]fabric.NodeID]bool // from, to
-	calm     bool                      // no faults any more
+	blocked  map[[2]fabric.NodeID]bool          // from, to
+	arrival  map[[2]fabric.NodeID]time.Duration // of the newest message, when it is calm
+	calm     bool                               // no faults any more
 	fault    string
 	stale    string
 	history  []*operation
@@ -92,7 +93,7 @@ const (
 
 // Run runs a schedule.
 func Run(o Options) Report {
-	w := &world{options: o, rng: rand.New(rand.NewPCG(o.Seed, 0x6f7272657279)), blocked: map[[2]fabric.NodeID]bool{}}
+	w := &world{options: o, rng: rand.New(rand.NewPCG(o.Seed, 0x6f7272657279)), blocked: map[[2]fabric.NodeID]bool{}, arrival: map[[2]fabric.NodeID]time.Duration{}}
 	w.truth.world = w
 	w.nature = w.draw()
 	w.table = newTable()
