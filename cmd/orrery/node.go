@@ -16,7 +16,7 @@ func (c *cli) nodeCommand() *cobra.Command {
 		Use:   "node",
 		Short: "Make this machine a node of a cluster, and run it",
 	}
-	cmd.AddCommand(c.nodeInit(), c.nodeJoin(), c.nodeRun(), c.nodeToken(), c.nodeLeave())
+	cmd.AddCommand(c.nodeInit(), c.nodeJoin(), c.nodeRun(), c.nodeToken(), c.nodeLeave(), c.nodeFind())
 	return cmd
 }
 
@@ -28,6 +28,12 @@ func nodeFlags(cmd *cobra.Command, s *agent.Settings) {
 	cmd.Flags().StringVar(&s.Advertise, "advertise", "", "the host at which others reach this machine (default: its first address)")
 	cmd.Flags().StringVar(&s.Zone, "zone", "", "what machines that may fail together have in common, such as a rack; replicas are spread over zones")
 	cmd.Flags().BoolVar(&s.Loopback, "loopback", false, "a cluster on this machine alone: listen and look for others on loopback only")
+	discoveryFlag(cmd, s)
+}
+
+func discoveryFlag(cmd *cobra.Command, s *agent.Settings) {
+	cmd.Flags().StringVar(&s.Discovery, "discovery", "", "how nodes are found, separated by commas: mdns, beacon, remembered, file, file=PATH, seed=HOST:PORT, srv=DOMAIN; "+
+		"default stands for "+agent.DefaultDiscovery)
 }
 
 func (c *cli) nodeInit() *cobra.Command {
@@ -106,6 +112,7 @@ that --dir then talk to the cluster's nodes over mutual TLS.`,
 	cmd.Flags().StringVar(&address, "address", "", "host:port of a node, where discovery does not find one")
 	cmd.Flags().StringVar(&settings.Name, "name", "", "your name in the cluster (default: the user's name)")
 	cmd.Flags().BoolVar(&settings.Loopback, "loopback", false, "look for the cluster on this machine only")
+	discoveryFlag(cmd, &settings)
 	return cmd
 }
 

@@ -1,27 +1,27 @@
-// Package discovery finds nodes without being told an address.
+// Package discovery finds nodes without being told an address, by several ways at once.
 //
-// A Service announces its node's Beacon on every IPv4 interface, by UDP multicast (TTL 1) and by broadcast, and asks
-// when it starts, so that a newcomer learns at once; who hears an ask answers it directly. Find asks for any node
-// of one cluster and announces nothing. Several clusters may share a network: a beacon names its cluster, and others are passed over.
+// The beacon is its own way: a Service announces its node's Beacon on every IPv4 interface, by UDP multicast (TTL 1) and by broadcast, and asks
+// when it starts, so that a newcomer learns at once; who hears an ask answers it directly. The others are Ways, given to it: DNS-SD over multicast DNS (mdns),
+// DNS (srv), lists that people keep (roster). Where one cannot work it says so in the log, is tried again, and the others go on.
+// Find asks for any node of one cluster and Look for all, and they announce nothing. Several clusters may share a network: a beacon names its cluster, and others are passed over.
 //
 // How a beacon came is in its Via: multicast, broadcast, loopback (127.255.255.255, which reaches all nodes of one machine even where
-// its multicast does not), rendezvous (a folder that nodes of one machine or share have in common) or seed (an address that was configured).
-// The last two are last resorts, and their first use is logged.
+// its multicast does not), rendezvous (a folder that nodes of one machine or share have in common), seed (an address that was configured), or the name of a Way.
+// Rendezvous and beacons of Config.Seeds are last resorts, and their first use is logged.
 //
 // Nothing that a beacon says is proven, so it decides only whom to talk to; TLS and the gossip key decide the rest.
 // Datagrams are JSON of at most 1200 bytes with a version; what does not decode is dropped and
-// counted against a rate. The sockets are bound to the multicast group and to broadcast addresses only, so no unicast datagram from elsewhere
+// counted. The sockets are bound to the multicast group and to broadcast addresses only, so no unicast datagram from elsewhere
 // reaches the shared port. With Loopback nothing is bound to, or sent on, any interface but lo.
 package discovery
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"orrery/fabric"
@@ -61,8 +61,14 @@ type Config struct {
 	// Rendezvous is a folder in which nodes leave their beacons for each other; empty: none.
 	Rendezvous string
 	// Seeds are nodes known by other means, such as those that a join answered with.
-	Seeds  []fabric.Beacon
-	Logger *slog.Logger // nil discards
+	Seeds []fabric.Beacon
+	// NoBeacon switches the beacon off.
+	NoBeacon bool
+	// Ways are the other ways to use.
+	Ways []Way
+	// Resolve asks who listens at an RPC address, for ways that know no more. Its answer is used as it is. nil: such addresses are of no use to a Service.
+	Resolve func(ctx context.Context, address string) (fabric.Beacon, error)
+	Logger  *slog.Logger // nil discards
 }
 
 func (c Config) withDefaults() Config {
@@ -86,6 +92,9 @@ type Service struct {
 
 	answers bucket
 
+	dropped  atomic.Uint64
+	resolver *resolver
+
 	mu    sync.Mutex
 	known map[fabric.NodeID]sighting
 	said  map[string]bool // last resorts that were logged
@@ -106,18 +115,36 @@ func New(config Config, own fabric.Beacon, found func(fabric.Beacon)) (*Service,
 		return nil, fmt.Errorf("cannot announce node %q: %w", own.Name, err)
 	}
 	own.Via = ""
-	return &Service{
+	s := &Service{
 		config: config.withDefaults(), own: own, found: found, answers: bucket{rate: 20, burst: 40},
 		known: map[fabric.NodeID]sighting{}, said: map[string]bool{},
-	}, nil
+	}
+	s.resolver = newResolver(s.config, own.RPC, s.see)
+	return s, nil
+}
+
+// Dropped counts, by way, the datagrams that were malformed or too many.
+func (s *Service) Dropped() map[string]uint64 {
+	all := map[string]uint64{}
+	if !s.config.NoBeacon {
+		all["beacon"] = s.dropped.Load()
+	}
+	for _, w := range s.config.Ways {
+		if c, ok := w.(interface{ Dropped() uint64 }); ok {
+			all[w.Name()] += c.Dropped()
+		}
+	}
+	return all
 }
 
 // Run announces, asks and listens until ctx ends, and returns nil then. Interfaces that come
 // and go are followed. That there is none, or that all sending is refused, is not an error: it is tried again.
 func (s *Service) Run(ctx context.Context) error {
-	ears := newEars(s.config, s.hear)
+	ears := newEars(s.config, s.hear, &s.dropped)
 	defer ears.close()
 	ears.refresh(ctx)
+	stop := s.start(ctx)
+	defer stop()
 	if s.config.Rendezvous != "" {
 		defer s.forgetMe()
 	}
@@ -233,50 +260,6 @@ func withVia(beacons []fabric.Beacon, via string) []fabric.Beacon {
 	return out
 }
 
-// Find asks for a node of a cluster until one answers or ctx ends; fabric.ErrNotFound then. Another
-// node can be asked for by passing those that were no good in not, by RPC address.
-func Find(ctx context.Context, config Config, cluster string, not ...string) (fabric.Beacon, error) {
-	config = config.withDefaults()
-	found := make(chan fabric.Beacon, 1)
-	offer := func(b fabric.Beacon) {
-		if b.Cluster != cluster || b.RPC == "" || contains(not, b.RPC) {
-			return
-		}
-		select {
-		case found <- b:
-		default:
-		}
-	}
-	ears := newEars(config, func(m message, via string) *message {
-		if m.Kind == kindBeacon {
-			b := *m.Beacon
-			b.Via = via
-			offer(b)
-		}
-		return nil
-	})
-	defer ears.close()
-	timer, pause := time.NewTimer(0), firstAsk
-	defer timer.Stop()
-	for asked := 0; ; {
-		select {
-		case b := <-found:
-			return b, nil
-		case <-ctx.Done():
-			return fabric.Beacon{}, fmt.Errorf("no node of cluster %s answered on this network (give an address): %w",
-				cluster, errors.Join(fabric.ErrNotFound, ctx.Err()))
-		case <-timer.C:
-			ears.refresh(ctx)
-			ears.send(ctx, message{Kind: kindAsk, Cluster: cluster})
-			if asked++; asked > 2 { // the network had its chance
-				offerLast(config, cluster, offer)
-			}
-			timer.Reset(jitter(pause))
-			pause = min(pause*2, defaultInterval)
-		}
-	}
-}
-
 func offerLast(config Config, cluster string, offer func(fabric.Beacon)) {
 	if config.Rendezvous != "" {
 		for _, b := range look(config.Rendezvous, cluster, time.Now()) {
@@ -286,10 +269,6 @@ func offerLast(config Config, cluster string, offer func(fabric.Beacon)) {
 	for _, b := range withVia(config.Seeds, ViaSeed) {
 		offer(b)
 	}
-}
-
-func contains(all []string, one string) bool {
-	return slices.Contains(all, one)
 }
 
 // jitter spreads what many nodes do at the same interval.

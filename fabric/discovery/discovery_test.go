@@ -16,7 +16,7 @@ import (
 	"orrery/fabric/discovery"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { nodeMain(m, func(m *testing.M) { goleak.VerifyTestMain(m) }) }
 
 // port finds a port for a test's own traffic.
 func port(t *testing.T) int {

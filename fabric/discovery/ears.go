@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,7 @@ const maxHeard = 500
 type ears struct {
 	config Config
 	hear   func(m message, via string) (answer *message)
+	drop   *atomic.Uint64
 	work   sync.WaitGroup
 	say    sync.Mutex // hear runs once at a time
 
@@ -33,12 +35,15 @@ type link struct {
 	listeners []net.PacketConn
 }
 
-func newEars(config Config, hear func(message, string) *message) *ears {
-	return &ears{config: config, hear: hear, links: map[netip.Prefix]*link{}, failed: map[netip.Prefix]bool{}}
+func newEars(config Config, hear func(message, string) *message, drop *atomic.Uint64) *ears {
+	return &ears{config: config, hear: hear, drop: drop, links: map[netip.Prefix]*link{}, failed: map[netip.Prefix]bool{}}
 }
 
 // refresh opens sockets on new addresses and closes those of addresses that are gone.
 func (e *ears) refresh(ctx context.Context) {
+	if e.config.NoBeacon {
+		return
+	}
 	now := map[netip.Prefix]bool{}
 	for _, p := range addresses(e.config.Loopback) {
 		now[p] = true
@@ -147,17 +152,18 @@ func (e *ears) listen(ctx context.Context, c net.PacketConn, l *link, via string
 				}
 				continue
 			}
-			if rate.take(time.Now()) {
-				e.take(buffer[:n], from, l, via)
+			if !rate.take(time.Now()) || !e.take(buffer[:n], from, l, via) {
+				e.drop.Add(1)
 			}
 		}
 	})
 }
 
-func (e *ears) take(content []byte, from net.Addr, l *link, via string) {
+// take takes a datagram in; false: it is none of ours.
+func (e *ears) take(content []byte, from net.Addr, l *link, via string) bool {
 	m, err := decode(content)
 	if err != nil {
-		return
+		return false
 	}
 	if m.Via != "" {
 		via = m.Via
@@ -166,11 +172,12 @@ func (e *ears) take(content []byte, from net.Addr, l *link, via string) {
 	answer := e.hear(m, via)
 	e.say.Unlock()
 	if answer == nil {
-		return
+		return true
 	}
 	if encoded, err := encode(*answer); err == nil {
 		_, _ = l.sender.WriteTo(encoded, from)
 	}
+	return true
 }
 
 // send sends to the group and the broadcast address of every link. What does not get through is sent again at the next interval.

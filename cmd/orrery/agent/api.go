@@ -15,6 +15,7 @@ import (
 // below over connect; docs/formats/procedures.md lists them with their roles.
 const (
 	procMembers = "/orrery.fabric.v1.Fabric/Members"
+	procBeacon  = "/orrery.fabric.v1.Fabric/Beacon"
 	procToken   = "/orrery.fabric.v1.Fabric/Token"
 	procLeave   = "/orrery.fabric.v1.Fabric/Leave"
 	procEnroll  = "/orrery.fabric.v1.Table/Add"

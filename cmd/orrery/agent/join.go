@@ -73,13 +73,17 @@ func Join(ctx context.Context, dir, token, address string, role fabric.Role, s S
 // findAndRedeem looks for the token's cluster on the network. What answers may be somebody else, for beacons prove
 // nothing; then the next one is tried.
 func findAndRedeem(ctx context.Context, candidate *authority.Candidate, dir string, asNode bool, s Settings) (Joined, error) {
+	config, _, err := s.discoveryOf(dir, nil)
+	if err != nil {
+		return Joined{}, err
+	}
 	find, cancel := context.WithTimeout(ctx, findTime)
 	defer cancel()
 	cluster := candidate.Token().Cluster()
 	var tried []string
 	var refused error
 	for {
-		beacon, err := discovery.Find(find, discovery.Config{Loopback: s.Loopback}, cluster, tried...)
+		beacon, err := discovery.Find(find, config, cluster, tried...)
 		if err != nil {
 			return Joined{}, errors.Join(refused, fmt.Errorf("no node of cluster %s answered on the network within %s (give one's host:port with --address): %w", cluster, findTime, err))
 		}
@@ -141,6 +145,9 @@ func completeJoin(ctx context.Context, dir string, s Settings, asNode bool) (Set
 func complete(ctx context.Context, dir string, s Settings) (Settings, error) {
 	if isNode(dir) {
 		return s, fmt.Errorf("%s is a node's folder already (choose another with --dir, or remove it)", dir)
+	}
+	if _, _, err := s.discoveryOf(dir, nil); err != nil {
+		return s, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return s, err

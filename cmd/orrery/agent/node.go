@@ -236,10 +236,7 @@ func (n *Node) openNetwork(ctx context.Context) error {
 		return err
 	}
 	n.reach.Store(n.members)
-	n.discovery, err = discovery.New(discovery.Config{
-		Loopback: n.settings.Loopback, Seeds: n.addresses.seeds(n.identity.Cluster), Logger: n.log,
-	}, n.beacon(), n.members.Found)
-	return err
+	return n.openDiscovery()
 }
 
 // address is where others reach this node.

@@ -26,6 +26,10 @@ func (n *Node) serveFabric(m *rpc.Mux) {
 	rpc.Unary(m, procMembers, fabric.RoleViewer, func(context.Context, *Empty) (*List[fabric.Member], error) {
 		return &List[fabric.Member]{n.Members()}, nil
 	})
+	rpc.Unary(m, procBeacon, fabric.RoleNode, func(context.Context, *Empty) (*fabric.Beacon, error) {
+		b := n.beacon()
+		return &b, nil
+	})
 	rpc.Unary(m, procToken, fabric.RoleOperator, func(ctx context.Context, q *TokenRequest) (*Text, error) {
 		token, err := n.registrar.Issue(ctx, q.Role, q.TTL)
 		return &Text{token.Encode()}, err

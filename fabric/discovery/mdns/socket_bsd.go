@@ -1,0 +1,6 @@
+//go:build unix && !linux
+
+package mdns
+
+// onlyJoined is how these systems behave anyway.
+func onlyJoined(int, bool) error { return nil }
