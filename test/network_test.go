@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +23,9 @@ type network struct {
 	addresses map[string]string
 }
 
+// networks counts them.
+var networks atomic.Int32
+
 // newNetwork makes the hosts; the first has address 10.213.7.1, and so on.
 func newNetwork(t *testing.T, names ...string) *network {
 	t.Helper()
@@ -29,7 +33,7 @@ func newNetwork(t *testing.T, names ...string) *network {
 	if os.Geteuid() != 0 {
 		testenv.Missing(t, "root, for network namespaces", "run the tests as root")
 	}
-	id := fmt.Sprintf("or%d", os.Getpid()%100000)
+	id := fmt.Sprintf("or%d%c", os.Getpid()%100000, 'a'+networks.Add(1)%26) // the kernel takes its time to forget names
 	n := &network{T: t, bridge: id + "b", hosts: map[string]string{}, cables: map[string]string{}, addresses: map[string]string{}}
 	n.ip("link", "add", n.bridge, "type", "bridge", "mcast_snooping", "0")
 	t.Cleanup(func() { n.ip("link", "del", n.bridge) })
