@@ -144,7 +144,14 @@ func (s *Service) Run(ctx context.Context) error {
 	defer ears.close()
 	ears.refresh(ctx)
 	stop := s.start(ctx)
-	defer stop()
+	defer func() {
+		stop()
+		for way, n := range s.Dropped() {
+			if n > 0 {
+				s.config.Logger.InfoContext(ctx, "datagrams were dropped: malformed, or too many", "way", way, "count", n)
+			}
+		}
+	}()
 	if s.config.Rendezvous != "" {
 		defer s.forgetMe()
 	}

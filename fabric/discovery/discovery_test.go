@@ -14,6 +14,7 @@ import (
 
 	"orrery/fabric"
 	"orrery/fabric/discovery"
+	"orrery/internal/testenv"
 )
 
 func TestMain(m *testing.M) { nodeMain(m, func(m *testing.M) { goleak.VerifyTestMain(m) }) }
@@ -154,7 +155,20 @@ func TestSeeds(t *testing.T) {
 // TestGarbage sends what is no datagram of ours to the shared port; nodes go on finding each other.
 func TestGarbage(t *testing.T) {
 	config := discovery.Config{Loopback: true, Port: port(t)}
-	found := start(t, config, beacon("c1", 1))
+	found := make(chan fabric.Beacon, 64)
+	service, err := discovery.New(config, beacon("c1", 1), func(b fabric.Beacon) { found <- b })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- service.Run(ctx) }()
+	defer func() {
+		cancel()
+		<-done
+	}()
+	next(t, start(t, config, beacon("c1", 3))) // it listens
+	next(t, found)
 	c, err := net.Dial("udp4", fmt.Sprintf("127.0.0.1:%d", config.Port))
 	if err != nil {
 		t.Fatal(err)
@@ -168,6 +182,7 @@ func TestGarbage(t *testing.T) {
 	for _, garbage := range []string{"", "{", "\x00\xff", `{"orrery":1}`, `{"orrery":2,"kind":"ask","cluster":"c1"}`, `{"orrery":1,"kind":"beacon","beacon":{}}`, string(make([]byte, 9000))} {
 		_, _ = sender.WriteTo([]byte(garbage), &net.UDPAddr{IP: net.IPv4(127, 255, 255, 255), Port: config.Port})
 	}
+	testenv.Eventually(t, "what is dropped is counted", func() bool { return service.Dropped()["beacon"] >= 5 })
 	start(t, config, beacon("c1", 2))
 	if b := next(t, found); b.ID != beacon("c1", 2).ID {
 		t.Errorf("found %+v", b)

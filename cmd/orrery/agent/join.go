@@ -248,12 +248,18 @@ func ownAddress(loopback bool) string {
 	if loopback || err != nil {
 		return "127.0.0.1"
 	}
+	first := "127.0.0.1"
 	for _, a := range addresses {
-		if ip, ok := a.(*net.IPNet); ok && ip.IP.To4() != nil && ip.IP.IsGlobalUnicast() {
+		ip, ok := a.(*net.IPNet)
+		switch {
+		case !ok || !ip.IP.IsGlobalUnicast():
+		case ip.IP.To4() != nil:
 			return ip.IP.String()
+		case first == "127.0.0.1": // a machine may have IPv6 only
+			first = ip.IP.String()
 		}
 	}
-	return "127.0.0.1"
+	return first
 }
 
 // reachable is a listener's address as others dial it.
