@@ -59,7 +59,7 @@ const scenarioKeys = 6
 func (c *cluster) overview() (placement.Overview, error) {
 	var last error
 	for _, n := range c.nodes {
-		if n.process == nil || !n.process.running() {
+		if n.process == nil || !n.process.running() || n.stopped {
 			continue
 		}
 		o, err := ask[placement.Overview](c, n.dir, "kv", "chains")
@@ -317,6 +317,7 @@ func TestChainsSurviveAStoppedNode(t *testing.T) {
 		if err := n.process.Process.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
+		n.stopped = true
 		s.more(50) // those that had asked it wait, others go on
 		eventually(t, 30*time.Second, func() error {
 			o, err := c.overview()
@@ -331,6 +332,7 @@ func TestChainsSurviveAStoppedNode(t *testing.T) {
 		if err := n.process.Process.Signal(syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
+		n.stopped = false
 		s.whole()
 	}
 	s.end()

@@ -81,6 +81,7 @@ type node struct {
 	name    string
 	dir     string
 	process *process
+	stopped bool // by SIGSTOP: it answers nothing
 }
 
 // newCluster starts a cluster; the first of names creates it, the others join it.
