@@ -13,6 +13,7 @@
 package difference
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -25,6 +26,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"orrery/internal/extsort"
 	"orrery/state"
 )
 
@@ -49,7 +51,7 @@ const (
 // Options say how to compare.
 type Options struct {
 	// Scratch opens room for what does not fit into memory; whoever opened it removes it when it was closed.
-	Scratch func() (Scratch, error)
+	Scratch func() (extsort.Scratch, error)
 	// Records is how many records are named in each group; none if it is zero. Of all groups together it is state.MaxRecords.
 	Records int
 	// Group is what an item is counted with; nil: Item.Part.
@@ -63,7 +65,7 @@ type Options struct {
 // Comparison compares the items of two states.
 type Comparison struct {
 	options Options
-	sorter  sorter
+	sorter  *extsort.Sorter
 	hash    hash.Hash
 	record  []byte
 	numbers map[string]uint32 // of the groups
@@ -93,7 +95,7 @@ func Compare(o Options) *Comparison {
 	}
 	return &Comparison{
 		options: o, hash: sha256.New(), numbers: map[string]uint32{},
-		sorter: sorter{open: o.Scratch, memory: o.Memory},
+		sorter: extsort.New(o.Memory, o.Scratch, compare),
 	}
 }
 
@@ -106,7 +108,7 @@ func Name(i state.Item) string {
 }
 
 // Close gives back what the comparison holds.
-func (c *Comparison) Close() error { return c.sorter.close() }
+func (c *Comparison) Close() error { return c.sorter.Close() }
 
 // Records is how many items of a side there were.
 func (c *Comparison) Records(of Side) int64 { return c.records[of] }
@@ -146,8 +148,11 @@ func (c *Comparison) Add(of Side, i state.Item) error {
 	if c.options.Records > 0 {
 		c.record = append(c.record, label(c.options.Name(i))...)
 	}
-	return c.sorter.add(c.record)
+	return c.sorter.Add(c.record)
 }
+
+// compare orders records by all but count and label.
+func compare(a, b []byte) int { return bytes.Compare(a[:keyLength], b[:keyLength]) }
 
 func header(b []byte, number uint32, first, second digest, of Side) []byte {
 	b = binary.BigEndian.AppendUint32(b, number)
@@ -215,12 +220,12 @@ func (c *Comparison) sum(kind byte, parts ...[]byte) digest {
 
 // Result says what differs, when all items were added: the groups in which something does, by name.
 func (c *Comparison) Result(ctx context.Context) (all []state.Group, err error) {
-	left := sorter{open: c.options.Scratch, memory: c.options.Memory}
-	defer func() { err = errors.Join(err, left.close()) }()
-	if err := c.cancel(ctx, &left); err != nil {
+	left := extsort.New(c.options.Memory, c.options.Scratch, compare)
+	defer func() { err = errors.Join(err, left.Close()) }()
+	if err := c.cancel(ctx, left); err != nil {
 		return nil, err
 	}
-	if err := c.pair(ctx, &left); err != nil {
+	if err := c.pair(ctx, left); err != nil {
 		return nil, err
 	}
 	all = []state.Group{}
@@ -270,7 +275,7 @@ func (s *sorted) take(record []byte, end func() error) error {
 }
 
 // cancel drops what is on both sides, and gives what is left to another sorter, by key.
-func (c *Comparison) cancel(ctx context.Context, left *sorter) error {
+func (c *Comparison) cancel(ctx context.Context, left *extsort.Sorter) error {
 	var same sorted
 	var turned []byte
 	end := func() error {
@@ -289,20 +294,20 @@ func (c *Comparison) cancel(ctx context.Context, left *sorter) error {
 		turned = binary.AppendUvarint(turned, more)
 		_, n := binary.Uvarint(record[keyLength:])
 		turned = append(turned, record[keyLength+n:]...)
-		return left.add(turned)
+		return left.Add(turned)
 	}
-	err := c.sorter.each(ctx, func(record []byte) error { return same.take(record, end) })
+	err := c.sorter.Each(ctx, func(record []byte) error { return same.take(record, end) })
 	if err == nil {
 		err = end()
 	}
-	return errors.Join(err, c.sorter.close())
+	return errors.Join(err, c.sorter.Close())
 }
 
 // pair counts what is left, where what is left on both sides under one key has changed.
-func (c *Comparison) pair(ctx context.Context, left *sorter) error {
+func (c *Comparison) pair(ctx context.Context, left *extsort.Sorter) error {
 	n := naming{limit: c.options.Records, room: state.MaxRecords}
 	var same sorted
-	err := left.each(ctx, func(record []byte) error {
+	err := left.Each(ctx, func(record []byte) error {
 		return same.take(record, func() error { c.count(same, &n); return nil })
 	})
 	if err == nil && len(same.prefix) > 0 {

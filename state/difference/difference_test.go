@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"orrery/internal/extsort"
 	"orrery/state"
 )
 
@@ -45,7 +46,7 @@ func (m *memory) Close() error { m.closed++; return nil }
 func compared(tb rapid.TB, o Options, before, after []state.Item) []state.Group {
 	tb.Helper()
 	var opened []*memory
-	o.Scratch = func() (Scratch, error) {
+	o.Scratch = func() (extsort.Scratch, error) {
 		m := &memory{}
 		opened = append(opened, m)
 		return m, nil
@@ -226,7 +227,7 @@ func TestGroupsWithoutEnd(t *testing.T) {
 
 func TestNoRoom(t *testing.T) {
 	for _, opening := range []bool{true, false} {
-		c := Compare(Options{Memory: 1000, Scratch: func() (Scratch, error) {
+		c := Compare(Options{Memory: 1000, Scratch: func() (extsort.Scratch, error) {
 			if opening {
 				return nil, errFull
 			}
@@ -253,7 +254,7 @@ func (c *cut) ReadAt(b []byte, at int64) (int, error) {
 }
 
 func TestScratchThatIsCut(t *testing.T) {
-	c := Compare(Options{Memory: 1000, Scratch: func() (Scratch, error) { return &cut{}, nil }})
+	c := Compare(Options{Memory: 1000, Scratch: func() (extsort.Scratch, error) { return &cut{}, nil }})
 	for n := range 1000 {
 		if err := c.Add(Old, row("t", fmt.Sprint(n))); err != nil {
 			t.Fatal(err)
@@ -268,7 +269,7 @@ func TestCalledOff(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, size := range []int{0, 1000} {
-		c := Compare(Options{Memory: size, Scratch: func() (Scratch, error) { return &memory{}, nil }})
+		c := Compare(Options{Memory: size, Scratch: func() (extsort.Scratch, error) { return &memory{}, nil }})
 		for n := range 1000 {
 			if err := c.Add(Old, row("t", fmt.Sprint(n))); err != nil {
 				t.Fatal(err)
@@ -372,7 +373,7 @@ func TestShuffledIsTheSame(t *testing.T) {
 
 func TestMemoryIsBounded(t *testing.T) {
 	const items = 150_000
-	c := Compare(Options{Memory: 1 << 20, Scratch: func() (Scratch, error) { return newFile(t) }})
+	c := Compare(Options{Memory: 1 << 20, Scratch: func() (extsort.Scratch, error) { return newFile(t) }})
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)

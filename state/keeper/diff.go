@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"lukechampine.com/blake3"
 
+	"orrery/internal/extsort"
 	"orrery/internal/progress"
 	"orrery/state"
 	"orrery/state/difference"
@@ -303,23 +303,11 @@ func itemsOf(ctx context.Context, itemizer state.Itemizer, before, after *view) 
 
 // options are those of a comparison of a module's items.
 func options(module state.Module, records int) difference.Options {
-	o := difference.Options{Scratch: scratch, Records: max(records, 0)}
+	o := difference.Options{Scratch: extsort.File(""), Records: max(records, 0)}
 	if p, ok := module.(state.Presenter); ok {
 		o.Group, o.Name = p.Group, p.Name
 	}
 	return o
-}
-
-// scratch is a file without a name: nothing stays of it, whatever happens.
-func scratch() (difference.Scratch, error) {
-	f, err := os.CreateTemp("", "orrery-diff-*")
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
 }
 
 // add reads a state whole, and adds its items to a comparison if there is somebody who can tell them. Of a live one the size

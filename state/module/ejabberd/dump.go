@@ -1,11 +1,13 @@
 package ejabberd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 
+	"orrery/internal/extsort"
 	"orrery/state/module/ejabberd/term"
 )
 
@@ -101,16 +103,20 @@ func (h *host) locked() []string {
 	return all
 }
 
+// newSorter makes a sorter of lines. All of them end with a newline.
+func newSorter(folder string, memory int) *extsort.Sorter {
+	return extsort.New(memory, extsort.File(folder), bytes.Compare)
+}
+
 // sorting fills a sorter and gives it to use.
-func (h *host) sorting(ctx context.Context, fill func(*sorter) error, use func(*sorter) error) error {
-	s, err := newSorter(h.folder, runBytes)
-	if err != nil {
-		return err
+func (h *host) sorting(ctx context.Context, fill, use func(*extsort.Sorter) error) error {
+	s := newSorter(h.folder, h.memory)
+	err := fill(s)
+	if err == nil {
+		err = s.Sort(ctx)
 	}
-	if err = fill(s); err == nil {
-		if err = s.sort(ctx); err == nil {
-			err = use(s)
-		}
+	if err == nil {
+		err = use(s)
 	}
-	return errors.Join(err, s.close())
+	return errors.Join(err, s.Close())
 }

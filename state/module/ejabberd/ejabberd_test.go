@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"orrery/internal/extsort"
 	"orrery/internal/testenv"
 	"orrery/state"
 	"orrery/state/module/ejabberd/term"
@@ -142,18 +143,14 @@ func digest(t *testing.T, target state.Target) string {
 		if err := h.x.begin("read", h.locked()); err != nil {
 			return err
 		}
-		return h.sorting(t.Context(), func(s *sorter) error {
-			_, err := h.collect(t.Context(), s.add)
+		return h.sorting(t.Context(), func(s *extsort.Sorter) error {
+			_, err := h.collect(t.Context(), func(line []byte) error { return s.Add(line) })
 			if err == nil {
 				_, err = h.x.ask(term.Atom("commit"))
 			}
 			return err
-		}, func(s *sorter) error {
-			m, err := s.read()
-			if err != nil {
-				return err
-			}
-			return m.each(t.Context(), func(line []byte) error {
+		}, func(s *extsort.Sorter) error {
+			return s.Each(t.Context(), func(line []byte) error {
 				lines.WriteString(strings.ReplaceAll(string(line), h.name, "HOST"))
 				return nil
 			})

@@ -12,7 +12,7 @@ import (
 
 // On a full disk a snapshot and a restore fail, and the host stays as it is and in service; once there is room they work.
 func TestFullDisk(t *testing.T) {
-	m, target := New(), newTarget(t, "full")
+	m, target := &Module{memory: 1}, newTarget(t, "full") // nothing is sorted in memory
 	activate(t, target)
 	change(t, target, 1)
 	small := snapshot(t, target)

@@ -17,6 +17,7 @@ import (
 type host struct {
 	name       string
 	folder     string
+	memory     int // bytes that are sorted at once
 	server     server
 	x          *session
 	configured bool
@@ -34,7 +35,7 @@ func (m *Module) with(ctx context.Context, t state.Target, what string, do func(
 		var s server
 		if s, err = decodeContainer(t.Container); err == nil {
 			err = s.with(ctx, func(x *session) error {
-				h := &host{name: name, folder: t.Directory, server: s, x: x}
+				h := &host{name: name, folder: t.Directory, memory: m.memory, server: s, x: x}
 				if err := h.look(); err != nil {
 					return err
 				}

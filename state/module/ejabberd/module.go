@@ -25,6 +25,7 @@ import (
 	"os"
 	"strconv"
 
+	"orrery/internal/extsort"
 	"orrery/state"
 )
 
@@ -32,7 +33,9 @@ import (
 const Name = "ejabberd-dump"
 
 // Module drives virtual hosts of ejabberd. It is safe for concurrent use and keeps no connections.
-type Module struct{}
+type Module struct {
+	memory int // bytes that are sorted at once
+}
 
 var (
 	_ state.Stateful     = (*Module)(nil)
@@ -40,7 +43,7 @@ var (
 )
 
 // New returns the module.
-func New() *Module { return &Module{} }
+func New() *Module { return &Module{memory: extsort.Memory} }
 
 // Describe implements state.Module.
 func (*Module) Describe() state.Description {
@@ -134,17 +137,13 @@ func (m *Module) Snapshot(ctx context.Context, t state.Target, w io.Writer) erro
 		if err := h.x.begin("read", h.locked()); err != nil {
 			return err
 		}
-		return h.sorting(ctx, func(s *sorter) error {
-			if _, err := h.collect(ctx, s.add); err != nil {
+		return h.sorting(ctx, func(s *extsort.Sorter) error {
+			if _, err := h.collect(ctx, func(line []byte) error { return s.Add(line) }); err != nil {
 				return err
 			}
 			return h.x.commit()
-		}, func(s *sorter) error {
-			lines, err := s.read()
-			if err != nil {
-				return err
-			}
-			return writeSnapshot(ctx, w, h.name, lines, func(name string) ([]byte, error) { return h.all[name].heading(), nil })
+		}, func(s *extsort.Sorter) error {
+			return writeSnapshot(ctx, w, h.name, s, func(name string) ([]byte, error) { return h.all[name].heading(), nil })
 		})
 	})
 }
@@ -152,7 +151,7 @@ func (m *Module) Snapshot(ctx context.Context, t state.Target, w io.Writer) erro
 // Restore implements state.Stateful. The snapshot is read whole before anything is touched.
 func (m *Module) Restore(ctx context.Context, t state.Target, r io.Reader) error {
 	return m.exchanging(ctx, t, "restore", func(h *host, settle func() error) error {
-		return h.sorting(ctx, func(s *sorter) error { return h.admit(ctx, r, s) }, func(want *sorter) error {
+		return h.sorting(ctx, func(s *extsort.Sorter) error { return h.admit(ctx, r, s) }, func(want *extsort.Sorter) error {
 			if err := settle(); err != nil {
 				return err
 			}
@@ -167,8 +166,8 @@ func (m *Module) RestorePart(ctx context.Context, t state.Target, snapshot io.Re
 		if at, _ := hung(part); at > 0 {
 			return fmt.Errorf("it is %w restore one table of pubsub without the others (restore the component)", state.ErrNotAble)
 		}
-		return h.sorting(ctx, func(s *sorter) error { return h.admit(ctx, snapshot, s) }, func(want *sorter) error {
-			if there, err := want.has(ctx, part); err != nil || !there {
+		return h.sorting(ctx, func(s *extsort.Sorter) error { return h.admit(ctx, snapshot, s) }, func(want *extsort.Sorter) error {
+			if there, err := has(ctx, want, part); err != nil || !there {
 				return errors.Join(err, fmt.Errorf("table %q in the snapshot: %w", part, state.ErrNotFound))
 			}
 			if err := settle(); err != nil {
@@ -180,17 +179,14 @@ func (m *Module) RestorePart(ctx context.Context, t state.Target, snapshot io.Re
 }
 
 // has says whether there are records of a table.
-func (s *sorter) has(ctx context.Context, table string) (found bool, err error) {
-	lines, err := s.read()
-	if err == nil {
-		err = lines.each(ctx, func(line []byte) error {
-			if tableOf(line) != table {
-				return nil
-			}
-			found = true
-			return errEnough
-		})
-	}
+func has(ctx context.Context, s *extsort.Sorter, table string) (found bool, err error) {
+	err = s.Each(ctx, func(line []byte) error {
+		if tableOf(line) != table {
+			return nil
+		}
+		found = true
+		return errEnough
+	})
 	if errors.Is(err, errEnough) {
 		err = nil
 	}
@@ -203,7 +199,7 @@ func (m *Module) CollectGarbage(ctx context.Context, t state.Target) error {
 		if err := settle(); err != nil {
 			return err
 		}
-		nothing := func(*sorter) error { return nil }
-		return h.sorting(ctx, nothing, func(none *sorter) error { return h.replace(ctx, none, "") })
+		nothing := func(*extsort.Sorter) error { return nil }
+		return h.sorting(ctx, nothing, func(none *extsort.Sorter) error { return h.replace(ctx, none, "") })
 	})
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"orrery/internal/extsort"
+	"orrery/internal/spool"
 	"orrery/state"
 	"orrery/state/module/ejabberd/term"
 )
@@ -30,7 +32,7 @@ func (*Module) Extension() string { return ".dump" }
 // Export implements state.Portable: as ejabberdctl dump writes it and ejabberdctl load reads it, into a server that has no other
 // host. Nodes of pubsub get numbers from 1.
 func (*Module) Export(ctx context.Context, snapshot io.Reader, w io.Writer) error {
-	return spooled(func(f *os.File) error {
+	return spool.With("", func(f *os.File) error {
 		tables, numbers, err := survey(ctx, io.TeeReader(snapshot, f))
 		if err != nil {
 			return err
@@ -105,7 +107,7 @@ func survey(ctx context.Context, snapshot io.Reader) (term.List, *nodes, error) 
 
 // Import implements state.Portable: a text dump of a server with one virtual host.
 func (*Module) Import(ctx context.Context, plain io.Reader, w io.Writer) error {
-	return spooled(func(f *os.File) error {
+	return spool.With("", func(f *os.File) error {
 		d := dumped{tables: map[string]table{}, nodes: newNodes()}
 		if err := d.read(ctx, io.TeeReader(plain, f), d.survey); err != nil {
 			return err
@@ -116,40 +118,19 @@ func (*Module) Import(ctx context.Context, plain io.Reader, w io.Writer) error {
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return err
 		}
-		s, err := newSorter("", runBytes)
-		if err != nil {
-			return err
-		}
-		err = d.read(ctx, f, func(t table, record term.Tuple) error {
+		s := newSorter("", extsort.Memory)
+		err := d.read(ctx, f, func(t table, record term.Tuple) error {
 			line, err := d.nodes.canonical(t, record)
 			if err != nil {
 				return err
 			}
-			return s.add(line)
+			return s.Add(line)
 		})
 		if err == nil {
-			err = s.sort(ctx)
+			err = writeSnapshot(ctx, w, d.host, s, func(name string) ([]byte, error) { return d.tables[name].heading(), nil })
 		}
-		if err == nil {
-			var lines *merging
-			if lines, err = s.read(); err == nil {
-				err = writeSnapshot(ctx, w, d.host, lines, func(name string) ([]byte, error) { return d.tables[name].heading(), nil })
-			}
-		}
-		return errors.Join(err, s.close())
+		return errors.Join(err, s.Close())
 	})
-}
-
-// spooled gives do a file without a name.
-func spooled(do func(f *os.File) error) error {
-	f, err := os.CreateTemp("", "orrery-ejabberd-*")
-	if err != nil {
-		return err
-	}
-	if err = os.Remove(f.Name()); err == nil {
-		err = do(f)
-	}
-	return errors.Join(err, f.Close())
 }
 
 // dumped is what is known of a text dump.

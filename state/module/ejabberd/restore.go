@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"orrery/internal/extsort"
 	"orrery/state"
 	"orrery/state/module/ejabberd/term"
 )
@@ -20,7 +21,7 @@ const (
 )
 
 // admit reads a snapshot into s, as records of this host, if it is whole and the server can hold it.
-func (h *host) admit(ctx context.Context, r io.Reader, s *sorter) error {
+func (h *host) admit(ctx context.Context, r io.Reader, s *extsort.Sorter) error {
 	from, places := "", []place(nil)
 	return readSnapshot(ctx, r, visitor{
 		host: func(name string) error {
@@ -46,7 +47,7 @@ func (h *host) admit(ctx context.Context, r io.Reader, s *sorter) error {
 			if err := h.check(t, record, places); err != nil {
 				return err
 			}
-			return s.add(bytes.Clone(line))
+			return s.Add(line)
 		},
 	})
 }
@@ -93,15 +94,15 @@ func (h *host) checkName(name string) error {
 }
 
 // replace makes the host's records those in want, all at once, or none of them; or only those of one table.
-func (h *host) replace(ctx context.Context, want *sorter, part string) error {
+func (h *host) replace(ctx context.Context, want *extsort.Sorter, part string) error {
 	if err := h.x.begin("write", h.locked()); err != nil {
 		return err
 	}
 	var numbers *nodes
-	return h.sorting(ctx, func(s *sorter) (err error) {
-		numbers, err = h.collect(ctx, s.add)
+	return h.sorting(ctx, func(s *extsort.Sorter) (err error) {
+		numbers, err = h.collect(ctx, func(line []byte) error { return s.Add(line) })
 		return err
-	}, func(is *sorter) error {
+	}, func(is *extsort.Sorter) error {
 		w := &writer{h: h, ctx: ctx, nodes: numbers, part: part}
 		if err := w.forget(); err != nil {
 			return err
@@ -132,37 +133,37 @@ type writer struct {
 }
 
 // differences visits lines that only one of the two has.
-func (w *writer) differences(is, want *sorter, removed, added func(line []byte) error) error {
-	a, err := is.read()
+func (w *writer) differences(is, want *extsort.Sorter, removed, added func(line []byte) error) error {
+	a, err := is.Read(w.ctx)
 	if err != nil {
 		return err
 	}
-	b, err := want.read()
+	b, err := want.Read(w.ctx)
 	if err != nil {
 		return err
 	}
-	for a.line() != nil || b.line() != nil {
+	for a.Record() != nil || b.Record() != nil {
 		if err := w.ctx.Err(); err != nil {
 			return err
 		}
-		order := bytes.Compare(a.line(), b.line())
+		order := bytes.Compare(a.Record(), b.Record())
 		switch {
-		case a.line() == nil:
+		case a.Record() == nil:
 			order = 1
-		case b.line() == nil:
+		case b.Record() == nil:
 			order = -1
 		}
-		if order < 0 && removed != nil && w.concerns(a.line()) {
-			err = removed(a.line())
+		if order < 0 && removed != nil && w.concerns(a.Record()) {
+			err = removed(a.Record())
 		}
-		if order > 0 && added != nil && w.concerns(b.line()) {
-			err = added(b.line())
+		if order > 0 && added != nil && w.concerns(b.Record()) {
+			err = added(b.Record())
 		}
 		if order <= 0 {
-			err = errors.Join(err, a.next())
+			err = errors.Join(err, a.Next())
 		}
 		if order >= 0 {
-			err = errors.Join(err, b.next())
+			err = errors.Join(err, b.Next())
 		}
 		if err != nil {
 			return err

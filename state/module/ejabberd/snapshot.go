@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"orrery/internal/extsort"
 	"orrery/state"
 	"orrery/state/module/ejabberd/term"
 )
@@ -20,16 +21,17 @@ const (
 	magic   = "orrery_ejabberd"
 	version = 1
 	begin   = "{" + magic + ","
+	maxLine = 256 << 20
 )
 
-// writeSnapshot writes a snapshot of sorted lines.
-func writeSnapshot(ctx context.Context, w io.Writer, name string, lines *merging, heading func(table string) ([]byte, error)) error {
+// writeSnapshot writes a snapshot of lines.
+func writeSnapshot(ctx context.Context, w io.Writer, name string, lines *extsort.Sorter, heading func(table string) ([]byte, error)) error {
 	out := bufio.NewWriterSize(w, 64<<10)
 	if _, err := fmt.Fprintf(out, "%s.\n", term.Text(term.Tuple{term.Atom(magic), int64(version), term.Binary(name)})); err != nil {
 		return err
 	}
 	count, last := 0, ""
-	err := lines.each(ctx, func(line []byte) error {
+	err := lines.Each(ctx, func(line []byte) error {
 		count++
 		if of := tableOf(line); of != last {
 			last = of

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -75,45 +74,6 @@ func FuzzSnapshot(f *testing.F) {
 			t.Errorf("%q was read as %q", content, again.Bytes())
 		}
 	})
-}
-
-// Lines come out in order, however little fits into memory.
-func TestSorter(t *testing.T) {
-	for _, limit := range []int{1, 100, 1 << 20} {
-		folder := t.TempDir()
-		s, err := newSorter(folder, limit)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var want, got []string
-		for range 500 {
-			line := fmt.Sprintf("%s%d\n", strings.Repeat("x", rand.IntN(3)*rand.IntN(40_000)), rand.IntN(100))
-			want = append(want, line)
-			if err := s.add([]byte(line)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := s.sort(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		slices.Sort(want)
-		for range 2 {
-			m, err := s.read()
-			if err != nil {
-				t.Fatal(err)
-			}
-			got = nil
-			if err := m.each(t.Context(), func(line []byte) error { got = append(got, string(line)); return nil }); err != nil || !slices.Equal(got, want) {
-				t.Errorf("limit %d: %d lines, %v", limit, len(got), err)
-			}
-		}
-		if left, err := os.ReadDir(folder); err != nil || len(left) > 0 {
-			t.Errorf("%v, %v", left, err)
-		}
-		if err := s.close(); err != nil {
-			t.Error(err)
-		}
-	}
 }
 
 func TestHostsFile(t *testing.T) {

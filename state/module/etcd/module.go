@@ -30,6 +30,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"orrery/internal/spool"
 	"orrery/state"
 )
 
@@ -216,7 +217,7 @@ func remove(name string) error {
 // Snapshot implements state.Stateful.
 func (m *Module) Snapshot(ctx context.Context, t state.Target, w io.Writer) error {
 	return m.with(ctx, t, "snapshot", func(k *keyspace) error {
-		return k.spool(func(f *os.File) error {
+		return spool.With(k.folder, func(f *os.File) error {
 			if err := k.dumpAgain(ctx, f); err != nil {
 				return err
 			}
@@ -229,7 +230,7 @@ func (m *Module) Snapshot(ctx context.Context, t state.Target, w io.Writer) erro
 // Restore implements state.Stateful.
 func (m *Module) Restore(ctx context.Context, t state.Target, r io.Reader) error {
 	return m.with(ctx, t, "restore", func(k *keyspace) error {
-		return k.spool(func(f *os.File) error {
+		return spool.With(k.folder, func(f *os.File) error {
 			if err := receive(f, r); err != nil {
 				return err
 			}
@@ -280,7 +281,7 @@ func (m *Module) Fork(ctx context.Context, from, into state.Target) (string, err
 			if there, _, err := k.page(ctx, nil, 0, 1); err != nil || len(there) > 0 {
 				return errors.Join(err, fmt.Errorf("there are keys %q: %w", k.prefix, state.ErrInUse))
 			}
-			return source.spool(func(f *os.File) error {
+			return spool.With(source.folder, func(f *os.File) error {
 				if err := source.dumpAgain(ctx, f); err != nil {
 					return err
 				}

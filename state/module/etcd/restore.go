@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"time"
+
+	"orrery/internal/spool"
 )
 
 // The limits of one transaction: etcd's defaults are 128 operations and 1.5 MiB.
@@ -144,7 +146,7 @@ func (b *batch) flush(ctx context.Context) error {
 
 // compare visits what has to be done to the server's keys so that they are those of the snapshot in f.
 func (k *keyspace) compare(ctx context.Context, f *os.File, visit func(operation) error) error {
-	if err := rewind(f); err != nil {
+	if err := spool.Rewind(f); err != nil {
 		return err
 	}
 	in := newReader(f)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 
+	"orrery/internal/spool"
 	"orrery/state"
 )
 
@@ -27,35 +28,18 @@ const (
 	pageBytes = 4 << 20
 )
 
-// spool gives do a file for temporary content, which has no name and vanishes with this process.
-func (k *keyspace) spool(do func(f *os.File) error) error {
-	f, err := os.CreateTemp(k.folder, "spool-*")
-	if err != nil {
-		return err
-	}
-	if err = os.Remove(f.Name()); err == nil {
-		err = do(f)
-	}
-	return errors.Join(err, f.Close())
-}
-
 // dumpAgain fills the file with a snapshot and rewinds it. It begins anew where the server compacts its history meanwhile.
 func (k *keyspace) dumpAgain(ctx context.Context, f *os.File) error {
 	var err error
 	for range attempts {
-		if err = errors.Join(f.Truncate(0), rewind(f)); err != nil {
+		if err = errors.Join(f.Truncate(0), spool.Rewind(f)); err != nil {
 			return err
 		}
 		if err = k.dump(ctx, f); !compacted(err) {
-			return errors.Join(err, rewind(f))
+			return errors.Join(err, spool.Rewind(f))
 		}
 	}
 	return fmt.Errorf("the server compacts its history faster than the keys can be read (try again, or compact less often): %w", err)
-}
-
-func rewind(f *os.File) error {
-	_, err := f.Seek(0, io.SeekStart)
-	return err
 }
 
 // dump writes a snapshot of one revision.
@@ -209,5 +193,5 @@ func receive(f *os.File, r io.Reader) error {
 	if err := read(io.TeeReader(r, f), func([]byte, []byte) error { return nil }); err != nil {
 		return err
 	}
-	return rewind(f)
+	return spool.Rewind(f)
 }

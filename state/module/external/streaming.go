@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"orrery/internal/spool"
 	"orrery/state"
 )
 
@@ -69,18 +70,15 @@ func (m stateful) Restore(ctx context.Context, t state.Target, r io.Reader) erro
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	spool, err := os.CreateTemp(t.Directory, "restore-")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = errors.Join(spool.Close(), os.Remove(spool.Name())) }()
-	if _, err := io.Copy(spool, newUnsealing(r)); err != nil {
-		return errOperation("restore", t, err)
-	}
-	if _, err := spool.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	return m.p.operate(ctx, "restore", t, spool, nil)
+	return spool.With(t.Directory, func(f *os.File) error {
+		if _, err := io.Copy(f, newUnsealing(r)); err != nil {
+			return errOperation("restore", t, err)
+		}
+		if err := spool.Rewind(f); err != nil {
+			return err
+		}
+		return m.p.operate(ctx, "restore", t, f, nil)
+	})
 }
 
 // CollectGarbage implements state.Stateful.

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 
+	"orrery/internal/spool"
 	"orrery/state"
 )
 
@@ -376,7 +377,7 @@ func (d *database) dumpAgain(ctx context.Context, f *os.File) error {
 	}
 	before := ""
 	for range attempts {
-		if err := errors.Join(f.Truncate(0), rewind(f)); err != nil {
+		if err := errors.Join(f.Truncate(0), spool.Rewind(f)); err != nil {
 			return err
 		}
 		sum := sha256.New()
@@ -385,7 +386,7 @@ func (d *database) dumpAgain(ctx context.Context, f *os.File) error {
 		}
 		now := digest(sum)
 		if now == before {
-			return rewind(f)
+			return spool.Rewind(f)
 		}
 		before = now
 	}
@@ -393,20 +394,3 @@ func (d *database) dumpAgain(ctx context.Context, f *os.File) error {
 }
 
 func digest(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
-
-// spool gives do a file for temporary content, which has no name and vanishes with this process.
-func (d *database) spool(do func(f *os.File) error) error {
-	f, err := os.CreateTemp(d.folder, "spool-*")
-	if err != nil {
-		return err
-	}
-	if err = os.Remove(f.Name()); err == nil {
-		err = do(f)
-	}
-	return errors.Join(err, f.Close())
-}
-
-func rewind(f *os.File) error {
-	_, err := f.Seek(0, io.SeekStart)
-	return err
-}

@@ -19,6 +19,7 @@ import (
 	"os"
 	"strings"
 
+	"orrery/internal/spool"
 	"orrery/state"
 )
 
@@ -97,7 +98,7 @@ func (m *Module) Snapshot(ctx context.Context, t state.Target, w io.Writer) erro
 		if err := d.mustExist(ctx); err != nil {
 			return err
 		}
-		return d.spool(func(f *os.File) error {
+		return spool.With(d.folder, func(f *os.File) error {
 			if err := d.dumpAgain(ctx, f); err != nil {
 				return err
 			}
@@ -147,7 +148,7 @@ func (m *Module) Fork(ctx context.Context, from, into state.Target) (string, err
 			if there, err := d.exists(ctx, d.name); err != nil || there {
 				return errors.Join(err, fmt.Errorf("database %q exists: %w", d.name, state.ErrInUse))
 			}
-			return source.spool(func(f *os.File) error {
+			return spool.With(source.folder, func(f *os.File) error {
 				if err := source.dumpAgain(ctx, f); err != nil {
 					return err
 				}

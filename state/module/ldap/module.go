@@ -28,6 +28,7 @@ import (
 
 	"github.com/go-ldap/ldap/v3"
 
+	"orrery/internal/spool"
 	"orrery/state"
 )
 
@@ -190,7 +191,7 @@ func remove(name string) error {
 // Snapshot implements state.Stateful.
 func (m *Module) Snapshot(ctx context.Context, t state.Target, w io.Writer) error {
 	return m.with(ctx, t, "snapshot", func(d *directory) error {
-		return d.spool(func(f *os.File) error {
+		return spool.With(d.folder, func(f *os.File) error {
 			if err := d.dumpAgain(ctx, f); err != nil {
 				return err
 			}
@@ -203,7 +204,7 @@ func (m *Module) Snapshot(ctx context.Context, t state.Target, w io.Writer) erro
 // Restore implements state.Stateful.
 func (m *Module) Restore(ctx context.Context, t state.Target, r io.Reader) error {
 	return m.with(ctx, t, "restore", func(d *directory) error {
-		return d.spool(func(f *os.File) error {
+		return spool.With(d.folder, func(f *os.File) error {
 			if err := d.receive(f, r); err != nil {
 				return err
 			}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-ldap/ldap/v3"
 
+	"orrery/internal/spool"
 	"orrery/state"
 )
 
@@ -22,23 +23,6 @@ const (
 	attempts    = 4
 	undoTimeout = time.Minute
 )
-
-// spool gives do a file for temporary content, which has no name and vanishes with this process.
-func (d *directory) spool(do func(f *os.File) error) error {
-	f, err := os.CreateTemp(d.folder, "spool-*")
-	if err != nil {
-		return err
-	}
-	if err = os.Remove(f.Name()); err == nil {
-		err = do(f)
-	}
-	return errors.Join(err, f.Close())
-}
-
-func rewind(f *os.File) error {
-	_, err := f.Seek(0, io.SeekStart)
-	return err
-}
 
 var errOvertaken = errors.New("entries change while they are read (stop what writes, or try again)")
 
@@ -49,11 +33,11 @@ func (d *directory) dumpAgain(ctx context.Context, f *os.File) error {
 		if !errors.Is(err, errOvertaken) {
 			break
 		}
-		if err = errors.Join(f.Truncate(0), rewind(f)); err == nil {
+		if err = errors.Join(f.Truncate(0), spool.Rewind(f)); err == nil {
 			err = d.dump(ctx, f)
 		}
 	}
-	return errors.Join(err, rewind(f))
+	return errors.Join(err, spool.Rewind(f))
 }
 
 func (d *directory) dump(ctx context.Context, w io.Writer) error {
@@ -109,7 +93,7 @@ func (d *directory) receive(f *os.File, r io.Reader) error {
 	if err == nil && first {
 		err = fmt.Errorf("%w: the snapshot has no entries", state.ErrCorrupt)
 	}
-	return errors.Join(err, rewind(f))
+	return errors.Join(err, spool.Rewind(f))
 }
 
 // replace makes the subtree what the snapshot in f says.
@@ -204,7 +188,7 @@ func (d *directory) back(ctx context.Context, f *os.File) error {
 
 // become adds and modifies entries by the snapshot in f, and then deletes those that it has not.
 func (d *directory) become(ctx context.Context, f *os.File) error {
-	if err := rewind(f); err != nil {
+	if err := spool.Rewind(f); err != nil {
 		return err
 	}
 	all, err := d.list(ctx)

@@ -18,6 +18,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
+	"orrery/internal/extsort"
 	"orrery/state"
 )
 
@@ -33,6 +34,7 @@ type database struct {
 	name      string
 	documents string // the file of the first documents; empty without one
 	folder    string // the component's own
+	memory    int    // bytes that are sorted at once
 	secret    string
 	client    *mongo.Client
 	db        *mongo.Database
@@ -47,7 +49,7 @@ func open(ctx context.Context, t state.Target) (*database, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &database{server: s, name: p.Database, documents: p.Documents, folder: t.Directory}
+	d := &database{server: s, name: p.Database, documents: p.Documents, folder: t.Directory, memory: extsort.Memory}
 	if d.secret, err = s.password(); err != nil {
 		return nil, err
 	}
@@ -303,16 +305,4 @@ func (d *database) command(ctx context.Context, c bson.D) error { return d.db.Ru
 
 func (d *database) rename(ctx context.Context, from, to string) error {
 	return d.client.Database("admin").RunCommand(ctx, bson.D{{Key: "renameCollection", Value: d.name + "." + from}, {Key: "to", Value: d.name + "." + to}}).Err()
-}
-
-// spool gives do a file for temporary content, which has no name and vanishes with this process.
-func spool(folder string, do func(f *os.File) error) error {
-	f, err := os.CreateTemp(folder, "spool-*")
-	if err != nil {
-		return err
-	}
-	if err = os.Remove(f.Name()); err == nil {
-		err = do(f)
-	}
-	return errors.Join(err, f.Close())
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -149,7 +148,7 @@ func (d *database) dump(ctx context.Context, w io.Writer) error {
 	return out.end()
 }
 
-func (v *view) write(out *writer, p part, before sum, sorted bool) error {
+func (v *view) write(out *writer, p part, before sum, inOrder bool) error {
 	if err := out.part(p); err != nil || p.view {
 		return err
 	}
@@ -161,10 +160,10 @@ func (v *view) write(out *writer, p part, before sum, sorted bool) error {
 		})
 	}
 	var err error
-	if sorted {
+	if inOrder {
 		err = each(out.document)
 	} else {
-		err = spool(v.d.folder, func(f *os.File) error { return sortDocuments(v.plain, f, each, out.document) })
+		err = sorted(v.plain, v.d.folder, v.d.memory, each, out.document)
 	}
 	if err != nil {
 		return err

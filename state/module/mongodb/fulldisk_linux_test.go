@@ -40,7 +40,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	disk := t.TempDir()
 	testenv.SmallDisk(t, disk, "64k")
-	d.folder = disk
+	d.folder, d.memory = disk, 1
 	v, err := d.newView(t.Context())
 	if err != nil {
 		t.Fatal(err)

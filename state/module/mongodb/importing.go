@@ -5,12 +5,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 
+	"orrery/internal/extsort"
 	"orrery/state"
 )
 
@@ -56,8 +56,7 @@ func (in *importer) collection(out *writer, p part, where run) error {
 		begun, last = true, bsoncore.Value{Type: id.Type, Data: slices.Clone(id.Data)}
 		return out.document(doc)
 	}
-	err := spool("", func(f *os.File) error { return sortDocuments(in.ctx, f, each, once) })
-	if err != nil {
+	if err := sorted(in.ctx, "", extsort.Memory, each, once); err != nil {
 		return err
 	}
 	return out.closeCollection()

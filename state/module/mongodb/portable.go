@@ -17,6 +17,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"orrery/internal/spool"
 	"orrery/state"
 )
 
@@ -44,7 +45,7 @@ type about struct {
 // unpacked (mongorestore --nsFrom 'database.*' --nsTo 'NAME.*' DIR).
 func (*Module) Export(ctx context.Context, snapshot io.Reader, w io.Writer) error {
 	out := tar.NewWriter(w)
-	err := spool("", func(f *os.File) error {
+	err := spool.With("", func(f *os.File) error {
 		return read(snapshot, &exporter{ctx: ctx, out: out, f: f})
 	})
 	if err != nil {
@@ -144,7 +145,7 @@ func fileName(collection string) string {
 
 // Import implements state.Portable. It takes what Export wrote, or a tar file of the folder that mongodump wrote of one database.
 func (*Module) Import(ctx context.Context, plain io.Reader, w io.Writer) error {
-	return spool("", func(f *os.File) error {
+	return spool.With("", func(f *os.File) error {
 		in := &importer{ctx: ctx, f: f, abouts: map[string]about{}, data: map[string]run{}}
 		if err := in.read(plain); err != nil {
 			return err
@@ -163,6 +164,9 @@ type importer struct {
 	abouts map[string]about // by the files' names without their ends
 	data   map[string]run
 }
+
+// run is a range of the importer's file that holds documents.
+type run struct{ from, to int64 }
 
 // tally counts what is read.
 type tally struct {

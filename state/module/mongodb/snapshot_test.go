@@ -5,9 +5,6 @@ import (
 	"errors"
 	"io"
 	"math"
-	"math/rand/v2"
-	"os"
-	"slices"
 	"testing"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -78,36 +75,6 @@ func TestOrder(t *testing.T) {
 			if got < 0 != (i < j) || got > 0 != (i > j) {
 				t.Errorf("%v and %v: %d", all[i], all[j], got)
 			}
-		}
-	}
-}
-
-// Sorting in runs that are merged in several rounds gives what sorting in memory does.
-func TestSort(t *testing.T) {
-	var all []bson.Raw
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // of a test
-	for i := range 5000 {
-		all = append(all, raw(t, bson.D{{Key: "_id", Value: i}, {Key: "text", Value: bytes.Repeat([]byte{'x'}, r.IntN(50))}}))
-	}
-	want := slices.Clone(all)
-	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	for _, limit := range []int{1 << 30, 10000, 300} { // one run, several, more than are merged at once
-		var got []bson.Raw
-		err := spool(t.TempDir(), func(f *os.File) error {
-			return sortWithin(t.Context(), f, limit, func(visit func([]byte) error) error {
-				for _, doc := range all {
-					if err := visit(doc); err != nil {
-						return err
-					}
-				}
-				return nil
-			}, func(doc []byte) error {
-				got = append(got, bytes.Clone(doc))
-				return nil
-			})
-		})
-		if err != nil || !slices.EqualFunc(got, want, func(a, b bson.Raw) bool { return bytes.Equal(a, b) }) {
-			t.Errorf("limit %d: %d documents, %v", limit, len(got), err)
 		}
 	}
 }

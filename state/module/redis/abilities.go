@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"orrery/internal/spool"
 	"orrery/state"
 )
 
@@ -205,7 +206,7 @@ func (m *Module) RestorePart(ctx context.Context, t state.Target, r io.Reader, p
 		}
 		wanted := func(e entry) bool { return string(e.key) == part }
 		missing := fmt.Errorf("%w in the snapshot", state.ErrNotFound)
-		return d.spool(func(f *os.File) error {
+		return spool.With(d.folder, func(f *os.File) error {
 			err := read(io.TeeReader(r, f), visitor{key: func(e entry) error {
 				if wanted(e) {
 					missing = nil

@@ -31,8 +31,7 @@ func TestFullDisk(t *testing.T) {
 	if err := m.Restore(t.Context(), target, bytes.NewReader(content)); !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("restore: %v", err)
 	}
-	s := newSorter(folder)
-	s.limit = 10000
+	s := newSorter(folder, 10000)
 	for i := range 100 {
 		if err := s.add(record{fmt.Append(nil, i), []byte{placeElement}, make([]byte, 5000)}); err != nil {
 			if !errors.Is(err, unix.ENOSPC) {
@@ -44,7 +43,7 @@ func TestFullDisk(t *testing.T) {
 			t.Error("the sorter finds room where there is none")
 		}
 	}
-	if err := s.close(); err != nil {
+	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
 	if left, err := os.ReadDir(folder); err != nil || len(left) != 0 {

@@ -63,7 +63,7 @@ func FuzzImport(f *testing.F) {
 	f.Add([]byte("XADD s MAXLEN 0 1-1 f v\nMSET a b c d\nEXPIREAT a 7"))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		var b bytes.Buffer
-		if importCommands(bytes.NewReader(content), &b, t.TempDir()) != nil {
+		if importCommands(t.Context(), bytes.NewReader(content), &b, t.TempDir()) != nil {
 			return
 		}
 		if again, err := rewrite(b.Bytes()); err != nil || !bytes.Equal(again, b.Bytes()) {

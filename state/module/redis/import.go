@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"orrery/internal/extsort"
 	"orrery/state"
 	"orrery/state/module/redis/rdb"
 )
@@ -24,13 +25,13 @@ const (
 // Import implements state.Portable. It reads commands as redis-cli --pipe does, in RESP or one on a line, and
 // carries them out without a server.
 func (*Module) Import(ctx context.Context, plain io.Reader, w io.Writer) error {
-	return errors.Join(importCommands(plain, w, ""), ctx.Err())
+	return errors.Join(importCommands(ctx, plain, w, ""), ctx.Err())
 }
 
 // importCommands writes the snapshot of the keys that commands make.
-func importCommands(from io.Reader, to io.Writer, folder string) (err error) {
-	i := importer{in: bufio.NewReaderSize(from, maxLine), out: newSorter(folder)}
-	defer func() { err = errors.Join(err, i.out.close()) }()
+func importCommands(ctx context.Context, from io.Reader, to io.Writer, folder string) (err error) {
+	i := importer{in: bufio.NewReaderSize(from, maxLine), out: newSorter(folder, extsort.Memory)}
+	defer func() { err = errors.Join(err, i.out.Close()) }()
 	for n := 1; ; n++ {
 		words, err := i.command()
 		if errors.Is(err, io.EOF) {
@@ -43,7 +44,7 @@ func importCommands(from io.Reader, to io.Writer, folder string) (err error) {
 			return fmt.Errorf("command %d: %w", n, err)
 		}
 	}
-	return assemble(i.out, to)
+	return assemble(ctx, i.out, to)
 }
 
 // importer is a position in commands and the pieces that they made.

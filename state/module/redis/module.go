@@ -26,6 +26,7 @@ import (
 	"strconv"
 	"strings"
 
+	"orrery/internal/spool"
 	"orrery/state"
 )
 
@@ -169,8 +170,8 @@ func (d *database) initialise(ctx context.Context, t state.Target) error {
 		return err
 	}
 	defer in.Close() //nolint:errcheck // only read
-	return d.spool(func(f *os.File) error {
-		if err := importCommands(in, f, d.folder); err != nil {
+	return spool.With(d.folder, func(f *os.File) error {
+		if err := importCommands(ctx, in, f, d.folder); err != nil {
 			return fmt.Errorf("initial commands %s: %w", p.Commands, err)
 		}
 		return d.replace(ctx, f)
@@ -197,7 +198,7 @@ func (m *Module) Snapshot(ctx context.Context, t state.Target, w io.Writer) erro
 // Restore implements state.Stateful.
 func (m *Module) Restore(ctx context.Context, t state.Target, r io.Reader) error {
 	return m.with(ctx, t, "restore", func(d *database) error {
-		return d.spool(func(f *os.File) error {
+		return spool.With(d.folder, func(f *os.File) error {
 			if err := read(io.TeeReader(r, f), visitor{}); err != nil {
 				return err
 			}
@@ -242,7 +243,7 @@ func (m *Module) Fork(ctx context.Context, from, into state.Target) (string, err
 			if empty, err := d.empty(ctx); err != nil || !empty {
 				return errors.Join(err, fmt.Errorf("database %d has keys %q: %w", d.number, pattern(d.prefix), state.ErrInUse))
 			}
-			return d.spool(func(f *os.File) error {
+			return spool.With(d.folder, func(f *os.File) error {
 				if err := source.dump(ctx, f); err != nil {
 					return err
 				}
@@ -265,15 +266,6 @@ func apart(a, b *database) error {
 			pattern(a.prefix), pattern(b.prefix), a.number, state.ErrNotAble)
 	}
 	return nil
-}
-
-// spool gives do a file for temporary content, which has no name and vanishes with this process.
-func (d *database) spool(do func(f *os.File) error) error {
-	f, err := nameless(d.folder)
-	if err != nil {
-		return err
-	}
-	return errors.Join(do(f), f.Close())
 }
 
 // with carries out do on the target's keys and says in an error what could not be done to them.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"orrery/internal/extsort"
 	"orrery/state"
 	"orrery/state/module/redis/rdb"
 )
@@ -33,8 +34,8 @@ func (d *database) dump(ctx context.Context, w io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	s := newSorter(d.folder)
-	defer func() { err = errors.Join(err, s.close()) }()
+	s := newSorter(d.folder, extsort.Memory)
+	defer func() { err = errors.Join(err, s.Close()) }()
 	for range staleAttempts {
 		diskless := d.diskless()
 		err = d.replicate(ctx, &pieces{out: s, db: uint64(d.number), skip: d.prefix, now: now}) //nolint:gosec // not negative
@@ -53,7 +54,7 @@ func (d *database) dump(ctx context.Context, w io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	return assemble(s, w)
+	return assemble(ctx, s, w)
 }
 
 // replicate asks the server for all its data as a replica does, and tells sink.

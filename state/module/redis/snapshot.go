@@ -3,6 +3,7 @@ package redis
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -103,13 +104,13 @@ func parseID(s string) (rdb.ID, bool) {
 }
 
 // assemble makes a snapshot of sorted pieces.
-func assemble(s *sorter, to io.Writer) error {
+func assemble(ctx context.Context, s *sorter, to io.Writer) error {
 	w, err := newWriter(to)
 	if err != nil {
 		return err
 	}
 	a := assembler{w: w}
-	if err := s.each(a.take); err != nil {
+	if err := s.each(ctx, a.take); err != nil {
 		return err
 	}
 	if err := a.finish(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"orrery/internal/spool"
 	"orrery/internal/testenv"
 	"orrery/state"
 	"orrery/state/module/redis/rdb"
@@ -208,7 +209,7 @@ func TestInterrupted(t *testing.T) {
 			t.Fatal(err)
 		}
 		n := 0
-		err = d.spool(func(f *os.File) error {
+		err = spool.With(d.folder, func(f *os.File) error {
 			if err := read(io.TeeReader(bytes.NewReader(large), f), visitor{}); err != nil {
 				return err
 			}
@@ -279,9 +280,9 @@ func TestBrokenReplication(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer d.close()
-		s := newSorter(t.TempDir())
+		s := newSorter(t.TempDir(), 1<<30)
 		err = d.replicate(ctx, &breaking{pieces: pieces{out: s, db: uint64(d.number)}, breaks: breaks}) //nolint:gosec // not negative
-		return errors.Join(err, s.close())
+		return errors.Join(err, s.Close())
 	}
 	err := attempt(t.Context(), func() { do(t, target, "CLIENT", "KILL", "TYPE", "REPLICA") })
 	if !errors.Is(err, rdb.ErrFormat) || !strings.Contains(err.Error(), "ends in the middle") {

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"orrery/internal/command"
+	"orrery/internal/spool"
 	"orrery/state"
 	"orrery/state/module/process"
 )
@@ -170,25 +171,19 @@ func (m Module) Snapshot(ctx context.Context, t state.Target, w io.Writer) error
 }
 
 // Restore implements state.Stateful. The program sees the first byte when all of them were read and verified.
-func (m Module) Restore(ctx context.Context, t state.Target, r io.Reader) (err error) {
+func (m Module) Restore(ctx context.Context, t state.Target, r io.Reader) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	spool, err := os.CreateTemp(t.Directory, ".restore-*")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, spool.Close()) }()
-	if err := os.Remove(spool.Name()); err != nil { // it goes when it is closed, also by a crash
-		return err
-	}
-	if err := unframe(r, spool); err != nil {
-		return fmt.Errorf("cannot restore %s: %w", t.Component.Ref(), err)
-	}
-	if _, err := spool.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	return m.run(ctx, t, "restore", spool, nil)
+	return spool.With(t.Directory, func(f *os.File) error {
+		if err := unframe(r, f); err != nil {
+			return fmt.Errorf("cannot restore %s: %w", t.Component.Ref(), err)
+		}
+		if err := spool.Rewind(f); err != nil {
+			return err
+		}
+		return m.run(ctx, t, "restore", f, nil)
+	})
 }
 
 // CollectGarbage implements state.Stateful.
