@@ -1,0 +1,294 @@
+// Command fabric measures chains beside etcd: three servers of each on this machine, the same number of clients, values of
+// 256 bytes, every write synced to the disk, one after the other in one run. Leases are given by the nodes themselves here: there is no keeper.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/pprof"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"text/tabwriter"
+	"time"
+)
+
+var errMissing = errors.New("key is missing")
+
+// store is one of those that are compared.
+type store interface {
+	client(ctx context.Context) (kv, error)
+	servers() []*process
+	stop() error
+}
+
+type options struct {
+	against string
+	dir     string
+	clients []int
+	seconds float64
+	keys    int
+	value   int
+	only    string
+	profile string
+}
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == serveArgument {
+		if err := serve(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "fabric:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var o options
+	var clients string
+	flag.StringVar(&o.against, "against", "etcd", "what to measure beside chains: etcd, or none")
+	flag.StringVar(&o.dir, "dir", "", "where to keep the data, on a disk (default: a temporary folder here)")
+	flag.StringVar(&clients, "clients", "1,16,64", "numbers of clients")
+	flag.Float64Var(&o.seconds, "seconds", 3, "how long each measurement takes")
+	flag.IntVar(&o.keys, "keys", 10000, "keys that are there at the beginning")
+	flag.IntVar(&o.value, "value", 256, "bytes of a value")
+	flag.StringVar(&o.only, "only", "reads,writes,mixes,hot,memory", "which measurements")
+	flag.StringVar(&o.profile, "profile", "", "write a profile of the clients to this file, and of the servers to FILE.0, .1 and .2")
+	flag.Parse()
+	for c := range strings.SplitSeq(clients, ",") {
+		n, err := strconv.Atoi(c)
+		if err != nil || n < 1 {
+			fmt.Fprintf(os.Stderr, "fabric: %q is no number of clients\n", c)
+			stop()
+			os.Exit(2)
+		}
+		o.clients = append(o.clients, n)
+	}
+	if err := run(ctx, o, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "fabric:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func (o options) does(what string) bool { return slices.Contains(strings.Split(o.only, ","), what) }
+
+func run(ctx context.Context, o options, out io.Writer) (err error) {
+	if o.dir, err = os.MkdirTemp(cmpOr(o.dir, "."), "bench-fabric-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
+	b := &bench{options: o, table: tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)}
+	defer func() { err = errors.Join(err, b.table.Flush()) }()
+	if o.profile != "" {
+		f, err := os.Create(o.profile)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = f.Close() }()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	return b.run(ctx)
+}
+
+func cmpOr(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// bench compares stores.
+type bench struct {
+	options
+	table *tabwriter.Writer
+	names []string
+	all   []store
+}
+
+func (b *bench) run(ctx context.Context) (err error) {
+	defer func() {
+		for _, s := range b.all {
+			err = errors.Join(err, s.stop())
+		}
+	}()
+	if err := b.open(ctx, "chains", func() (store, error) { return startChains(ctx, b.dir, b.options, false) }); err != nil {
+		return err
+	}
+	if b.against == "etcd" {
+		if err := b.open(ctx, "etcd", func() (store, error) { return startEtcd(ctx, b.dir) }); err != nil {
+			return err
+		}
+	}
+	b.line(append([]string{"work", "clients"}, append(b.names, "ratio", "load")...)...)
+	for _, t := range b.tasks() {
+		if err := b.compare(ctx, t.name, t.clients, t.connections, t.mix, t.hot); err != nil {
+			return err
+		}
+	}
+	if b.does("memory") {
+		b.memory()
+	}
+	return nil
+}
+
+// task is a line of the table.
+type task struct {
+	name                 string
+	clients, connections int
+	mix                  mix
+	hot                  string
+}
+
+// tasks are what was asked for.
+func (b *bench) tasks() []task {
+	var all []task
+	plain := func(name string, m mix) {
+		for _, n := range b.clients {
+			all = append(all, task{name + ", a connection each", n, n, m, ""})
+		}
+		all = append(all, task{name + ", one connection to each server", b.most(), 1, m, ""})
+	}
+	if b.does("reads") {
+		plain("strong reads", mix{read: 100})
+	}
+	if b.does("writes") {
+		plain("durable writes", mix{update: 100})
+	}
+	if b.does("mixes") {
+		for _, m := range mixes {
+			all = append(all, task{m.name, b.most(), b.most(), m, ""})
+		}
+	}
+	if b.does("hot") {
+		for _, writes := range []int{0, 10, 25, 50, 75, 90, 100} {
+			all = append(all, task{fmt.Sprintf("one key, %d%% writes", writes), b.most(), 1, mix{read: 100 - writes, update: writes}, keyName(0)})
+		}
+	}
+	return all
+}
+
+func (b *bench) most() int { return slices.Max(b.clients) }
+
+func (b *bench) open(ctx context.Context, name string, begin func() (store, error)) error {
+	begun := time.Now()
+	s, err := begin()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "%s: three servers ready in %s\n", name, time.Since(begun).Round(time.Millisecond))
+	b.names, b.all = append(b.names, name), append(b.all, s)
+	return b.fill(ctx, s)
+}
+
+// fill writes the keys that are there at the beginning.
+func (b *bench) fill(ctx context.Context, s store) error {
+	c, err := s.client(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	next := make(chan int, 64)
+	errs := make(chan error, 64)
+	var work sync.WaitGroup
+	for range 64 {
+		work.Go(func() {
+			for n := range next {
+				if err := c.Put(ctx, keyName(n), make([]byte, b.value)); err != nil {
+					select {
+					case errs <- err:
+					default:
+					}
+				}
+			}
+		})
+	}
+	for n := range b.keys {
+		next <- n
+	}
+	close(next)
+	work.Wait()
+	close(errs)
+	return <-errs
+}
+
+// compare runs a mix on each store, with clients that share so many connections.
+func (b *bench) compare(ctx context.Context, name string, clients, connections int, m mix, hot string) error {
+	row := []string{name, strconv.Itoa(clients)}
+	var rates []float64
+	for _, s := range b.all {
+		f, err := b.measure(ctx, s, clients, connections, m, hot)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		rates = append(rates, f.rate)
+		row = append(row, f.String())
+	}
+	ratio := ""
+	if len(rates) > 1 {
+		ratio = fmt.Sprintf("%.1fx", rates[0]/rates[1])
+	}
+	b.line(append(row, ratio, load1())...)
+	return ctx.Err()
+}
+
+func (b *bench) measure(ctx context.Context, s store, clients, connections int, m mix, hot string) (f figures, err error) {
+	open := make([]kv, connections)
+	for i := range open {
+		if open[i], err = s.client(ctx); err != nil {
+			return f, err
+		}
+		defer func() { err = errors.Join(err, open[i].Close()) }()
+	}
+	all := make([]kv, clients)
+	for i := range all {
+		all[i] = open[i%connections]
+		if err := all[i].Get(ctx, keyName(0)); err != nil { // it is connected
+			return f, err
+		}
+	}
+	value := make([]byte, b.value)
+	for i := range value {
+		value[i] = byte(i * 7)
+	}
+	own, theirs := used(os.Getpid()), cpu(s)
+	l := &load{mix: m, keys: b.keys, value: value, seconds: b.seconds, hot: hot}
+	f = l.run(ctx, all)
+	fmt.Fprintf(os.Stderr, "  %.1f s of processor of the clients, %.1f of the servers\n", (used(os.Getpid()) - own).Seconds(), (cpu(s) - theirs).Seconds())
+	return f, nil
+}
+
+func cpu(s store) time.Duration {
+	var sum time.Duration
+	for _, p := range s.servers() {
+		sum += used(p.cmd.Process.Pid)
+	}
+	return sum
+}
+
+// memory says how large the servers are after all that.
+func (b *bench) memory() {
+	row := []string{"resident memory of the servers, MiB", ""}
+	for _, s := range b.all {
+		var each []string
+		for _, p := range s.servers() {
+			each = append(each, fmt.Sprintf("%.0f", resident(p.cmd.Process.Pid)))
+		}
+		row = append(row, strings.Join(each, " "))
+	}
+	b.line(row...)
+}
+
+func (b *bench) line(cells ...string) {
+	fmt.Fprintln(b.table, strings.Join(cells, "\t"))
+	_ = b.table.Flush()
+}
