@@ -61,6 +61,7 @@ type decision struct {
 	at      Stamp
 	changes []chain.Change
 	changed map[string]int // key to its place in changes
+	size    int            // bytes of changes' keys and values
 }
 
 func (d *decision) run(scope chain.Range, c *chain.Command) (chain.Result, error) {
@@ -89,6 +90,9 @@ func (d *decision) run(scope chain.Range, c *chain.Command) (chain.Result, error
 		if outcome != chain.Done {
 			return chain.Result{Outcome: outcome, Index: i}, nil
 		}
+		if d.size > chain.MaxCommand { // small appends to large values; a message has to hold the entry
+			return chain.Result{Outcome: chain.TooLarge, Index: i}, nil
+		}
 		if w.Op == chain.OpIncrement {
 			result.Number = number
 		}
@@ -106,7 +110,9 @@ func (d *decision) get(key []byte) (chain.Value, bool, error) {
 }
 
 func (d *decision) set(c chain.Change) {
+	d.size += len(c.Key) + len(c.Value)
 	if i, ok := d.changed[string(c.Key)]; ok {
+		d.size -= len(c.Key) + len(d.changes[i].Value)
 		d.changes[i] = c
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"orrery/fabric/chain"
 	"orrery/fabric/chain/disk"
 	"orrery/fabric/chain/replica"
 )
@@ -13,6 +14,7 @@ import (
 type gathered struct {
 	batch    disk.Batch
 	messages []replica.Message
+	sizes    []int // bytes of each message's entries
 	replies  []replica.Reply
 	reads    []replica.Permission
 	copies   []replica.Copy
@@ -60,6 +62,7 @@ func (r *runner) take(out *replica.Output) error {
 
 // message adds a message; one that continues the last one to the same replica becomes one with it.
 func (g *gathered) message(m *replica.Message) {
+	size := weight(m.Entries)
 	for i := len(g.messages) - 1; i >= 0; i-- {
 		old := &g.messages[i]
 		if old.To != m.To {
@@ -69,10 +72,10 @@ func (g *gathered) message(m *replica.Message) {
 			break
 		}
 		if m.Kind == replica.KindAppend {
-			if m.Sequence != old.Sequence+uint64(len(old.Entries)) || len(old.Entries)+len(m.Entries) > maxMerged {
-				g.messages = append(g.messages, *m)
-				return
+			if m.Sequence != old.Sequence+uint64(len(old.Entries)) || len(old.Entries)+len(m.Entries) > maxMerged || size > 0 && g.sizes[i]+size > maxMergedBytes {
+				break
 			}
+			g.sizes[i] += size
 			// Entries may be the replica's own slice.
 			old.Entries = append(slices.Clip(old.Entries), m.Entries...)
 			old.Durable, old.Committed, old.Time = m.Durable, m.Committed, m.Time
@@ -84,11 +87,27 @@ func (g *gathered) message(m *replica.Message) {
 		}
 		break
 	}
-	g.messages = append(g.messages, *m)
+	g.messages, g.sizes = append(g.messages, *m), append(g.sizes, size)
 }
 
-// maxMerged is how many entries a message of several steps has at the most.
-const maxMerged = 4096
+// maxMerged and maxMergedBytes are how many entries, and bytes of them, a message of several steps has at the most. With its head it is a frame that
+// receivers take; a larger one would end the connection. One entry alone is at most chain.MaxCommand and a little.
+const (
+	maxMerged      = 4096
+	maxMergedBytes = 1 << 20
+)
+
+// weight is about how many bytes entries have in a message, rather more than less.
+func weight(all []chain.Entry) int {
+	n := 0
+	for i := range all {
+		n += 128
+		for _, c := range all[i].Changes {
+			n += len(c.Key) + len(c.Value) + 32
+		}
+	}
+	return n
+}
 
 // write writes what was gathered for the disk, without waiting for it to be durable.
 func (r *runner) write() error {
@@ -132,7 +151,7 @@ func (r *runner) act() error {
 		r.copy(c)
 	}
 	clear(g.messages)
-	g.messages, g.replies, g.reads, g.copies = g.messages[:0], g.replies[:0], g.reads[:0], g.copies[:0]
+	g.messages, g.sizes, g.replies, g.reads, g.copies = g.messages[:0], g.sizes[:0], g.replies[:0], g.reads[:0], g.copies[:0]
 	return nil
 }
 

@@ -118,7 +118,7 @@ func (r *runner) inTime(q *reading) bool {
 	switch {
 	case q.need.Consistency == chain.Eventual:
 		return true
-	case q.need.Consistency == chain.Bounded && q.need.Bound.Age > 0:
+	case q.need.Consistency == chain.Bounded && q.need.Bound.Age > 0 && q.need.Bound.Versions == 0:
 		now := r.node.Now()
 		return now-q.lease.Sent <= q.need.Bound.Age || now < q.lease.Until
 	}

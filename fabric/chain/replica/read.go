@@ -31,17 +31,21 @@ func (r *Replica) leased(now Instant) bool { return now < r.lease.Until || r.bro
 
 // may says whether a read may be answered from what is applied.
 func (r *Replica) may(now Instant, q *Read) verdict {
+	if r.failed != nil {
+		return no
+	}
 	if q.Consistency == chain.Eventual {
 		if r.ever {
 			return yes
 		}
 		return no
 	}
-	// A lease that was asked for within the age does as well as one that is valid: the keeper cannot have removed this replica before.
+	// A lease that was asked for within the age does as well as one that is valid: the keeper cannot have removed this replica before. It does
+	// not tell how many writes there were since.
 	fresh := q.Consistency == chain.Bounded && q.Bound.Age > 0 && r.lease.Until > 0 && now-r.lease.Sent <= q.Bound.Age
 	state := r.member().State
 	switch {
-	case !r.linked || state != chain.Serving && state != chain.Joining || !r.leased(now) && !fresh:
+	case !r.linked || state != chain.Serving && state != chain.Joining || !r.leased(now) && (!fresh || q.Bound.Versions > 0):
 		return no
 	case r.isTail():
 		if r.committed >= r.floor || r.broken(RuleTailFloor) {
@@ -113,9 +117,9 @@ func (r *Replica) look(now Instant) {
 	}
 }
 
-// query takes another replica's question.
+// query takes another replica's question. It waits for the link too: in a new epoch it often comes first.
 func (r *Replica) query(from chain.Replica, number uint64) {
-	if r.isTail() && r.linked {
+	if r.isTail() {
 		r.asks[from] = max(r.asks[from], number)
 	}
 }

@@ -11,6 +11,7 @@ import (
 type Replica struct {
 	config Config
 	output Output
+	failed error // of the storage: it does nothing any more
 
 	chain     chain.Config
 	self      int    // place in the chain; -1: none
@@ -93,7 +94,7 @@ func New(c Config) (*Replica, error) {
 // Configure takes over a config of a later epoch. Links begin anew.
 func (r *Replica) Configure(now Instant, c chain.Config) (Output, error) {
 	if c.Epoch <= r.chain.Epoch {
-		return r.take(), nil
+		return r.take(), r.failed
 	}
 	r.chain, r.self = c, -1
 	for i, m := range c.Members {
@@ -125,6 +126,9 @@ func (r *Replica) Configure(now Instant, c chain.Config) (Output, error) {
 
 // Receive acts on a message.
 func (r *Replica) Receive(now Instant, m *Message) (Output, error) {
+	if r.failed != nil {
+		return Output{}, r.failed
+	}
 	if m.To != r.config.Self || r.chain.Epoch == 0 || m.Chain != r.chain.ID {
 		return r.take(), nil
 	}
@@ -179,14 +183,18 @@ func (r *Replica) fromNext(now Instant, m *Message) error {
 	return nil
 }
 
-// finish does what may have become possible, and returns what is to be done.
+// finish does what may have become possible, and returns what is to be done. After an error of the storage nothing more is: memory
+// is ahead of the disk then.
 func (r *Replica) finish(now Instant, err error) (Output, error) {
-	if err == nil {
+	if r.failed == nil && err == nil {
 		err = r.advance(now)
 	}
-	if err != nil {
+	if r.failed == nil {
+		r.failed = err
+	}
+	if r.failed != nil {
 		r.output = Output{}
-		return Output{}, err
+		return Output{}, r.failed
 	}
 	r.look(now)
 	return r.take(), nil
@@ -253,6 +261,9 @@ func (r *Replica) Status() Status {
 		// What is not durable may be lost: then it does not have it.
 		Linked: r.linked && r.durable >= min(r.want, r.last),
 		Last:   r.last, Durable: r.durable, Committed: r.committed, Pending: r.bytes,
+	}
+	if r.failed != nil {
+		s.State, s.Linked = 0, false
 	}
 	if r.want > r.last {
 		s.Behind = r.want - r.last

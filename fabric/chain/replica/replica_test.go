@@ -1,8 +1,10 @@
 package replica_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,21 +21,35 @@ type memory struct {
 	log     []chain.Entry
 	keys    map[string]chain.Value
 	results map[[2]uint64]chain.Result
+	floors  map[uint64]uint64
+	err     error // of everything that can fail
 }
 
 func (m *memory) Get(key []byte) (chain.Value, bool, error) {
 	v, ok := m.keys[string(key)]
-	return v, ok, nil
+	return v, ok, m.err
 }
 
 func (m *memory) Recall(client, request uint64) (chain.Result, bool, bool, error) {
 	r, ok := m.results[[2]uint64{client, request}]
-	return r, ok, false, nil
+	return r, ok, request < m.floors[client], m.err
 }
 
-func (m *memory) Expired(int64, int) ([][]byte, error) { return nil, nil }
+func (m *memory) Expired(date int64, limit int) ([][]byte, error) {
+	var all [][]byte
+	for k, v := range m.keys {
+		if v.Expires > 0 && v.Expires <= date {
+			all = append(all, []byte(k))
+		}
+	}
+	slices.SortFunc(all, bytes.Compare)
+	return all[:min(limit, len(all))], m.err
+}
 
 func (m *memory) Entries(from uint64, limit int) ([]chain.Entry, error) {
+	if m.err != nil {
+		return nil, m.err
+	}
 	if from < m.first || from >= m.first+uint64(len(m.log)) {
 		return nil, nil
 	}
@@ -68,12 +84,19 @@ func entry(epoch, sequence uint64) chain.Entry {
 // newPlace is a replica that restarted with a log, of which some is applied.
 func newPlace(t *testing.T, name string, applied uint64, log ...chain.Entry) *place {
 	t.Helper()
-	p := &place{t: t, self: named(name), now: time.Hour, disk: &memory{first: 1, log: log, keys: map[string]chain.Value{}, results: map[[2]uint64]chain.Result{}}}
+	return newPlaceAs(t, name, func(*replica.Config) {}, applied, log...)
+}
+
+// newPlaceAs is newPlace with other settings.
+func newPlaceAs(t *testing.T, name string, set func(*replica.Config), applied uint64, log ...chain.Entry) *place {
+	t.Helper()
+	p := &place{t: t, self: named(name), now: time.Hour, disk: &memory{first: 1, log: log, keys: map[string]chain.Value{}, results: map[[2]uint64]chain.Result{}, floors: map[uint64]uint64{}}}
 	c := replica.Config{Self: p.self, Storage: p.disk, Applied: applied, Pending: log[applied:], MaxPending: 1 << 20, Batch: 64, ResendAfter: time.Second}
 	for _, e := range log[:applied] {
 		p.apply(e)
 		c.AppliedEpoch = e.Epoch
 	}
+	set(&c)
 	r, err := replica.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -84,9 +107,14 @@ func newPlace(t *testing.T, name string, applied uint64, log ...chain.Entry) *pl
 
 func (p *place) apply(e chain.Entry) {
 	for _, c := range e.Changes {
-		p.disk.keys[string(c.Key)] = chain.Value{Value: c.Value, Version: e.Sequence}
+		if c.Deleted {
+			delete(p.disk.keys, string(c.Key))
+			continue
+		}
+		p.disk.keys[string(c.Key)] = chain.Value{Value: c.Value, Version: e.Sequence, Expires: c.Expires}
 	}
 	p.disk.results[[2]uint64{e.Client, e.Request}] = e.Result
+	p.disk.floors[e.Client] = max(p.disk.floors[e.Client], e.Floor)
 }
 
 // do carries out what the replica asks for; what it sends waits.

@@ -18,6 +18,7 @@ type node struct {
 	offset      time.Duration
 	incarnation uint64
 	disks       map[chain.ID]*disk
+	dropped     *disk    // of the replica that it had before, and was told to remove
 	process     *process // nil: down
 	apart       bool     // it reaches neither the table nor the keeper
 	deaf        bool     // its watch of the table gets nothing
@@ -240,6 +241,9 @@ func (p *process) take(g placement.Grant) {
 		if c := p.records[drop.Chain]; c.Epoch <= drop.Epoch && c.On(p.self.Node) < 0 {
 			p.node.world.log("DROP %v", p.self)
 			delete(p.drivers, drop.Chain)
+			if d := p.node.disks[drop.Chain]; d != nil {
+				p.node.dropped = d
+			}
 			delete(p.node.disks, drop.Chain)
 		}
 	}
