@@ -92,7 +92,7 @@ func (t *truth) commit(d *driver, e chain.Entry, m mark) {
 	}
 	for _, member := range w.table.configs[d.epoch].Members {
 		// A tail that does not know of a newer epoch may commit when a member has gone, and has removed what it had.
-		if n := w.node(member.Node); member.State != chain.Syncing && !(n.dropped != nil && t.has(n.dropped)) {
+		if n := w.node(member.Node); member.State != chain.Syncing && (n.dropped == nil || !t.has(n.dropped)) {
 			t.holds(member, "of the epoch in which it was committed")
 		}
 	}
