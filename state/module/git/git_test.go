@@ -400,3 +400,12 @@ func TestEntryHead(t *testing.T) {
 		}
 	}
 }
+
+func TestInterrupted(t *testing.T) {
+	target := newTarget(t, "interrupted")
+	activate(t, target)
+	change(t, target, 1)
+	content := snapshot(t, target)
+	change(t, target, 2)
+	moduletest.Interrupted(t, New(), target, content, digest)
+}

@@ -393,3 +393,12 @@ func FuzzReading(f *testing.F) {
 		}
 	})
 }
+
+func TestInterrupted(t *testing.T) {
+	target := newTarget(t, "interrupted")
+	activate(t, target)
+	change(t, target, 1)
+	content := snapshot(t, target)
+	change(t, target, 2)
+	moduletest.Interrupted(t, New(nil), target, content, digest)
+}
