@@ -169,12 +169,16 @@ func TestRestoreDies(t *testing.T) {
 		if heavyDigest(t, p, target) != before {
 			t.Errorf("%s: the state changed", c.name)
 		}
-		if n := sidesOn(t, p); n != 0 {
+		// A server that has not come up again by then keeps it for a while.
+		if n := sidesOn(t, p); n != 0 && (err == nil || !strings.Contains(err.Error(), "stays until the next operation drops it")) {
 			t.Errorf("%s: %d side databases are left: %v", c.name, n, err)
 		}
 	}
 	if err := m.Restore(t.Context(), target, bytes.NewReader(content)); err != nil {
 		t.Error(err)
+	}
+	if n := sidesOn(t, p); n != 0 {
+		t.Errorf("%d side databases are left", n)
 	}
 	same(t, "restored at last", snapshot(t, target), content)
 }
