@@ -182,7 +182,7 @@ func FuzzTake(f *testing.F) {
 		if _, err := a.Answer(m, addresses, true); err != nil {
 			_, err = a.Answer(m, addresses, false)
 			if err != nil {
-				t.Skip() // a question that cannot be packed again
+				return // a question that cannot be packed again
 			}
 		}
 		var browser Browser
