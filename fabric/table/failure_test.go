@@ -267,12 +267,25 @@ func (c *cluster) crashRound(round int, acknowledged map[string]string) {
 	}
 }
 
-// TestDiskFails: a table whose disk is full stops with an error that says so, and after a restart has what it acknowledged.
+// TestDiskFails: a table whose disk fails stops with an error that says so, and after a restart has what it acknowledged.
 func TestDiskFails(t *testing.T) {
+	for name, fails := range map[string]func(errorfs.Op) bool{
+		"full":     func(op errorfs.Op) bool { return op.Kind.ReadOrWrite() == errorfs.OpIsWrite },
+		"next log": func(op errorfs.Op) bool { return op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpReuseForWrite },
+		"tables alone": func(op errorfs.Op) bool {
+			return op.Kind.ReadOrWrite() == errorfs.OpIsWrite && strings.HasSuffix(op.Path, ".sst")
+		},
+	} {
+		t.Run(name, func(t *testing.T) { diskFails(t, fails) })
+	}
+}
+
+func diskFails(t *testing.T, fails func(errorfs.Op) bool) {
+	t.Helper()
 	c := newCluster(t, 1) // in real time: a Pebble that failed leaves goroutines behind, which a simulation does not allow
 	node := id(0)
 	full := &errorfs.Toggle{Injector: errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+		if fails(op) {
 			return syscall.ENOSPC
 		}
 		return nil
@@ -281,14 +294,17 @@ func TestDiskFails(t *testing.T) {
 	table := c.startOn(node, errorfs.Wrap(c.disks[node], full))
 	c.put(node, "a", "1")
 	full.On()
-	_, err := table.Put(c.within(), "b", []byte("2"))
+	var err error
+	for i := 0; err == nil && i < 200; i++ {
+		_, err = table.Put(c.within(), "b", make([]byte, 200<<10))
+	}
 	if err == nil || !strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
-		c.Errorf("write to a full disk: %v", err)
+		c.Errorf("write to a disk that fails: %v", err)
 	}
 	select {
 	case <-table.Done():
 	case <-c.within().Done():
-		c.Fatal("the table goes on with a full disk")
+		c.Fatal("the table goes on with a disk that fails")
 	}
 	if err := table.Close(); err == nil {
 		c.Error("Close does not say that the table had stopped")

@@ -29,14 +29,18 @@ func (v *View) Records(size int, piece func(records []wire.Record) error) error 
 			return err
 		}
 		for it.First(); it.Valid() && err == nil; it.Next() {
-			r := wire.Record{Part: part, Key: bytes.Clone(it.Key()[len(start):]), Value: bytes.Clone(it.Value())}
+			var value []byte
+			if value, err = it.ValueAndErr(); err != nil {
+				break
+			}
+			r := wire.Record{Part: part, Key: bytes.Clone(it.Key()[len(start):]), Value: bytes.Clone(value)}
 			records = append(records, r)
 			if held += len(r.Key) + len(r.Value) + 16; held >= size || len(records) >= 1<<12 {
 				err = piece(records)
 				records, held = records[:0], 0
 			}
 		}
-		if err := errors.Join(err, it.Error(), it.Close()); err != nil {
+		if err := errors.Join(damaged(err), ended(it)); err != nil {
 			return err
 		}
 	}

@@ -11,15 +11,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"sync"
-	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"orrery/fabric/chain"
+	"orrery/internal/fuse"
 )
 
 // formatVersion is the version of the layout below. A database of another version is refused.
@@ -50,7 +49,7 @@ var (
 	// ErrFormat says that a database is of another version.
 	ErrFormat = errors.New("cannot be used")
 	// ErrFailed says that the database gave up after an error, such as a full disk.
-	ErrFailed = errors.New("database failed")
+	ErrFailed = fuse.ErrFailed
 )
 
 // Config says where the database is.
@@ -58,6 +57,7 @@ type Config struct {
 	Directory string
 	FS        vfs.FS // nil: the machine's file system
 	Cache     int64  // bytes; 0: 64 MiB
+	MemTable  uint64 // bytes that are gathered in memory before they become a table; up to four times as many wait. 0: 16 MiB
 	// KeepEntries and KeepBytes are about how much a log keeps behind what was applied, for replicas that come back and for watches. 32Ki; 64 MiB.
 	KeepEntries uint64
 	KeepBytes   int
@@ -67,7 +67,7 @@ type Config struct {
 // Disk is a node's database.
 type Disk struct {
 	db   *pebble.DB
-	sink *sink
+	fuse *fuse.Fuse
 
 	keepEntries uint64
 	keepBytes   int
@@ -90,27 +90,34 @@ func Open(c Config) (*Disk, error) {
 	if c.Cache == 0 {
 		c.Cache = 64 << 20
 	}
-	d := &Disk{sink: &sink{logger: c.Logger}, open: map[chain.ID]bool{}, keepEntries: c.KeepEntries, keepBytes: c.KeepBytes}
-	err := guard(func() (err error) {
-		cache := pebble.NewCache(c.Cache)
-		defer cache.Unref()
-		o := &pebble.Options{
-			FS: c.FS, Logger: d.sink, FormatMajorVersion: pebble.FormatNewest, Cache: cache,
-			MemTableSize: 16 << 20, MemTableStopWritesThreshold: 4, L0CompactionThreshold: 4, L0StopWritesThreshold: 24, MaxOpenFiles: 512,
-		}
-		o.Levels[0].FilterPolicy = bloom.FilterPolicy(10)
-		if d.db, err = pebble.Open(c.Directory, o); err != nil {
-			return err
-		}
-		if err := d.begin(); err != nil {
-			return errors.Join(err, d.db.Close())
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("cannot open the chains' database in %s: %w", c.Directory, err)
+	if c.MemTable == 0 {
+		c.MemTable = 16 << 20
+	}
+	d := &Disk{fuse: fuse.New(c.Logger, "of chains"), open: map[chain.ID]bool{}, keepEntries: c.KeepEntries, keepBytes: c.KeepBytes}
+	if err := d.fuse.Run(func() error { return d.start(&c) }); err != nil {
+		return nil, fmt.Errorf("cannot open the chains' database in %s: %w", c.Directory, damaged(err))
 	}
 	return d, nil
+}
+
+func (d *Disk) start(c *Config) (err error) {
+	cache := pebble.NewCache(c.Cache)
+	defer cache.Unref()
+	fs := d.fuse.FS(c.FS)
+	o := &pebble.Options{
+		FS: fs, Logger: d.fuse, EventListener: d.fuse.Listener(), FormatMajorVersion: pebble.FormatNewest, Cache: cache,
+		MemTableSize: c.MemTable, MemTableStopWritesThreshold: 4, L0CompactionThreshold: 4, L0StopWritesThreshold: 24, MaxOpenFiles: 512,
+	}
+	o.Experimental.ReadSamplingMultiplier = -1 // what is read asks for no compaction, which whoever closes an iterator would have to wait for
+	o.Levels[0].FilterPolicy = bloom.FilterPolicy(10)
+	if d.db, err = pebble.Open(c.Directory, o); err != nil {
+		return err
+	}
+	if err := d.begin(); err != nil {
+		return errors.Join(err, d.db.Close())
+	}
+	fs.Arm()
+	return nil
 }
 
 func (d *Disk) begin() error {
@@ -128,10 +135,10 @@ func (d *Disk) begin() error {
 
 // Close closes the database; its stores are not used any more. One that failed is left alone: Pebble would wait for work that ended.
 func (d *Disk) Close() error {
-	if d.sink.failed.Load() != nil {
+	if d.fuse.Blown() {
 		return nil
 	}
-	return guard(d.db.Close)
+	return d.fuse.Guard(d.db.Close)
 }
 
 // List names the chains that have a store, in order.
@@ -146,7 +153,7 @@ func (d *Disk) List() ([]chain.ID, error) {
 			ids = append(ids, chain.ID(binary.BigEndian.Uint64(it.Key()[1:])))
 		}
 	}
-	return ids, errors.Join(it.Error(), it.Close())
+	return ids, ended(it)
 }
 
 // Remove deletes a chain's store, which must not be open.
@@ -156,73 +163,12 @@ func (d *Disk) Remove(id chain.ID) error {
 	if d.open[id] {
 		return fmt.Errorf("chain %d is in use", id)
 	}
-	return d.sink.guard(func() error {
-		b := d.db.NewBatch()
-		start, end := between(number([]byte{spaceData}, uint64(id)))
-		return errors.Join(b.DeleteRange(start, end, nil), b.Delete(number([]byte{spaceChain}, uint64(id)), nil), b.Commit(pebble.Sync))
-	})
-}
-
-// sink is Pebble's logger and its way to say that it cannot go on.
-type sink struct {
-	logger *slog.Logger
-	failed atomic.Pointer[error]
-}
-
-// Infof drops what Pebble says about its compactions.
-func (s *sink) Infof(string, ...any) {}
-
-// Errorf logs; Pebble tries again by itself.
-func (s *sink) Errorf(format string, args ...any) {
-	s.logger.Warn("chains' database", "detail", fmt.Sprintf(format, args...))
-}
-
-// Fatalf must not return. It ends the goroutine instead of the process; guard turns that into an error.
-func (s *sink) Fatalf(format string, args ...any) {
-	err := fmt.Errorf("%w: %s", ErrFailed, fmt.Sprintf(format, args...))
-	s.failed.CompareAndSwap(nil, &err)
-	s.logger.Error("chains' database failed", "detail", err)
-	runtime.Goexit()
-}
-
-// err says why the database failed, or nil.
-func (s *sink) err() error {
-	if err := s.failed.Load(); err != nil {
-		return *err
+	b := d.db.NewBatch()
+	start, end := between(number([]byte{spaceData}, uint64(id)))
+	if err := errors.Join(b.DeleteRange(start, end, nil), b.Delete(number([]byte{spaceChain}, uint64(id)), nil)); err != nil {
+		return errors.Join(err, b.Close())
 	}
-	return nil
-}
-
-// guard runs f, which writes. An error of it, or the end of its goroutine, which is where Pebble gives up, is remembered.
-func (s *sink) guard(f func() error) error {
-	if err := s.err(); err != nil {
-		return err
-	}
-	err := guard(f)
-	if err != nil {
-		if cause := s.err(); cause != nil {
-			return cause
-		}
-		wrapped := fmt.Errorf("%w: %w", ErrFailed, err)
-		s.failed.CompareAndSwap(nil, &wrapped)
-	}
-	return err
-}
-
-// guard runs f on a goroutine of its own, because Pebble may end the goroutine that calls it.
-func guard(f func() error) error {
-	finished := make(chan error, 1)
-	go func() {
-		err := ErrFailed
-		defer func() {
-			if p := recover(); p != nil {
-				err = fmt.Errorf("%w: %v", ErrFailed, p)
-			}
-			finished <- err
-		}()
-		err = f()
-	}()
-	return <-finished
+	return d.commit(b, pebble.Sync)
 }
 
 // get returns a copy of a key's value; nil if there is none.
@@ -232,7 +178,7 @@ func get(from pebble.Reader, key []byte) ([]byte, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, damaged(err)
 	}
 	return append([]byte{}, v...), closer.Close()
 }
@@ -248,4 +194,12 @@ func between(prefix []byte) (start, end []byte) {
 		}
 	}
 	return prefix, nil
+}
+
+// damaged names what was read and is not what was written.
+func damaged(err error) error {
+	if err != nil && pebble.IsCorruptionError(err) && !errors.Is(err, chain.ErrCorrupt) {
+		return fmt.Errorf("%w: %w", chain.ErrCorrupt, err)
+	}
+	return err
 }

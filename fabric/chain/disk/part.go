@@ -57,13 +57,16 @@ func (s *Store) epochAt(sequence uint64) (uint64, error) {
 // Part makes the store of a chain that is split off, with this store's keys in a range and its memory of clients. Its log begins after the entry sequence, of epoch; no entry
 // after that changes these keys. They are not in this store any more then. A crash leaves all as it was before, or as it is afterwards. A store that is there is left as it is.
 func (s *Store) Part(child chain.ID, keys chain.Range, sequence, epoch uint64) error {
+	if err := s.disk.fuse.Err(); err != nil {
+		return err
+	}
 	db := s.disk.db
 	name := number([]byte{spaceChain}, uint64(child))
 	if g, err := get(db, name); err != nil || g != nil {
 		return err
 	}
 	snapshot := db.NewSnapshot()
-	defer func() { _ = snapshot.Close() }()
+	defer s.disk.release(snapshot)
 	w := &partWriter{disk: s.disk, from: *s.base.Load(), to: baseOf(child, 0)}
 	start, end := between(w.to)
 	w.do(func(b *pebble.Batch) error { return b.DeleteRange(start, end, nil) }, 0) // of an attempt that was cut short
@@ -124,9 +127,10 @@ func (w *partWriter) flush(o *pebble.WriteOptions) {
 		return
 	}
 	if w.err == nil {
-		w.err = w.disk.sink.guard(func() error { return w.batch.Commit(o) })
+		w.err = w.disk.commit(w.batch, o)
+	} else {
+		w.err = errors.Join(w.err, w.batch.Close())
 	}
-	w.err = errors.Join(w.err, w.batch.Close())
 	w.batch, w.size = nil, 0
 }
 
@@ -143,11 +147,17 @@ func (w *partWriter) copy(from pebble.Reader, part byte, want func(key []byte) b
 	}
 	target := append(bytes.Clone(w.to), part)
 	for it.First(); it.Valid() && w.err == nil; it.Next() {
-		if key := it.Key()[len(start):]; want(key) {
-			w.do(func(b *pebble.Batch) error { return b.Set(append(bytes.Clone(target), key...), it.Value(), nil) }, len(key)+len(it.Value()))
+		key := it.Key()[len(start):]
+		if !want(key) {
+			continue
 		}
+		var value []byte
+		if value, w.err = it.ValueAndErr(); w.err != nil {
+			break
+		}
+		w.do(func(b *pebble.Batch) error { return b.Set(append(bytes.Clone(target), key...), value, nil) }, len(key)+len(value))
 	}
-	w.err = errors.Join(w.err, it.Error(), it.Close())
+	w.err = errors.Join(damaged(w.err), ended(it))
 }
 
 // Size is about how many bytes of disk a chain's keys take.

@@ -90,11 +90,15 @@ func loadSessions(from pebble.Reader, base []byte) (*sessions, error) {
 		return nil, err
 	}
 	for it.First(); it.Valid(); it.Next() {
-		if err := s.load(it.Key()[len(base):], it.Value()); err != nil {
-			return nil, errors.Join(err, it.Close())
+		v, err := it.ValueAndErr()
+		if err == nil {
+			err = s.load(it.Key()[len(base):], v)
+		}
+		if err != nil {
+			return nil, errors.Join(damaged(err), it.Close())
 		}
 	}
-	return s, errors.Join(it.Error(), it.Close())
+	return s, ended(it)
 }
 
 func (s *sessions) load(key, value []byte) error {

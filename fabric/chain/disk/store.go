@@ -41,7 +41,7 @@ type Store struct {
 	last     uint64
 	applied  uint64
 	epoch    uint64 // of the applied entry
-	logBytes int    // of entries up to applied, since the store was opened or trimmed
+	logBytes int    // of entries up to applied, about
 	sessions *sessions
 	holds    atomic.Int32 // how many need the log as it is
 
@@ -82,7 +82,7 @@ func (s *Store) load() error {
 	}
 	if g == nil {
 		g = number(nil, 0)
-		if err := s.disk.sink.guard(func() error { return s.disk.db.Set(name, g, pebble.Sync) }); err != nil {
+		if err := s.disk.fuse.Guard(func() error { return s.disk.db.Set(name, g, pebble.Sync) }); err != nil {
 			return err
 		}
 	}
@@ -112,14 +112,19 @@ func (s *Store) reload() (err error) {
 		return err
 	}
 	s.first.Store(s.applied + 1)
-	s.last, s.logBytes = s.applied, 0
+	s.last = s.applied
 	if it.First() {
 		s.first.Store(binary.BigEndian.Uint64(it.Key()[len(start):]))
 	}
 	if it.Last() {
 		s.last = binary.BigEndian.Uint64(it.Key()[len(start):])
 	}
-	return errors.Join(it.Error(), it.Close())
+	if err := ended(it); err != nil {
+		return err
+	}
+	used, err := s.disk.db.EstimateDiskUsage(start, number(append([]byte{}, start...), s.applied+1))
+	s.logBytes = int(min(used, 1<<40)) //nolint:gosec // bounded
+	return err
 }
 
 func applied(from pebble.Reader, base []byte) (sequence, epoch uint64, err error) {
@@ -157,12 +162,24 @@ func (s *Store) State() (State, error) {
 
 // Write writes a batch, whole or not at all. It is not durable yet.
 func (s *Store) Write(b *Batch) error {
-	return s.disk.sink.guard(func() error { return s.write(b) })
+	if err := s.disk.fuse.Err(); err != nil {
+		return err
+	}
+	p := s.disk.db.NewBatch()
+	if err := s.fill(p, b); err != nil {
+		s.disk.fuse.Blow(err) // the store has gone on in memory
+		return s.disk.fuse.Err()
+	}
+	return s.disk.commit(p, pebble.NoSync)
 }
 
-func (s *Store) write(b *Batch) error {
-	p := s.disk.db.NewBatch()
-	defer func() { _ = p.Close() }()
+// commit writes a batch, which nobody else uses any more.
+func (d *Disk) commit(p *pebble.Batch, o *pebble.WriteOptions) error {
+	return d.fuse.Guard(func() error { return errors.Join(p.Commit(o), p.Close()) })
+}
+
+// fill puts into a Pebble batch what a batch says.
+func (s *Store) fill(p *pebble.Batch, b *Batch) error {
 	var errs []error
 	if b.Truncate && b.Keep < s.last {
 		log := s.part(partLog)
@@ -185,10 +202,7 @@ func (s *Store) write(b *Batch) error {
 		v := binary.AppendUvarint(binary.AppendUvarint(nil, s.applied), s.epoch)
 		errs = append(errs, p.Set(s.part(partApplied), v, nil), s.trim(p))
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	return p.Commit(pebble.NoSync)
+	return errors.Join(errs...)
 }
 
 // apply adds what an entry does to the keys and to the memory of clients.
@@ -241,7 +255,7 @@ func (s *Store) trim(p *pebble.Batch) error {
 
 // Sync makes durable what was written before it began.
 func (s *Store) Sync() error {
-	return s.disk.sink.guard(func() error { return s.disk.db.LogData(nil, pebble.Sync) })
+	return s.disk.fuse.Guard(func() error { return s.disk.db.LogData(nil, pebble.Sync) })
 }
 
 // Get returns a key's value as of what was applied.
@@ -260,7 +274,7 @@ func value(from pebble.Reader, base, key []byte) (chain.Value, bool, error) {
 		return chain.Value{}, false, nil
 	}
 	if err != nil {
-		return chain.Value{}, false, err
+		return chain.Value{}, false, damaged(err)
 	}
 	found, err := decodeValue(v)
 	found.Value = bytes.Clone(found.Value)
@@ -293,7 +307,7 @@ func (s *Store) Entries(from uint64, limit int) ([]chain.Entry, error) {
 	var entries []chain.Entry
 	size := 0
 	for it.First(); it.Valid() && size < limit; it.Next() {
-		e, err := wire.DecodeEntry(bytes.Clone(it.Value()))
+		e, held, err := entryOf(it)
 		if err == nil && e.Sequence != from+uint64(len(entries)) {
 			if len(entries) == 0 {
 				break // the log begins later
@@ -303,11 +317,24 @@ func (s *Store) Entries(from uint64, limit int) ([]chain.Entry, error) {
 		if err != nil {
 			return nil, errors.Join(err, it.Close())
 		}
-		size += len(it.Value())
+		size += held
 		entries = append(entries, e)
 	}
-	return entries, errors.Join(it.Error(), it.Close())
+	return entries, ended(it)
 }
+
+// entryOf is the entry where an iterator is, and how many bytes it has.
+func entryOf(it *pebble.Iterator) (chain.Entry, int, error) {
+	v, err := it.ValueAndErr()
+	if err != nil {
+		return chain.Entry{}, 0, damaged(err)
+	}
+	e, err := wire.DecodeEntry(bytes.Clone(v))
+	return e, len(v), err
+}
+
+// ended closes an iterator, and says whether it met an error.
+func ended(it *pebble.Iterator) error { return damaged(errors.Join(it.Error(), it.Close())) }
 
 // Recall returns the result of a client's request.
 func (s *Store) Recall(client, request uint64) (r chain.Result, known, over bool, err error) {
@@ -337,7 +364,7 @@ func (s *Store) Expired(time int64, limit int) ([][]byte, error) {
 			stale = append(stale, bytes.Clone(it.Key()))
 		}
 	}
-	if err := errors.Join(it.Error(), it.Close()); err != nil {
+	if err := ended(it); err != nil {
 		return nil, err
 	}
 	return keys, s.forget(stale)
@@ -347,14 +374,11 @@ func (s *Store) forget(keys [][]byte) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	return s.disk.sink.guard(func() error {
-		b := s.disk.db.NewBatch()
-		defer func() { _ = b.Close() }()
-		for _, k := range keys {
-			if err := b.Delete(k, nil); err != nil {
-				return err
-			}
+	b := s.disk.db.NewBatch()
+	for _, k := range keys {
+		if err := b.Delete(k, nil); err != nil {
+			return errors.Join(err, b.Close())
 		}
-		return b.Commit(pebble.NoSync)
-	})
+	}
+	return s.disk.commit(b, pebble.NoSync)
 }

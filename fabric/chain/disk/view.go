@@ -11,6 +11,7 @@ import (
 
 // View is the applied state as of one sequence.
 type View struct {
+	disk     *Disk
 	snapshot *pebble.Snapshot
 	base     []byte
 	applied  uint64
@@ -19,7 +20,7 @@ type View struct {
 
 // View returns the applied state as it is now. Close it soon: it keeps what is deleted meanwhile.
 func (s *Store) View() (*View, error) {
-	v := &View{snapshot: s.disk.db.NewSnapshot(), base: *s.base.Load()}
+	v := &View{disk: s.disk, snapshot: s.disk.db.NewSnapshot(), base: *s.base.Load()}
 	var err error
 	if v.applied, v.epoch, err = applied(v.snapshot, v.base); err != nil {
 		v.Close()
@@ -51,21 +52,28 @@ func (v *View) Scan(items []chain.Item, keys chain.Range, limit, size int) (all 
 	}
 	count, used := 0, 0
 	for it.First(); it.Valid(); it.Next() {
-		if count == limit || count > 0 && used+len(it.Value()) > size {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return items, false, errors.Join(damaged(err), it.Close())
+		}
+		if count == limit || count > 0 && used+len(v) > size {
 			more = true
 			break
 		}
-		found, err := decodeValue(it.Value())
+		found, err := decodeValue(v)
 		if err != nil {
 			return items, false, errors.Join(err, it.Close())
 		}
+		used += len(it.Key()) + len(v)
 		found.Value = bytes.Clone(found.Value)
 		items = append(items, chain.Item{Key: bytes.Clone(it.Key()[len(prefix):]), Value: found})
 		count++
-		used += len(it.Key()) + len(it.Value())
 	}
-	return items, more, errors.Join(it.Error(), it.Close())
+	return items, more, ended(it)
 }
 
 // Close gives the view up.
-func (v *View) Close() { _ = v.snapshot.Close() }
+func (v *View) Close() { v.disk.release(v.snapshot) }
+
+// release closes a snapshot. Pebble looks for compactions then, and waits for one that is being noted down, which a broken disk never ends.
+func (d *Disk) release(s *pebble.Snapshot) { _ = d.fuse.Run(s.Close) }

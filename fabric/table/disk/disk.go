@@ -12,8 +12,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"runtime"
-	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -22,6 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"orrery/fabric/table/kv"
+	"orrery/internal/fuse"
 )
 
 // formatVersion is the version of the layout below. A store of another version is refused.
@@ -54,8 +53,8 @@ const (
 var (
 	// ErrFormat says that a database is of another version, or of another node.
 	ErrFormat = errors.New("cannot be used")
-	// ErrFailed says that Pebble gave up after an error, such as a full disk; only opening it anew helps.
-	ErrFailed = errors.New("database failed")
+	// ErrFailed says that the database gave up after an error, such as a full disk; only opening it anew helps.
+	ErrFailed = fuse.ErrFailed
 )
 
 // Config says where a store is.
@@ -71,7 +70,7 @@ type Store struct {
 	*raft.MemoryStorage
 
 	db       *pebble.DB
-	sink     *sink
+	fuse     *fuse.Fuse
 	logBytes int // of the retained entries
 	hard     *raftpb.HardState
 	conf     *raftpb.ConfState
@@ -86,8 +85,9 @@ var _ raft.Storage = (*Store)(nil)
 // Create writes a new table with one voter, c.Self, and machine as its first state. It is
 // an error that matches fs.ErrExist if the directory holds a table already.
 func Create(c Config, machine *kv.Machine) error {
-	return guard(func() error {
-		db, _, err := open(c)
+	f := fuse.New(c.Logger, "of the table")
+	return f.Run(func() error {
+		db, _, err := open(c, f)
 		if err != nil {
 			return err
 		}
@@ -119,16 +119,17 @@ func create(c Config, db *pebble.DB, machine *kv.Machine) error {
 // Open opens what is in the directory; an empty one becomes a node without log, that waits to be added to a table.
 // No incarnation that it returns was returned before: it is above all earlier ones, and at least atLeast.
 func Open(c Config, atLeast uint64) (*Store, error) {
-	var s *Store
-	err := guard(func() error {
-		db, sink, err := open(c)
+	s := &Store{MemoryStorage: raft.NewMemoryStorage(), fuse: fuse.New(c.Logger, "of the table"), machine: kv.New()}
+	err := s.fuse.Run(func() error {
+		db, files, err := open(c, s.fuse)
 		if err != nil {
 			return err
 		}
-		s = &Store{MemoryStorage: raft.NewMemoryStorage(), db: db, sink: sink, machine: kv.New()}
+		s.db = db
 		if err := errors.Join(s.begin(c, atLeast), s.load()); err != nil {
 			return errors.Join(fmt.Errorf("table in %s: %w", c.Directory, err), db.Close())
 		}
+		files.Arm()
 		return nil
 	})
 	if err != nil {
@@ -137,11 +138,12 @@ func Open(c Config, atLeast uint64) (*Store, error) {
 	return s, nil
 }
 
-func open(c Config) (*pebble.DB, *sink, error) {
-	s := &sink{logger: c.Logger}
+func open(c Config, f *fuse.Fuse) (*pebble.DB, *fuse.Files, error) {
+	files := f.FS(c.FS)
 	o := &pebble.Options{
-		FS:                          c.FS,
-		Logger:                      s,
+		FS:                          files,
+		Logger:                      f,
+		EventListener:               f.Listener(),
 		FormatMajorVersion:          pebble.FormatNewest,
 		CacheSize:                   1 << 20,
 		MemTableSize:                1 << 20,
@@ -154,7 +156,7 @@ func open(c Config) (*pebble.DB, *sink, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot open the table in %s: %w", c.Directory, err)
 	}
-	return db, s, nil
+	return db, files, nil
 }
 
 // begin checks whose store this is and starts a new incarnation.
@@ -195,10 +197,10 @@ func (s *Store) check(version []byte, self uint64) error {
 
 // Close closes the database. One that failed is left alone: Pebble would wait for work that ended.
 func (s *Store) Close() error {
-	if s.sink.failed.Load() != nil {
+	if s.fuse.Blown() {
 		return nil
 	}
-	return guard(s.db.Close)
+	return s.fuse.Guard(s.db.Close)
 }
 
 // InitialState returns the hard state and the configuration as of the applied index.
@@ -233,44 +235,6 @@ func (s *Store) Conf() *raftpb.ConfState { return s.conf }
 
 // Incarnation is a number that grows with every Open.
 func (s *Store) Incarnation() uint64 { return s.incarnation }
-
-// sink is Pebble's logger and its way to say that it cannot go on.
-type sink struct {
-	logger *slog.Logger
-	failed atomic.Pointer[error]
-}
-
-// Infof drops what Pebble says about its compactions.
-func (s *sink) Infof(string, ...any) {}
-
-// Errorf logs; Pebble tries again by itself.
-func (s *sink) Errorf(format string, args ...any) {
-	s.logger.Warn("table database", "detail", fmt.Sprintf(format, args...))
-}
-
-// Fatalf must not return. It ends the goroutine instead of the process; guard turns that into an error.
-func (s *sink) Fatalf(format string, args ...any) {
-	err := fmt.Errorf("%w: %s", ErrFailed, fmt.Sprintf(format, args...))
-	s.failed.CompareAndSwap(nil, &err)
-	s.logger.Error("table database failed", "detail", err)
-	runtime.Goexit()
-}
-
-// guard runs f on a goroutine of its own, because Pebble may end the goroutine that calls it.
-func guard(f func() error) error {
-	finished := make(chan error, 1)
-	go func() {
-		err := ErrFailed
-		defer func() {
-			if p := recover(); p != nil {
-				err = fmt.Errorf("%w: %v", ErrFailed, p)
-			}
-			finished <- err
-		}()
-		err = f()
-	}()
-	return <-finished
-}
 
 // must panics where an operation on memory cannot go wrong.
 func must(err error) {

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -151,20 +152,14 @@ func cut(entries []*raftpb.Entry, applied uint64) (upTo uint64, kept int) {
 }
 
 func (s *Store) commit(b *pebble.Batch, sync bool) error {
-	if failed := s.sink.failed.Load(); failed != nil {
-		return *failed
-	}
 	options := pebble.NoSync
 	if sync {
 		options = pebble.Sync
 	}
-	if err := guard(func() error { return b.Commit(options) }); err != nil {
-		if failed := s.sink.failed.Load(); failed != nil {
-			return *failed
-		}
+	if err := s.fuse.Guard(func() error { return errors.Join(b.Commit(options), b.Close()) }); err != nil {
 		return fmt.Errorf("cannot write the table's log: %w", err)
 	}
-	return b.Close()
+	return nil
 }
 
 func putHardState(b *pebble.Batch, h *raftpb.HardState) { must(b.Set(keyHardState, marshal(h), nil)) }
