@@ -7,7 +7,8 @@
 // Config; each change of it is a new epoch, and every message carries the epoch that its sender believes in.
 //
 // It holds nouns and errors only. The parts: machine (what commands do to keys, pure), replica (the protocol, pure), placement
-// (how configs change, pure), sim (the simulator), wire (frames), disk (Pebble), node (the running part). DESIGN.md has the protocol.
+// (how configs change, pure), sim (the simulator), wire (frames), disk (Pebble), conn (connections), node and
+// keeper (the running parts). DESIGN.md has the protocol.
 package chain
 
 import (

@@ -14,6 +14,7 @@ import (
 	"orrery/fabric/chain"
 	"orrery/fabric/chain/wire"
 	"orrery/fabric/rpc"
+	"orrery/internal/clock"
 )
 
 // Config is what a Client needs.
@@ -90,7 +91,7 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 	var life context.Context
 	life, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	for c.routes.Load() == nil {
-		if err := c.ask(ctx); err != nil && (errors.Is(err, fabric.ErrOtherCluster) || errors.Is(err, fabric.ErrForbidden) || !wait(ctx, pause)) {
+		if err := c.ask(ctx); err != nil && (errors.Is(err, fabric.ErrOtherCluster) || errors.Is(err, fabric.ErrForbidden) || !clock.Wait(ctx, pause)) {
 			return nil, errors.Join(fmt.Errorf("cannot open a client: %w", err), c.Close())
 		}
 	}

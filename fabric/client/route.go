@@ -12,6 +12,7 @@ import (
 
 	"orrery/fabric"
 	"orrery/fabric/chain"
+	"orrery/internal/clock"
 )
 
 // place is a chain as the client knows it.
@@ -165,7 +166,7 @@ func (c *Client) follow(ctx context.Context) {
 		m, err := c.askNode(ctx, nodes[turn%len(nodes)], from, 1)
 		switch {
 		case err != nil:
-			wait(ctx, pause)
+			clock.Wait(ctx, pause)
 		case m != nil:
 			c.learn(m)
 		}
@@ -266,16 +267,4 @@ func (c *Client) known() []*node {
 		return int(a.trip.Load()/1000 - b.trip.Load()/1000)
 	})
 	return append(nodes, c.seeds...)
-}
-
-// wait returns false if ctx ended first.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"orrery/internal/clock"
 )
 
 // maxHeard datagrams a second are decoded by a socket; a flood beyond is dropped unread.
@@ -147,7 +149,7 @@ func (e *ears) listen(ctx context.Context, c net.PacketConn, l *link, via string
 				return
 			}
 			if err != nil {
-				if !pause(ctx, 10*time.Millisecond) {
+				if !clock.Wait(ctx, 10*time.Millisecond) {
 					return
 				}
 				continue
@@ -215,15 +217,4 @@ func (e *ears) close() {
 		l.close()
 	}
 	e.work.Wait()
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

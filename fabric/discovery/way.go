@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"orrery/fabric"
+	"orrery/internal/clock"
 )
 
 // Way is one means by which nodes find each other, beside the beacon.
@@ -50,7 +51,7 @@ func (s *Service) keep(ctx context.Context, w Way) {
 			said = err.Error()
 			s.config.Logger.WarnContext(ctx, "a way of discovery does not work; the others go on", "way", w.Name(), "error", err)
 		}
-		if !pause(ctx, jitter(wait)) {
+		if !clock.Wait(ctx, jitter(wait)) {
 			return
 		}
 	}

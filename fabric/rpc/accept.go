@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"orrery/internal/clock"
 )
 
 // guarded is an accepted connection that gives back what it occupies when it is closed.
@@ -50,7 +52,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener, welcome func(contex
 		}
 		if err != nil {
 			s.config.Logger.WarnContext(ctx, "connection not accepted", "error", err)
-			if !wait(ctx, 100*time.Millisecond) {
+			if !clock.Wait(ctx, 100*time.Millisecond) {
 				return
 			}
 			continue
@@ -223,15 +225,3 @@ func (h *handoff) drain() { h.once.Do(func() { close(h.closed) }) }
 
 // Addr is the TCP listener's.
 func (h *handoff) Addr() net.Addr { return h.address }
-
-// wait returns false if ctx ended first.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"orrery/fabric"
+	"orrery/internal/clock"
 	"orrery/session"
 	"orrery/session/route"
 )
@@ -154,7 +155,7 @@ func (r *Router) oldest(ctx context.Context) (uint64, error) {
 	var err error
 	for {
 		revision, err = r.config.Table.Put(ask, startedPrefix+string(r.config.Self), []byte(`{}`))
-		if err == nil || !wait(ask, 100*time.Millisecond) {
+		if err == nil || !clock.Wait(ask, 100*time.Millisecond) {
 			break
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"orrery/fabric"
+	"orrery/internal/clock"
 	"orrery/session"
 	"orrery/session/route"
 )
@@ -54,22 +55,11 @@ func (r *Router) serve(w http.ResponseWriter, in *http.Request, from origin) {
 			deadline = time.Now().Add(r.config.DialLimit)
 		}
 		var undialled *dialError
-		if !errors.As(err, &undialled) || time.Now().After(deadline) || !wait(in.Context(), pause) {
+		if !errors.As(err, &undialled) || time.Now().After(deadline) || !clock.Wait(in.Context(), pause) {
 			r.fail(w, in, choice, err)
 			return
 		}
 		pause = min(2*pause, 250*time.Millisecond)
-	}
-}
-
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"orrery/fabric/chain/disk"
 	"orrery/fabric/chain/replica"
 	"orrery/fabric/chain/wire"
+	"orrery/internal/clock"
 )
 
 // pieceSize is about how many bytes of state one piece of a copy has.
@@ -28,10 +29,10 @@ func (r *runner) copy(c replica.Copy) {
 		log := r.node.config.Logger
 		if err != nil && r.ctx.Err() == nil {
 			log.WarnContext(r.ctx, "copy of a chain not sent", "chain", uint64(r.id), "to", c.To.Node, "error", err)
-			wait(r.ctx, pause) // it will be asked for again
+			clock.Wait(r.ctx, pause) // it will be asked for again
 		} else if err == nil {
 			log.InfoContext(r.ctx, "copy of a chain sent", "chain", uint64(r.id), "to", c.To.Node, "took", time.Since(begun))
-			wait(r.ctx, r.node.config.ResendAfter) // what follows is kept until the receiver has said hello
+			clock.Wait(r.ctx, r.node.config.ResendAfter) // what follows is kept until the receiver has said hello
 		}
 		_ = r.inbox.put(input{copied: &c.To}, 0, true)
 	})
@@ -70,7 +71,7 @@ func (r *runner) sendCopy(c replica.Copy) error {
 		if err := to.Write(frame); err != nil {
 			return err
 		}
-		if !wait(r.ctx, time.Duration(float64(len(frame))/float64(r.node.config.CopyRate)*float64(time.Second))) {
+		if !clock.Wait(r.ctx, time.Duration(float64(len(frame))/float64(r.node.config.CopyRate)*float64(time.Second))) {
 			return r.ctx.Err()
 		}
 		return nil

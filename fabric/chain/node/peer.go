@@ -10,6 +10,7 @@ import (
 	"orrery/fabric/chain/conn"
 	"orrery/fabric/chain/replica"
 	"orrery/fabric/chain/wire"
+	"orrery/internal/clock"
 )
 
 // peer is a node that messages go to, over one connection, which is made when there is something to send. Messages in it stay in order; when it breaks they
@@ -63,7 +64,7 @@ func (p *peer) connect(ctx context.Context, first []byte) {
 	cancel()
 	if err != nil {
 		p.node.config.Logger.DebugContext(ctx, "node not reached", "node", p.id, "error", err)
-		wait(ctx, pause)
+		clock.Wait(ctx, pause)
 		return
 	}
 	c := conn.New(raw, conn.Config{Framing: wire.Framing, Room: peerRoom, WriteTimeout: 5 * time.Second})
@@ -123,17 +124,5 @@ func (o *outbox) flush() {
 			b = nil
 		}
 		o.buffers[id], o.counts[id] = b[:0], 0
-	}
-}
-
-// wait returns false if ctx ended first.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

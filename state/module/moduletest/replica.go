@@ -3,6 +3,7 @@ package moduletest
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 
 	"orrery/internal/testenv"
@@ -64,9 +65,7 @@ func (h replicatorHarness) replicate(t *testing.T) {
 	h.follows(t, source, replica)
 	want := h.snapshot(t, h.m, source)
 	testenv.Eventually(t, "the same snapshot of source and replica", func() bool { return bytes.Equal(h.snapshot(t, h.m, replica), want) })
-	if err := h.m.Restore(t.Context(), replica, bytes.NewReader(want)); !errors.Is(err, state.ErrReplica) {
-		t.Errorf("restored into a replica: %v", err)
-	}
+	h.refuses(t, replica, want)
 	h.deactivate(t, replica)
 	if _, err := h.m.Lag(t.Context(), replica); !errors.Is(err, state.ErrInactive) {
 		t.Errorf("lag of an inactive replica: %v", err)
@@ -77,6 +76,26 @@ func (h replicatorHarness) replicate(t *testing.T) {
 	h.restore(t, h.m, source, want)
 	h.follows(t, source, replica)
 	h.promote(t, source, replica)
+}
+
+// refuses tries what writes a component: only the source may change a replica.
+func (h replicatorHarness) refuses(t *testing.T, replica state.Target, content []byte) {
+	t.Helper()
+	tried := map[string]error{"restore": h.m.Restore(t.Context(), replica, bytes.NewReader(content))}
+	if m, ok := h.Module.(state.PartRestorer); ok {
+		tried["part"] = m.RestorePart(t.Context(), replica, bytes.NewReader(content), "moon")
+	}
+	if m, ok := h.Module.(state.Migrator); ok {
+		tried["migrate"] = m.Migrate(t.Context(), replica, state.Migration{Number: 1, Name: "0001-x.sql"}, []byte("select 1"))
+	}
+	if m, ok := h.Module.(state.Quiescer); ok {
+		_, tried["quiesce"] = m.Quiesce(t.Context(), replica)
+	}
+	for what, err := range tried {
+		if !errors.Is(err, state.ErrReplica) || !strings.Contains(err.Error(), "promote") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
 }
 
 func (h replicatorHarness) promote(t *testing.T, source, replica state.Target) {

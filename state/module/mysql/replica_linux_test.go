@@ -184,17 +184,6 @@ func refusesWrites(t *testing.T, m *Module, source, replica state.Target) {
 	if _, err := app.ExecContext(t.Context(), "delete from log"); !hasNumber(err, 1290) {
 		t.Errorf("read-only: %v", err)
 	}
-	_, quiesce := m.Quiesce(t.Context(), replica)
-	for what, err := range map[string]error{
-		"restore": m.Restore(t.Context(), replica, strings.NewReader("")),
-		"part":    m.RestorePart(t.Context(), replica, strings.NewReader(""), "moon"),
-		"migrate": m.Migrate(t.Context(), replica, state.Migration{Number: 1, Name: "0001-x.sql"}, []byte("select 1")),
-		"quiesce": quiesce,
-	} {
-		if !errors.Is(err, state.ErrReplica) || !strings.Contains(err.Error(), "promote") {
-			t.Errorf("%s: %v", what, err)
-		}
-	}
 	if err := m.Integrity(t.Context(), replica); err != nil {
 		t.Error(err)
 	}

@@ -34,10 +34,11 @@ func layer(t *testing.T, source state.Target) (state.Target, *pgx.Conn) {
 		}
 	})
 	activate(t, into)
-	return into, layerClient(t, into)
+	return into, forkClient(t, into)
 }
 
-func layerClient(t *testing.T, into state.Target) *pgx.Conn {
+// forkClient connects to the server that a component says it is on.
+func forkClient(t *testing.T, into state.Target) *pgx.Conn {
 	t.Helper()
 	exports, err := New(Config{}).Exports(into)
 	if err != nil {
@@ -197,7 +198,7 @@ func TestLayerRefuses(t *testing.T) {
 func TestLayerConflict(t *testing.T) {
 	t.Parallel()
 	into, one := layer(t, ormSource(t, "layer-conflict"))
-	two := layerClient(t, into)
+	two := forkClient(t, into)
 	must(t, one, "begin; update pair set v = v + 10 where b = 'x'")
 	done := make(chan error, 1)
 	go func() {

@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"orrery/internal/cow"
 	"orrery/internal/testenv"
 	"orrery/state"
@@ -131,21 +129,7 @@ func lives(t *testing.T, m *Module, into state.Target, content []byte) {
 // thinDigest asks the fork's own server.
 func thinDigest(t *testing.T, into state.Target, sql string) string {
 	t.Helper()
-	exports, err := New(Config{}).Exports(into)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := pgx.ParseConfig(exports["url"])
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.Password = testenv.PostgreSQL(t).Password
-	conn, err := pgx.ConnectConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	return ask[string](t, conn, sql)
+	return ask[string](t, forkClient(t, into), sql)
 }
 
 func TestThinRefused(t *testing.T) {
