@@ -55,21 +55,24 @@ type Config struct {
 	Changed func([]fabric.Member)
 	// Event is told every event that somebody else broadcast. Nil: nobody. Both are called from one goroutine,
 	// never after Close has returned, and must not call Close.
-	Event  func(Event)
+	Event func(Event)
+	// Lose says of each datagram whether it is lost on its way, to try out a bad network. Nil: none is.
+	Lose   func() bool
 	Logger *slog.Logger // nil discards
 }
 
 // Membership is one node's view of the cluster. Safe for concurrent use.
 type Membership struct {
-	config  Config
-	list    *memberlist.Memberlist
-	keyring *memberlist.Keyring
-	meta    []byte
-	events  *events
-	cancel  context.CancelFunc
-	work    sync.WaitGroup
-	kick    chan struct{} // wakes the reconnect loop
-	changed chan struct{} // wakes the notifier
+	config    Config
+	list      *memberlist.Memberlist
+	transport *transport
+	keyring   *memberlist.Keyring
+	meta      []byte
+	events    *events
+	cancel    context.CancelFunc
+	work      sync.WaitGroup
+	kick      chan struct{} // wakes the reconnect loop
+	changed   chan struct{} // wakes the notifier
 
 	mu         sync.Mutex
 	members    map[fabric.NodeID]*member
@@ -117,8 +120,12 @@ func Start(ctx context.Context, config Config) (*Membership, error) {
 		return nil, err
 	}
 	m.events = newEvents(id.ID, own.RetransmitMult)
-	if m.list, err = memberlist.Create(own); err != nil {
+	if m.transport, err = listen(own.BindAddr, own.BindPort, config.Lose, config.Logger); err != nil {
 		return nil, fmt.Errorf("cannot gossip at %s: %w", config.Bind, err)
+	}
+	own.Transport = m.transport
+	if m.list, err = memberlist.Create(own); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot gossip at %s: %w", config.Bind, err), m.transport.Shutdown())
 	}
 	ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	m.work.Go(func() { m.reconnect(ctx) })
