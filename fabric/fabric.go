@@ -92,9 +92,11 @@ type Member struct {
 	Name    string      `json:"name"`
 	Address string      `json:"address"` // host:port of its mutual-TLS listener
 	State   MemberState `json:"state"`
-	Version string      `json:"version"` // of the Orrery binary it runs
-	Since   time.Time   `json:"since"`   // when it entered State, by the observer's clock
-	Via     string      `json:"via"`     // how the observer found it: multicast, broadcast, loopback, seed, gossip, self
+	Version string      `json:"version"`         // of the Orrery binary it runs
+	Zone    string      `json:"zone,omitempty"`  // machines that may fail together, such as those of a rack
+	Roles   []string    `json:"roles,omitempty"` // what people say the node is for, sorted; they allow nothing
+	Since   time.Time   `json:"since"`           // when it entered State, by the observer's clock
+	Via     string      `json:"via"`             // how the observer found it: multicast, broadcast, loopback, seed, gossip, self
 }
 
 // Beacon is what a node announces of itself to machines that it does not know.

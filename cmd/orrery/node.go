@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,6 +28,7 @@ func nodeFlags(cmd *cobra.Command, s *agent.Settings) {
 	cmd.Flags().StringVar(&s.Dashboard, "dashboard", "127.0.0.1:7375", "loopback address of the dashboard; port 0 is chosen once and kept")
 	cmd.Flags().StringVar(&s.Advertise, "advertise", "", "the host at which others reach this machine (default: its first address)")
 	cmd.Flags().StringVar(&s.Zone, "zone", "", "what machines that may fail together have in common, such as a rack; replicas are spread over zones")
+	cmd.Flags().StringSliceVar(&s.Roles, "roles", nil, "words for what the machine is for, separated by commas; members shows them")
 	cmd.Flags().BoolVar(&s.Loopback, "loopback", false, "a cluster on this machine alone: listen and look for others on loopback only")
 	discoveryFlag(cmd, s)
 }
@@ -181,9 +183,9 @@ func (c *cli) membersCommand() *cobra.Command {
 			}
 			var rows [][]string
 			for _, m := range all {
-				rows = append(rows, []string{m.Name, string(m.ID), m.Address, string(m.State), ago(m.Since), m.Version, orDash(m.Via)})
+				rows = append(rows, []string{m.Name, string(m.ID), m.Address, string(m.State), ago(m.Since), m.Version, orDash(m.Zone), orDash(strings.Join(m.Roles, ",")), orDash(m.Via)})
 			}
-			return c.table(all, []string{"name", "id", "address", "state", "since", "version", "found by"}, rows)
+			return c.table(all, []string{"name", "id", "address", "state", "since", "version", "zone", "roles", "found by"}, rows)
 		}),
 	}
 }

@@ -1,8 +1,6 @@
 package membership
 
 import (
-	"encoding/json"
-	"fmt"
 	"strings"
 	"time"
 
@@ -42,7 +40,9 @@ func (m *Membership) set(n *memberlist.Node, state fabric.MemberState) {
 	} else if m.leavers[id] {
 		state = fabric.MemberLeft
 	}
-	now := fabric.Member{ID: id, Name: said.Name, Address: said.RPC, State: state, Version: said.Version, Since: time.Now(), Via: viaGossip}
+	now := fabric.Member{
+		ID: id, Name: said.Name, Address: said.RPC, State: state, Version: said.Version, Zone: said.Zone, Roles: said.Roles, Since: time.Now(), Via: viaGossip,
+	}
 	if id == m.config.Identity.ID {
 		now.Via = viaSelf
 	}
@@ -90,14 +90,6 @@ func (m *Membership) NotifyConflict(existing, other *memberlist.Node) {
 	m.config.Logger.Warn("node appears at two addresses (a copied identity, or a restart that was not noticed yet)",
 		"node", existing.Name, "address", existing.Address(), "other", other.Address())
 	m.moved(fabric.NodeID(existing.Name), other.Address())
-}
-
-func readMeta(n *memberlist.Node) (meta, error) {
-	var said meta
-	if err := json.Unmarshal(n.Meta, &said); err != nil || said.Name == "" || said.Role != fabric.RoleNode {
-		return said, fmt.Errorf("node %s at %s says nothing sensible of itself", n.Name, n.Address())
-	}
-	return said, nil
 }
 
 // NodeMeta is memberlist's: what this node says of itself.

@@ -13,7 +13,6 @@ package membership
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -47,6 +46,8 @@ const (
 type Config struct {
 	Identity fabric.Identity
 	Version  string   // of the binary
+	Zone     string   // machines that may fail together; empty: not said
+	Roles    []string // free words for what the node is for
 	RPC      string   // host:port of the node's mutual-TLS listener, as others reach it
 	Bind     string   // host:port of the gossip, UDP and TCP; port 0 chooses one
 	Keys     [][]byte // gossip keys, the one in use first
@@ -87,14 +88,6 @@ type member struct {
 	gossip string
 }
 
-// meta is what gossip carries of a node, in at most 512 bytes.
-type meta struct {
-	Name    string      `json:"n"`
-	Role    fabric.Role `json:"r"`
-	RPC     string      `json:"a"`
-	Version string      `json:"v"`
-}
-
 // Start opens the sockets and begins to gossip, alone until Found tells of others. It ends by Close.
 func Start(ctx context.Context, config Config) (*Membership, error) {
 	if config.Logger == nil {
@@ -108,9 +101,8 @@ func Start(ctx context.Context, config Config) (*Membership, error) {
 		members: map[fabric.NodeID]*member{}, leavers: map[fabric.NodeID]bool{}, candidates: map[fabric.NodeID]*candidate{},
 	}
 	var err error
-	id := config.Identity
-	if m.meta, err = json.Marshal(meta{id.Name, id.Role, config.RPC, config.Version}); err != nil || len(m.meta) > memberlist.MetaMaxSize {
-		return nil, fmt.Errorf("cannot gossip: name, version and address take %d bytes, and %d are possible", len(m.meta), memberlist.MetaMaxSize)
+	if m.meta, err = config.says(); err != nil {
+		return nil, fmt.Errorf("cannot gossip: %w", err)
 	}
 	if m.keyring, err = memberlist.NewKeyring(config.Keys, config.Keys[0]); err != nil {
 		return nil, fmt.Errorf("cannot gossip: %w", err)
@@ -119,7 +111,7 @@ func Start(ctx context.Context, config Config) (*Membership, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.events = newEvents(id.ID, own.RetransmitMult)
+	m.events = newEvents(config.Identity.ID, own.RetransmitMult)
 	if m.transport, err = listen(own.BindAddr, own.BindPort, config.Lose, config.Logger); err != nil {
 		return nil, fmt.Errorf("cannot gossip at %s: %w", config.Bind, err)
 	}
@@ -175,7 +167,10 @@ func (m *Membership) Self() fabric.Member {
 	if own := m.members[m.config.Identity.ID]; own != nil {
 		return own.Member
 	}
-	return fabric.Member{ID: m.config.Identity.ID, Name: m.config.Identity.Name, Address: m.config.RPC, Version: m.config.Version, Via: viaSelf}
+	return fabric.Member{
+		ID: m.config.Identity.ID, Name: m.config.Identity.Name, Address: m.config.RPC, Version: m.config.Version, Zone: m.config.Zone, Roles: sorted(m.config.Roles),
+		Via: viaSelf,
+	}
 }
 
 // Members are all nodes that this one knows or knew, sorted by name.

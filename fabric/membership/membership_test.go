@@ -129,6 +129,49 @@ func TestThreeMembers(t *testing.T) {
 	until(t, "being told", func() bool { all[2].mu.Lock(); defer all[2].mu.Unlock(); return len(all[2].told) == 3 })
 }
 
+// TestMeta: what a node says of itself reaches the others, and may be other things after a restart.
+func TestMeta(t *testing.T) {
+	c := config("c1", 1, key)
+	c.Zone, c.Roles = "rack-1", []string{"storage", "gpu", "storage"}
+	first, other := start(t, c), start(t, config("c1", 2, key))
+	other.Found(first.beacon())
+	seen := func(zone string, roles ...string) func() bool {
+		return func() bool {
+			m := other.Members()[0]
+			return m.Zone == zone && slices.Equal(m.Roles, roles) && m.Version == "test" && m.State == fabric.MemberAlive
+		}
+	}
+	until(t, "zone and roles", seen("rack-1", "gpu", "storage"))
+	if self := first.Self(); self.Zone != "rack-1" || len(self.Roles) != 2 || len(other.Members()[1].Roles) != 0 {
+		t.Errorf("%+v, %+v", self, other.Members())
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.Zone, c.Roles = "", []string{"web"}
+	again := start(t, c)
+	again.Found(other.beacon())
+	until(t, "other roles", seen("", "web"))
+}
+
+func TestCheckMeta(t *testing.T) {
+	if err := membership.CheckMeta("one", "127.0.0.1:7373", "", nil); err != nil {
+		t.Error(err)
+	}
+	long := strings.Repeat("r", 64)
+	for want, c := range map[string]membership.Config{
+		`zone "a b" is no name`:    {Zone: "a b"},
+		`zone "\x1b" is no name`:   {Zone: "\x1b"},
+		`role "" is no name`:       {Roles: []string{""}},
+		`"` + long + `r" is no`:    {Roles: []string{long + "r"}},
+		"bytes too long together,": {Roles: []string{long, "1" + long[1:], "2" + long[1:], "3" + long[1:], "4" + long[1:], "5" + long[1:], "6" + long[1:]}},
+	} {
+		if err := membership.CheckMeta("one", "127.0.0.1:7373", c.Zone, c.Roles); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q, not %q", err, want)
+		}
+	}
+}
+
 func TestDeadAndBack(t *testing.T) {
 	all := trio(t)
 	victim := all[2].Self().ID
@@ -285,9 +328,13 @@ func TestRotation(t *testing.T) {
 
 func TestBadConfig(t *testing.T) {
 	good := config("c1", 1, key)
-	noKey, badKey, badBind, long := good, good, good, good
-	noKey.Keys, badKey.Keys, badBind.Bind, long.Version = nil, [][]byte{[]byte("short")}, "nowhere", strings.Repeat("v", 600)
-	for _, c := range []membership.Config{noKey, badKey, badBind, long} {
+	noKey, badKey, badBind, long, zone, role, many := good, good, good, good, good, good, good
+	noKey.Keys, badKey.Keys, badBind.Bind, long.Version = nil, [][]byte{[]byte("short")}, "nowhere", strings.Repeat("v", 65)
+	zone.Zone, role.Roles = "rack 1", []string{"a,b"}
+	for i := range 20 {
+		many.Roles = append(many.Roles, fmt.Sprintf("the-role-with-the-number-%d", i))
+	}
+	for _, c := range []membership.Config{noKey, badKey, badBind, long, zone, role, many} {
 		if m, err := membership.Start(t.Context(), c); err == nil {
 			_ = m.Close()
 			t.Errorf("%+v was accepted", c)

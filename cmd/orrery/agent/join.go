@@ -12,6 +12,7 @@ import (
 	"orrery/fabric"
 	"orrery/fabric/authority"
 	"orrery/fabric/discovery"
+	"orrery/fabric/membership"
 	"orrery/fabric/rpc"
 	"orrery/fabric/table"
 )
@@ -177,7 +178,7 @@ func complete(ctx context.Context, dir string, s Settings) (Settings, error) {
 	if s.Advertise == "" {
 		s.Advertise = ownAddress(s.Loopback)
 	}
-	return s, nil
+	return s, membership.CheckMeta(s.Name, s.reachable(s.Listen), s.Zone, s.Roles)
 }
 
 // forgetTable removes the table of a cluster that the node in dir has left. Without an identity it is of no use.

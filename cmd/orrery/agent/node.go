@@ -229,7 +229,7 @@ func (n *Node) openNetwork(ctx context.Context) error {
 		profile = membership.Local
 	}
 	n.members, err = membership.Start(ctx, membership.Config{
-		Identity: n.identity, Version: n.version, RPC: n.address(), Bind: n.settings.Gossip, Keys: n.authority.GossipKeys(),
+		Identity: n.identity, Version: n.version, Zone: n.settings.Zone, Roles: n.settings.Roles, RPC: n.address(), Bind: n.settings.Gossip, Keys: n.authority.GossipKeys(),
 		Profile: profile, Changed: n.chronicle.membership, Logger: n.log,
 	})
 	if err != nil {

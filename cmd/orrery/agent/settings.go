@@ -14,15 +14,16 @@ import (
 // Settings are what a node is told when it is made; they are kept in node.json
 // in its folder, where people may edit them while the node is stopped.
 type Settings struct {
-	Name      string `json:"name"`
-	Listen    string `json:"listen"`              // host:port for mutual TLS
-	Gossip    string `json:"gossip"`              // host:port for the membership, UDP and TCP
-	Dashboard string `json:"dashboard"`           // host:port on loopback
-	Advertise string `json:"advertise"`           // the host at which others reach this machine, where the above name all interfaces
-	Zone      string `json:"zone,omitempty"`      // machines that may fail together, such as those of a rack: replicas of a chain are spread over zones
-	Loopback  bool   `json:"loopback"`            // discover on this machine only
-	Discovery string `json:"discovery,omitempty"` // the ways by which nodes are found, separated by commas; empty: DefaultDiscovery
-	Cluster   string `json:"cluster,omitempty"`   // the cluster's name, at its first node until the table has it
+	Name      string   `json:"name"`
+	Listen    string   `json:"listen"`              // host:port for mutual TLS
+	Gossip    string   `json:"gossip"`              // host:port for the membership, UDP and TCP
+	Dashboard string   `json:"dashboard"`           // host:port on loopback
+	Advertise string   `json:"advertise"`           // the host at which others reach this machine, where the above name all interfaces
+	Zone      string   `json:"zone,omitempty"`      // machines that may fail together, such as those of a rack: replicas of a chain are spread over zones
+	Roles     []string `json:"roles,omitempty"`     // free words for what the machine is for
+	Loopback  bool     `json:"loopback"`            // discover on this machine only
+	Discovery string   `json:"discovery,omitempty"` // the ways by which nodes are found, separated by commas; empty: DefaultDiscovery
+	Cluster   string   `json:"cluster,omitempty"`   // the cluster's name, at its first node until the table has it
 }
 
 // Files in the folder of a node or a login.
