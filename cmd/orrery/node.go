@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -167,25 +166,6 @@ func (c *cli) nodeLeave() *cobra.Command {
 			}
 			c.line("the node has left the cluster")
 			return nil
-		}),
-	}
-}
-
-func (c *cli) membersCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "members",
-		Short: "List the nodes of the cluster as this one sees them",
-		Args:  exactly(),
-		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
-			all, err := client.Members(ctx)
-			if err != nil {
-				return err
-			}
-			var rows [][]string
-			for _, m := range all {
-				rows = append(rows, []string{m.Name, string(m.ID), m.Address, string(m.State), ago(m.Since), m.Version, orDash(m.Zone), orDash(strings.Join(m.Roles, ",")), orDash(m.Via)})
-			}
-			return c.table(all, []string{"name", "id", "address", "state", "since", "version", "zone", "roles", "found by"}, rows)
 		}),
 	}
 }

@@ -79,6 +79,7 @@ type Membership struct {
 	members    map[fabric.NodeID]*member
 	leavers    map[fabric.NodeID]bool // said that they leave
 	candidates map[fabric.NodeID]*candidate
+	watchers   map[chan struct{}]bool
 	closed     bool
 }
 
@@ -98,7 +99,7 @@ func Start(ctx context.Context, config Config) (*Membership, error) {
 	}
 	m := &Membership{
 		config: config, kick: make(chan struct{}, 1), changed: make(chan struct{}, 1),
-		members: map[fabric.NodeID]*member{}, leavers: map[fabric.NodeID]bool{}, candidates: map[fabric.NodeID]*candidate{},
+		members: map[fabric.NodeID]*member{}, leavers: map[fabric.NodeID]bool{}, candidates: map[fabric.NodeID]*candidate{}, watchers: map[chan struct{}]bool{},
 	}
 	var err error
 	if m.meta, err = config.says(); err != nil {
@@ -279,6 +280,7 @@ func (m *Membership) notify(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-m.changed:
+			m.wakeWatchers()
 			if m.config.Changed != nil {
 				m.config.Changed(m.Members())
 			}
@@ -287,6 +289,28 @@ func (m *Membership) notify(ctx context.Context) {
 				m.config.Event(e)
 			}
 		}
+	}
+}
+
+// Changes returns a channel that yields after a member changed, until ctx ends; changes that nobody looked at are one.
+func (m *Membership) Changes(ctx context.Context) <-chan struct{} {
+	c := make(chan struct{}, 1)
+	m.mu.Lock()
+	m.watchers[c] = true
+	m.mu.Unlock()
+	context.AfterFunc(ctx, func() {
+		m.mu.Lock()
+		delete(m.watchers, c)
+		m.mu.Unlock()
+	})
+	return c
+}
+
+func (m *Membership) wakeWatchers() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for c := range m.watchers {
+		m.wake(c)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 // serve registers all procedures of the node with the role that each needs.
 func (n *Node) serve(m *rpc.Mux) {
 	n.serveFabric(m)
+	n.serveMembers(m)
 	n.serveKeeper(m)
 	n.serveCustodian(m)
 	n.serveStore(m)
