@@ -23,7 +23,7 @@ acknowledged when all replicas of its chain have it on their disks; every replic
 split, and replicas move to where there is less to do, all by themselves: see orrery kv chains.`,
 	}
 	cmd.AddCommand(c.kvGet(), c.kvPut(), c.kvDelete(), c.kvCas(), c.kvIncr(), c.kvAppend(), c.kvScan(), c.kvWatch(),
-		c.kvChains(), c.kvBucket(), c.kvMove(), c.kvSplit(), c.kvDrain())
+		c.kvChains(), c.kvBucket(), c.kvMove(), c.kvSplit(), c.kvDrain(), c.kvRecover())
 	return cmd
 }
 
@@ -108,12 +108,7 @@ func (c *cli) kvChains() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			names := map[fabric.NodeID]string{}
-			if members, err := client.Members(ctx); err == nil {
-				for _, m := range members {
-					names[m.ID] = m.Name
-				}
-			}
+			names := nodeNames(ctx, client)
 			var rows [][]string
 			for _, v := range o.Chains {
 				rows = append(rows, chainRow(&v, names))
@@ -125,16 +120,10 @@ func (c *cli) kvChains() *cobra.Command {
 
 // chainRow is a line of orrery kv chains.
 func chainRow(v *placement.ChainView, names map[fabric.NodeID]string) []string {
-	named := func(text string) string {
-		for id, name := range names {
-			text = strings.ReplaceAll(text, string(id), name)
-		}
-		return text
-	}
 	members := make([]string, 0, len(v.Members))
 	var committed, size uint64
 	for _, m := range v.Members {
-		text := named(string(m.Node))
+		text := withNames(string(m.Node), names)
 		switch {
 		case m.Gone != "":
 			text += " (gone)"
@@ -152,9 +141,12 @@ func chainRow(v *placement.ChainView, names map[fabric.NodeID]string) []string {
 	if why == "" {
 		why = v.Reason
 	}
+	if v.Recovery != nil {
+		why += "; " + recoveredText(v.Recovery)
+	}
 	return []string{
 		strconv.FormatUint(uint64(v.ID), 10), v.Bucket, keyRange(v.Range), strconv.FormatUint(v.Epoch, 10), strings.Join(members, ", "),
-		strconv.FormatUint(committed, 10), size64(size), named(why),
+		strconv.FormatUint(committed, 10), size64(size), withNames(why, names),
 	}
 }
 

@@ -87,6 +87,14 @@ type Member struct {
 	State State `json:"state"`
 }
 
+// Line is where a chain's log began anew, because an operator gave up those who had all of it: after an entry of Epoch at Sequence that
+// no log has. What replicas have of earlier epochs is not continued. The zero Line is the chain's beginning.
+type Line struct {
+	Epoch    uint64 `json:"epoch"`
+	Sequence uint64 `json:"sequence"` // far above all that was given out before, so that no version comes twice
+	Empty    bool   `json:"empty"`    // it began with no keys
+}
+
 // Config is a chain as of an epoch.
 type Config struct {
 	ID      ID       `json:"id"`
@@ -94,6 +102,7 @@ type Config struct {
 	Range   Range    `json:"range"`
 	Epoch   uint64   `json:"epoch"`   // from 1; grows with every change of Members or Range
 	Members []Member `json:"members"` // head to tail, a syncing one last; empty: nobody serves
+	Line    Line     `json:"line,omitzero"`
 }
 
 // Condition is met while a key's version is what somebody saw.

@@ -120,3 +120,30 @@ func (in *Incoming) Abandon() {
 	in.writer.err = errors.Join(in.writer.err, chain.ErrNotServing)
 	in.writer.flush(pebble.NoSync)
 }
+
+// Renew lets a chain's store, which must not be open, continue as of the beginning of a line: all that its log has is applied first, or all that it has
+// is forgotten if the line begins empty. A crash leaves it as it was before, but for what is applied, or renewed.
+func (d *Disk) Renew(id chain.ID, l chain.Line) error {
+	s, err := d.Open(id)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = s.Close() }()
+	forget, end := between(*s.base.Load())
+	if !l.Empty {
+		state, err := s.State()
+		if err != nil {
+			return err
+		}
+		if err := s.Write(&Batch{Apply: state.Pending}); err != nil {
+			return err
+		}
+		forget, end = between(s.part(partLog))
+	}
+	b := d.db.NewBatch()
+	v := binary.AppendUvarint(binary.AppendUvarint(nil, l.Sequence), l.Epoch)
+	if err := errors.Join(b.DeleteRange(forget, end, nil), b.Set(s.part(partApplied), v, nil)); err != nil {
+		return errors.Join(err, b.Close())
+	}
+	return d.commit(b, pebble.Sync)
+}

@@ -333,6 +333,27 @@ func (w *world) copy(t *rapid.T) {
 	w.history = []*model{w.now}
 }
 
+// renew lets the store go on as the beginning of a line.
+func (w *world) renew(t *rapid.T) {
+	w.epoch++
+	l := chain.Line{Epoch: w.epoch, Sequence: w.now.last() + 1000, Empty: rapid.IntRange(0, 2).Draw(t, "empty") == 0}
+	_ = w.store.Close()
+	err := w.disk.Renew(1, l)
+	if err == nil {
+		w.store, err = w.disk.Open(1)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.now = w.now.clone()
+	w.now.write(&disk.Batch{Apply: w.now.log[w.now.applied-w.now.start:]})
+	if l.Empty {
+		w.now = newModel()
+	}
+	w.now.start, w.now.log, w.now.applied, w.now.epoch = l.Sequence, nil, l.Sequence, l.Epoch
+	w.history = []*model{w.now}
+}
+
 // A store is what the model is, through restarts, crashes and copies.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -340,7 +361,7 @@ func TestModel(t *testing.T) {
 		w.history = []*model{w.now}
 		w.open(t, vfs.NewCrashableMem())
 		t.Repeat(map[string]func(*rapid.T){
-			"write": w.act, "write again": w.act, "write once more": w.act, "sync": w.sync, "restart": w.restart, "crash": w.crash, "copy": w.copy, "": w.check,
+			"write": w.act, "write again": w.act, "write once more": w.act, "sync": w.sync, "restart": w.restart, "crash": w.crash, "copy": w.copy, "renew": w.renew, "": w.check,
 		})
 		w.close(t)
 	})

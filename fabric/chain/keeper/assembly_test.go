@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -385,5 +386,78 @@ func TestAssemblyCopies(t *testing.T) {
 		if v, err := w.b.Get(ctx, fmt.Appendf(nil, "large%d", i)); err != nil || len(v.Value) != len(value) {
 			t.Errorf("large value %d: %d bytes, %v", i, len(v.Value), err)
 		}
+	}
+}
+
+// The nodes that had everything are lost. An operator lets the chain begin anew with what another one has of before; those that come back after all,
+// with more, take over what the chain has become.
+func TestAssemblyRecovers(t *testing.T) {
+	a := assemble(t, 3)
+	a.create()
+	w := a.write(1)
+	w.more(t, 20)
+	put := func(key, value string) {
+		t.Helper()
+		if _, err := w.b.Put(t.Context(), []byte(key), []byte(value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("kept", "1")
+	w.stop()
+	w.work.Wait()
+	a.nodes[2].end()
+	for i := range 300 { // in the log of the lost ones alone, with the versions that others would get now
+		put("lost", fmt.Sprint(i))
+	}
+	a.nodes[0].end()
+	a.nodes[1].end()
+	a.leader.Store(2)
+	a.nodes[2].start()
+	o, err := a.keeper().Overview(t.Context())
+	for errors.Is(err, keeper.ErrNotKeeper) {
+		o, err = a.keeper().Overview(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := placement.RecoverRequest{Chain: o.Chains[0].ID, By: "test"}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for { // until the keeper is sure that they are gone
+		_, err = a.keeper().Recover(ctx, q)
+		if err == nil || strings.Contains(err.Error(), "may return") || ctx.Err() != nil {
+			break
+		}
+	}
+	if err == nil || ctx.Err() != nil {
+		t.Fatalf("nodes that may return were given up: %v", err)
+	}
+	q.Force = true
+	r, err := a.keeper().Recover(ctx, q)
+	if err != nil || r.Node != a.nodes[2].id() || len(r.Waits) != 2 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	a.whole(1, 1)
+	if v, err := w.b.Get(ctx, []byte("kept")); err != nil || string(v.Value) != "1" {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if v, err := w.b.Get(ctx, []byte("lost")); !errors.Is(err, fabric.ErrNotFound) {
+		t.Errorf("%+v, %v", v, err)
+	}
+	put("new", "1")
+	a.nodes[0].start()
+	a.nodes[1].start()
+	a.whole(1, 3)
+	put("new", "2")
+	a.leader.Store(0)
+	a.nodes[2].end()
+	a.whole(1, 2)
+	for key, value := range map[string]string{"kept": "1", "new": "2"} {
+		if v, err := w.b.Get(ctx, []byte(key)); err != nil || string(v.Value) != value {
+			t.Errorf("%s: %+v, %v", key, v, err)
+		}
+	}
+	if v, err := w.b.Get(ctx, []byte("lost")); !errors.Is(err, fabric.ErrNotFound) {
+		t.Errorf("%+v, %v", v, err)
 	}
 }

@@ -126,7 +126,7 @@ func (k *Keeper) order(ctx context.Context, command func(*placement.Keeper, plac
 	done := make(chan error, 1)
 	over, err := k.do(ctx, func(now *reign) {
 		c, err := command(now.state, now.clock())
-		if err != nil {
+		if err != nil || c.Key == "" { // nothing is to be written
 			done <- err
 			return
 		}
@@ -173,6 +173,19 @@ func (k *Keeper) Split(ctx context.Context, id chain.ID, key []byte) error {
 // Drain says whether a node is to hold no replicas.
 func (k *Keeper) Drain(ctx context.Context, id fabric.NodeID, drain bool) error {
 	return k.order(ctx, func(p *placement.Keeper, _ placement.Instant) (placement.Change, error) { return p.Drain(id, drain) })
+}
+
+// Recover lets a chain begin anew of which those that served are lost, or says what that would mean.
+func (k *Keeper) Recover(ctx context.Context, q placement.RecoverRequest) (*placement.Recovery, error) {
+	answer := new(placement.Recovery)
+	err := k.order(ctx, func(p *placement.Keeper, now placement.Instant) (c placement.Change, err error) {
+		*answer, c, err = p.Recover(now, q)
+		return c, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return answer, nil
 }
 
 // Overview is how all buckets, chains and nodes are.

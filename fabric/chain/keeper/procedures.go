@@ -63,6 +63,7 @@ type orders interface {
 	Move(ctx context.Context, id chain.ID, from, to fabric.NodeID) error
 	Split(ctx context.Context, id chain.ID, key []byte) error
 	Drain(ctx context.Context, id fabric.NodeID, drain bool) error
+	Recover(ctx context.Context, q placement.RecoverRequest) (*placement.Recovery, error)
 }
 
 func offer(m *rpc.Mux, prefix string, look, change fabric.Role, o orders) {
@@ -81,6 +82,12 @@ func offer(m *rpc.Mux, prefix string, look, change fabric.Role, o orders) {
 	})
 	rpc.Unary(m, prefix+"Drain", change, func(ctx context.Context, n *placement.Node) (*Empty, error) {
 		return &Empty{}, o.Drain(ctx, n.ID, n.Drain)
+	})
+	rpc.Unary(m, prefix+"Recover", change, func(ctx context.Context, q *placement.RecoverRequest) (*placement.Recovery, error) {
+		if who, ok := rpc.Caller(ctx); ok && prefix == front {
+			q.By = who.Name
+		}
+		return o.Recover(ctx, *q)
 	})
 }
 
@@ -149,6 +156,11 @@ func (a *Anywhere) Drain(ctx context.Context, id fabric.NodeID, drain bool) erro
 	return err
 }
 
+// Recover is Keeper.Recover.
+func (a *Anywhere) Recover(ctx context.Context, q placement.RecoverRequest) (*placement.Recovery, error) {
+	return call(ctx, a, "Recover", &q, func() (*placement.Recovery, error) { return a.Local.Recover(ctx, q) })
+}
+
 // Overview is Keeper.Overview.
 func (r Remote) Overview(ctx context.Context) (*placement.Overview, error) {
 	return rpc.Call[Empty, placement.Overview](ctx, r.Peer, front+"Overview", &Empty{})
@@ -182,6 +194,11 @@ func (r Remote) Split(ctx context.Context, id chain.ID, key []byte) error {
 func (r Remote) Drain(ctx context.Context, id fabric.NodeID, drain bool) error {
 	_, err := rpc.Call[placement.Node, Empty](ctx, r.Peer, front+"Drain", &placement.Node{ID: id, Drain: drain})
 	return err
+}
+
+// Recover is Keeper.Recover.
+func (r Remote) Recover(ctx context.Context, q placement.RecoverRequest) (*placement.Recovery, error) {
+	return rpc.Call[placement.RecoverRequest, placement.Recovery](ctx, r.Peer, front+"Recover", &q)
 }
 
 var (

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"orrery/fabric"
@@ -166,22 +167,11 @@ func (n *Node) install(r *runner, in *incoming) error {
 	r.mu.RLock()
 	config := r.config
 	r.mu.RUnlock()
-	if err := r.close(); err != nil {
-		return err
-	}
-	err := in.disk.Complete(in.head.Applied, in.head.AppliedEpoch)
-	fresh, err2 := n.openRunner(r.id)
-	if err := errors.Join(err, err2); err != nil {
+	fresh, err := n.replace(r, func() error { return in.disk.Complete(in.head.Applied, in.head.AppliedEpoch) })
+	if err != nil {
 		return fmt.Errorf("chain %d: copy not taken over: %w", r.id, err)
 	}
 	n.mu.Lock()
-	if n.closed || n.runner(r.id) != r {
-		n.mu.Unlock()
-		return errors.Join(fabric.ErrClosed, fresh.close())
-	}
-	next := maps.Clone(*n.runners.Load())
-	next[r.id] = fresh
-	n.runners.Store(&next)
 	for _, newest := range n.chains.Chains { // one may have come meanwhile
 		if newest.ID == r.id {
 			config = newest
@@ -190,4 +180,44 @@ func (n *Node) install(r *runner, in *incoming) error {
 	n.mu.Unlock()
 	fresh.configure(config)
 	return nil
+}
+
+// replace stops a replica, changes its store, and opens it anew.
+func (n *Node) replace(r *runner, change func() error) (*runner, error) {
+	n.rmu.Lock()
+	defer n.rmu.Unlock()
+	if n.runner(r.id) != r {
+		return nil, chain.ErrNotServing
+	}
+	if err := r.close(); err != nil {
+		return nil, err
+	}
+	err := change()
+	fresh, err2 := n.openRunner(r.id)
+	if err := errors.Join(err, err2); err != nil {
+		r.fail(err) // it has ended, and has to say so
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed || n.runner(r.id) != r {
+		return nil, errors.Join(fabric.ErrClosed, fresh.close())
+	}
+	next := maps.Clone(*n.runners.Load())
+	next[r.id] = fresh
+	n.runners.Store(&next)
+	return fresh, nil
+}
+
+// renew lets a replica with which an operator begins its chain anew do so.
+func (n *Node) renew(r *runner, c chain.Config) (*runner, error) {
+	if r.born >= c.Line.Epoch || !slices.Contains(c.Members, chain.Member{Replica: n.config.Self, State: chain.Serving}) {
+		return r, nil
+	}
+	n.config.Logger.Warn("chain begins anew with what this node has of it, as an operator wishes", "chain", uint64(r.id), "empty", c.Line.Empty)
+	fresh, err := n.replace(r, func() error { return n.config.Disk.Renew(r.id, c.Line) })
+	if err != nil {
+		return nil, fmt.Errorf("cannot begin anew: %w", err)
+	}
+	return fresh, nil
 }

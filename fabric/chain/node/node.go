@@ -77,6 +77,8 @@ type Node struct {
 	closing map[int]func()
 	parting map[chain.ID]bool // chains that are being split off
 
+	rmu sync.Mutex // held while a replica is replaced
+
 	cmu       sync.Mutex
 	receiving map[chain.ID]*incoming // the newest copy of each
 	number    int
@@ -232,6 +234,10 @@ func (n *Node) configure(c chain.Config) error {
 		if r, err = n.add(c.ID); err != nil {
 			return fmt.Errorf("chain %d: %w", c.ID, err)
 		}
+	}
+	r, err := n.renew(r, c)
+	if err != nil {
+		return fmt.Errorf("chain %d: %w", c.ID, err)
 	}
 	r.configure(c)
 	return nil

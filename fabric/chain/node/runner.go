@@ -20,6 +20,7 @@ type runner struct {
 	node  *Node
 	id    chain.ID
 	store *disk.Store
+	born  uint64 // epoch of the newest entry that the store had when it was opened
 
 	readCount, writeCount atomic.Uint64 // so far
 
@@ -164,6 +165,9 @@ func (n *Node) openRunner(id chain.ID) (*runner, error) {
 		writes: map[replica.Token]*writing{}, reads: map[replica.Token]*reading{},
 		out:   outbox{node: n, buffers: map[fabric.NodeID][]byte{}, counts: map[fabric.NodeID]int{}},
 		inbox: inbox{wake: make(chan struct{}, 1), limit: n.config.MaxPending},
+	}
+	if r.born = state.AppliedEpoch; len(state.Pending) > 0 {
+		r.born = state.Pending[len(state.Pending)-1].Epoch
 	}
 	r.applied.Store(state.Applied)
 	r.ctx, r.stop = context.WithCancel(n.ctx)

@@ -126,7 +126,7 @@ func (r *runner) part(s placement.Split) error {
 	for asked := 0; ; asked++ {
 		status := r.status()
 		if status.Epoch >= s.Epoch {
-			sequence, epoch, ok, err := r.store.Boundary(s.Epoch, r.applied.Load())
+			sequence, epoch, ok, err := r.parting(s)
 			if err != nil {
 				return err
 			}
@@ -147,6 +147,17 @@ func (r *runner) part(s placement.Split) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// parting is the entry as of which a chain is split off; ok is false if it is not applied.
+func (r *runner) parting(s placement.Split) (sequence, epoch uint64, ok bool, err error) {
+	r.mu.RLock()
+	line := r.config.Line
+	r.mu.RUnlock()
+	if line.Epoch > s.Epoch { // it began anew since then: with this replica alone, and without entries of before
+		return line.Sequence, line.Epoch, r.applied.Load() >= line.Sequence, nil
+	}
+	return r.store.Boundary(s.Epoch, r.applied.Load())
 }
 
 // boundary asks for an entry without changes. Only a head can take it.

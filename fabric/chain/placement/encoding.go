@@ -12,7 +12,10 @@ import (
 
 // The encodings are in ../DESIGN.md, "Records".
 
-const version = 1
+const (
+	version    = 1
+	versionNew = 2 // of records with fields that most do not have; a program that knows version 1 only refuses them
+)
 
 // Limits of what is decoded.
 const (
@@ -31,7 +34,7 @@ func (k KeeperRecord) Encode() []byte {
 
 // DecodeKeeper reads what KeeperRecord.Encode wrote.
 func DecodeKeeper(value []byte) (KeeperRecord, error) {
-	d := newDecoder(value)
+	d := newDecoder(value, version)
 	k := KeeperRecord{Generation: d.uvarint(), Node: d.node()}
 	return k, d.end("keeper", k.Encode, value)
 }
@@ -43,7 +46,7 @@ func (n Node) Encode() []byte {
 
 // DecodeNode reads what Node.Encode wrote.
 func DecodeNode(value []byte) (Node, error) {
-	d := newDecoder(value)
+	d := newDecoder(value, version)
 	n := Node{ID: d.node(), Drain: d.flag()}
 	return n, d.end("node", n.Encode, value)
 }
@@ -64,7 +67,7 @@ func (b Bucket) Encode() []byte {
 
 // DecodeBucket reads what Bucket.Encode wrote.
 func DecodeBucket(value []byte) (Bucket, error) {
-	d := newDecoder(value)
+	d := newDecoder(value, version)
 	b := Bucket{
 		Name: string(d.bytes(maxName)), Factor: int(d.most(MaxFactor)), Durability: Durability(d.byte(byte(Synced), byte(Synced))),
 		State: BucketState(d.byte(byte(Creating), byte(Deleting))), Created: d.varint(), First: chain.ID(d.uvarint()),
@@ -101,7 +104,11 @@ func checkBucket(b Bucket) error {
 
 // Encode is the record's value.
 func (c Chain) Encode() []byte {
-	v := binary.AppendUvarint([]byte{version}, uint64(c.ID))
+	v := []byte{version}
+	if c.Recovery != nil {
+		v[0] = versionNew
+	}
+	v = binary.AppendUvarint(v, uint64(c.ID))
 	v = appendBytes(v, c.Bucket)
 	v = appendRange(v, c.Range)
 	v = binary.AppendUvarint(v, c.Epoch)
@@ -126,12 +133,16 @@ func (c Chain) Encode() []byte {
 		v = appendRange(binary.AppendUvarint(v, uint64(c.Split.Child)), c.Split.Range)
 		v = binary.AppendUvarint(v, c.Split.Epoch)
 	}
-	return binary.AppendVarint(appendBytes(v, c.Reason), c.Changed)
+	v = binary.AppendVarint(appendBytes(v, c.Reason), c.Changed)
+	if c.Recovery != nil {
+		v = c.Recovery.append(v, c.Line)
+	}
+	return v
 }
 
 // DecodeChain reads what Chain.Encode wrote.
 func DecodeChain(value []byte) (Chain, error) {
-	d := newDecoder(value)
+	d := newDecoder(value, versionNew)
 	var c Chain
 	c.ID, c.Bucket, c.Range, c.Epoch = chain.ID(d.uvarint()), string(d.bytes(maxName)), d.keys(), d.uvarint()
 	for range d.most(maxMembers) {
@@ -151,6 +162,9 @@ func DecodeChain(value []byte) (Chain, error) {
 		c.Split = &Split{Child: chain.ID(d.uvarint()), Range: d.keys(), Epoch: d.uvarint()}
 	}
 	c.Reason, c.Changed = string(d.bytes(maxReason)), d.varint()
+	if d.version == versionNew {
+		c.Recovery, c.Line = d.recovery()
+	}
 	if err := d.end("chain", c.Encode, value); err != nil {
 		return Chain{}, err
 	}
@@ -196,14 +210,16 @@ func appendRange(v []byte, r chain.Range) []byte { return appendBytes(appendByte
 
 // decoder reads a record; after the first error it reads zeros.
 type decoder struct {
-	rest []byte
-	err  error
+	rest    []byte
+	version byte
+	err     error
 }
 
-func newDecoder(value []byte) *decoder {
+// newDecoder reads the version, which is newest at most.
+func newDecoder(value []byte, newest byte) *decoder {
 	d := &decoder{rest: value}
-	if got := d.byte(0, 255); d.err == nil && got != version {
-		d.fail("format version %d, this program knows %d (update it)", got, version)
+	if d.version = d.byte(0, 255); d.err == nil && (d.version < version || d.version > newest) {
+		d.fail("format version %d, this program knows %d (update it)", d.version, newest)
 	}
 	return d
 }

@@ -396,7 +396,7 @@ func TestLargeChainIsSplit(t *testing.T) {
 	w.size = 0
 	w.until(t, 100, func() string { return w.whole(3) })
 	for _, c := range w.chains() {
-		if c.Epoch != 1 && c.Parent != 0 || len(w.acked[c.ID]) == 0 {
+		if len(w.acked[c.ID]) == 0 {
 			t.Errorf("%+v", c)
 		}
 	}
@@ -584,9 +584,38 @@ func (w *world) act(t *rapid.T) {
 		w.cut[[2]fabric.NodeID{m.id, w.nodes[n%len(w.nodes)].id}] = n > 5
 	case action == 23:
 		k.held = n > 5
+	case action == 25 && n < 3:
+		w.disaster(m, n == 0)
 	default:
 		for _, id := range slices.Sorted(maps.Keys(m.replicas)) {
 			w.replicate(m, id, n%3 == 0)
+		}
+	}
+}
+
+// disaster takes a node's chains from all others that serve them, for long, and an operator lets them begin anew.
+func (w *world) disaster(m *machine, empty bool) {
+	if !m.up {
+		m.start()
+	}
+	lost := func(c placement.Chain) bool {
+		return len(c.Members) > 0 && !slices.ContainsFunc(c.Members, func(r chain.Member) bool { return r.Node == m.id && r.State == chain.Serving })
+	}
+	all := slices.DeleteFunc(w.chains(), func(c placement.Chain) bool { return !lost(c) })
+	for _, c := range all {
+		for _, r := range c.Serving() {
+			w.node(r.Node).up = false
+		}
+	}
+	w.begin(m)
+	k := w.keepers[len(w.keepers)-1]
+	for range 60 {
+		w.round(true)
+	}
+	for _, c := range all {
+		_, change, err := k.Recover(k.on.clock(w), placement.RecoverRequest{Chain: c.ID, Force: true, Empty: empty})
+		if err == nil {
+			k.order(change, err)
 		}
 	}
 }
@@ -655,6 +684,10 @@ func FuzzRecords(f *testing.F) {
 			},
 			Keeper: 3, Fresh: true, Parent: 1, Away: []fabric.NodeID{"c"}, Move: &placement.Move{From: "a", To: "b"},
 			Split: &placement.Split{Child: 11, Range: chain.Range{Start: []byte("m"), End: []byte("z")}, Epoch: 4}, Reason: "x", Changed: -1,
+		},
+		placement.Chain{
+			Config:   chain.Config{ID: 9, Bucket: "b", Epoch: 4, Line: chain.Line{Epoch: 3, Sequence: 1 << 30, Empty: true}},
+			Recovery: &placement.Recovery{By: "sander@desk", At: 7, Node: "a", Has: 2, Known: 3, Empty: true},
 		},
 	} {
 		f.Add(v.Encode())

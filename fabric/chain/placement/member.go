@@ -130,7 +130,7 @@ func (k *Keeper) made(_ Instant, c *Chain) string {
 		return ""
 	}
 	for _, m := range c.Members {
-		if k.nodes[m.Node].status(c.ID, m.Replica) == nil {
+		if s := k.nodes[m.Node].status(c.ID, m.Replica); s == nil || s.Epoch < c.Line.Epoch {
 			return ""
 		}
 	}

@@ -74,7 +74,7 @@ func (k *Keeper) waits(now Instant, c Chain) string {
 	case len(c.Members) == 0:
 		return "its bucket is being deleted"
 	case len(gone) == len(c.Serving()):
-		return fmt.Sprintf("all that served are gone: one of them has to return with its disk (%v)", nodesOf(gone))
+		return fmt.Sprintf("all that served are gone: one of them has to return with its disk (%v); if none ever will: orrery kv recover", nodesOf(gone))
 	case filling && m.State == chain.Syncing:
 		return fmt.Sprintf("node %s is being filled", m.Node)
 	case filling:

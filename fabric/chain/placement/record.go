@@ -89,6 +89,8 @@ type Chain struct {
 	Away  []fabric.NodeID `json:"away,omitempty"`
 	Move  *Move           `json:"move,omitempty"`
 	Split *Split          `json:"split,omitempty"`
+	// Recovery is how an operator let it begin anew last; nil: never.
+	Recovery *Recovery `json:"recovery,omitempty"`
 	// Reason is why it was changed last, and Changed when, in milliseconds since 1970 by the keeper's calendar. Both are for people.
 	Reason  string `json:"reason"`
 	Changed int64  `json:"changed"`

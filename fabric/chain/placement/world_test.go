@@ -30,7 +30,8 @@ type world struct {
 	idle    bool                      // nobody writes
 	size    uint64                    // what all replicas say of their size
 	epochs  map[chain.ID]uint64
-	fault   string // the first broken rule
+	lines   map[chain.ID]uint64 // epoch in which an operator let a chain begin anew
+	fault   string              // the first broken rule
 }
 
 type entry struct{ epoch, number uint64 }
@@ -92,7 +93,7 @@ type write struct {
 }
 
 func newWorld(config placement.Config, nodes int) *world {
-	w := &world{config: config, table: map[string]fabric.Entry{}, acked: map[chain.ID][]entry{}, epochs: map[chain.ID]uint64{}, cut: map[[2]fabric.NodeID]bool{}, parts: map[chain.ID]part{}}
+	w := &world{config: config, table: map[string]fabric.Entry{}, acked: map[chain.ID][]entry{}, epochs: map[chain.ID]uint64{}, cut: map[[2]fabric.NodeID]bool{}, parts: map[chain.ID]part{}, lines: map[chain.ID]uint64{}}
 	for i := range nodes {
 		m := &machine{
 			id: fabric.NodeID(fmt.Sprintf("n%d", i)), zone: string(rune('a' + i%3)), rate: 1 + 0.02*float64(i%3-1),
@@ -173,6 +174,14 @@ func (w *world) check(key string, before, after fabric.Entry) {
 		w.fail("%v", err)
 		return
 	}
+	if next.Line != old.Line { // what was acknowledged is given up
+		w.lines[next.ID] = next.Line.Epoch
+		delete(w.acked, next.ID)
+		if next.Split != nil && w.table[placement.ChainKey(next.Split.Child)].Value == nil {
+			delete(w.parts, next.Split.Child)
+			delete(w.acked, next.Split.Child)
+		}
+	}
 	same := slices.Equal(old.Members, next.Members) && string(old.Range.End) == string(next.Range.End)
 	if same && next.Epoch != old.Epoch || !same && next.Epoch != old.Epoch+1 {
 		w.fail("chain %d: from epoch %d to %d, members %v to %v", next.ID, old.Epoch, next.Epoch, old.Members, next.Members)
@@ -245,9 +254,29 @@ func (m *machine) adopt(w *world, c placement.Chain) {
 		r = &copied{}
 		m.replicas[c.ID] = r
 	}
+	if c.Members[i].State == chain.Serving && r.newest() < c.Line.Epoch {
+		r.renew(c.Line)
+	}
 	if r.epoch != c.Epoch {
 		r.epoch, r.linked, r.floor = c.Epoch, i == 0, len(r.log)
 	}
+}
+
+// newest is the epoch of a replica's newest entry.
+func (r *copied) newest() uint64 {
+	if len(r.log) == 0 {
+		return 0
+	}
+	return r.log[len(r.log)-1].epoch
+}
+
+// renew lets a replica's log go on as the beginning of a line.
+func (r *copied) renew(l chain.Line) {
+	if l.Empty {
+		r.log = nil
+	}
+	r.log = append(slices.Clone(r.log), entry{l.Epoch, uint64(len(r.log) + 1)})
+	r.committed = len(r.log)
 }
 
 func (m *machine) report(w *world, to *keeper) {
@@ -463,6 +492,9 @@ func (w *world) part(m *machine, c placement.Chain, log []entry) {
 }
 
 func (w *world) link(r, p *copied, id chain.ID) {
+	if line := w.lines[id]; r.newest() < line && p.newest() >= line {
+		r.log, r.committed = slices.Clone(p.log[:p.committed]), p.committed // a copy
+	}
 	common := 0
 	for common < min(len(r.log), len(p.log)) && r.log[common] == p.log[common] {
 		common++
@@ -482,6 +514,9 @@ func (w *world) link(r, p *copied, id chain.ID) {
 }
 
 func (w *world) commit(r *copied, id chain.ID) {
+	if r.newest() < w.lines[id] {
+		return // nobody of those who go on knows of it
+	}
 	acked := w.acked[id]
 	n := min(len(r.log), len(acked))
 	if !slices.Equal(r.log[:n], acked[:n]) {

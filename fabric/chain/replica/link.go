@@ -29,6 +29,10 @@ func (r *Replica) greet(now Instant, m *Message) error {
 		return nil // late or a second time: the log may not reach back to it any more
 	}
 	r.next.greeted = m.Query
+	if m.Entry < r.chain.Line.Epoch { // its log is one that was given up
+		r.copy(m)
+		return nil
+	}
 	at := m.Sequence
 	if at != m.Committed { // the successor's committed entries are this one's as well
 		sequence, epoch, known, err := r.below(at, m.Entry)

@@ -1,0 +1,102 @@
+package test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"orrery/fabric"
+	"orrery/fabric/chain/placement"
+)
+
+// The one node that has a bucket is lost. An operator lets it begin anew, with nothing; when the node comes back after all its data are not taken for newer.
+func TestChainIsRecovered(t *testing.T) {
+	names := hosts(3)
+	c := newCluster(t, names...)
+	dir := c.nodes["one"].dir
+	eventually(t, 30*time.Second, func() error {
+		_, err := c.run(dir, "kv", "bucket", "create", "b", "--factor", "1")
+		return err
+	})
+	put := func(key, value string) {
+		t.Helper()
+		eventually(t, 30*time.Second, func() error {
+			_, err := c.run(dir, "kv", "put", "b", key, value)
+			return err
+		})
+	}
+	put("old", "1")
+	members, err := ask[[]fabric.Member](c, dir, "members")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := c.overview()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lost *node
+	for _, m := range members {
+		if m.ID == o.Chains[0].Members[0].Node {
+			lost = c.nodes[m.Name]
+		}
+	}
+	lost.kill()
+	for _, n := range c.nodes {
+		if n != lost {
+			dir = n.dir
+		}
+	}
+	var plan string
+	eventually(t, 30*time.Second, func() error {
+		plan, err = c.run(dir, "kv", "recover", "b", "--empty", "--dry-run")
+		return err
+	})
+	if !strings.Contains(plan, "would begin anew with no keys") || !strings.Contains(plan, lost.name+" may return") {
+		t.Errorf("the plan says: %s", plan)
+	}
+	if _, err := c.run(dir, "kv", "recover", "b", "--empty"); err == nil {
+		t.Error("a chain is recovered without --accept-data-loss")
+	}
+	if _, err := c.run(dir, "kv", "recover", "b", "--accept-data-loss"); err == nil || !strings.Contains(err.Error(), "may return") {
+		t.Errorf("a node that may return is given up: %v", err)
+	}
+	if _, err := c.run(dir, "kv", "recover", "b", "--accept-data-loss", "--force"); err == nil || !strings.Contains(err.Error(), "--empty") {
+		t.Errorf("a chain begins with nothing unasked: %v", err)
+	}
+	out, err := c.run(dir, "kv", "recover", "b", "--accept-data-loss", "--force", "--empty")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s%s", plan, out)
+	put("new", "1")
+	lost.start()
+	eventually(t, 30*time.Second, func() error { // it is told to delete what it has
+		o, err := c.overview()
+		if err != nil {
+			return err
+		}
+		for _, n := range o.Nodes {
+			if n.Replicas > 0 && n.ID != o.Chains[0].Members[0].Node {
+				return fmt.Errorf("node %s has a replica", n.ID)
+			}
+		}
+		if !o.Chains[0].Recovery.Empty || o.Chains[0].Recovery.By == "" || len(o.Nodes) < 3 {
+			return fmt.Errorf("%+v", o.Chains[0].Recovery)
+		}
+		return nil
+	})
+	if text, err := c.run(dir, "kv", "chains"); err != nil || !strings.Contains(text, "begun anew by") {
+		t.Errorf("kv chains: %s, %v", text, err)
+	}
+	if got, err := c.run(dir, "kv", "get", "b", "new"); err != nil || !strings.Contains(got, "1") {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got, err := c.run(dir, "kv", "get", "b", "old"); err == nil {
+		t.Errorf("a key that was given up is there: %q", got)
+	}
+	if o, err := c.overview(); err != nil || o.Chains[0].Line == (placement.Chain{}).Line {
+		t.Error(errors.Join(err, errors.New("the chain's record does not say that it began anew")))
+	}
+}
