@@ -86,6 +86,9 @@ const (
 	MemberLeft    MemberState = "left"
 )
 
+// Present says whether a member in this state is probably there. A suspect is, until it is dead.
+func (s MemberState) Present() bool { return s == MemberAlive || s == MemberSuspect }
+
 // Member is a node as the membership sees it.
 type Member struct {
 	ID      NodeID      `json:"id"`

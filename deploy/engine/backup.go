@@ -97,7 +97,7 @@ func (e *Engine) others(than fabric.NodeID) []fabric.NodeID {
 	self := byID[than].Name
 	var living []fabric.Member
 	for _, m := range byID {
-		if m.ID != than && m.State == fabric.MemberAlive {
+		if m.ID != than && m.State.Present() {
 			living = append(living, m)
 		}
 	}

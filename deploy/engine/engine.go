@@ -141,7 +141,7 @@ func (e *Engine) members() (byName map[string]fabric.Member, byID map[fabric.Nod
 	for _, m := range e.Machines.Members() {
 		byID[m.ID] = m
 		// A name may come back with another key; the living one has it.
-		if other, ok := byName[m.Name]; !ok || other.State != fabric.MemberAlive {
+		if other, ok := byName[m.Name]; !ok || !other.State.Present() {
 			byName[m.Name] = m
 		}
 	}
@@ -150,7 +150,7 @@ func (e *Engine) members() (byName map[string]fabric.Member, byID map[fabric.Nod
 
 // usable says whether a member may be given work. A suspect one may well be alive.
 func usable(m fabric.Member) bool {
-	return m.State == fabric.MemberAlive || m.State == fabric.MemberSuspect
+	return m.State.Present()
 }
 
 // nodeName is a node's name for people.

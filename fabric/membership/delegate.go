@@ -50,13 +50,13 @@ func (m *Membership) set(n *memberlist.Node, state fabric.MemberState) {
 	if before != nil && before.State == state {
 		now.Since = before.Since
 	}
-	wasAlive := before != nil && before.State == fabric.MemberAlive
-	if isAlive := state == fabric.MemberAlive; isAlive && !wasAlive {
+	was := before != nil && before.State.Present()
+	if is := state.Present(); is && !was {
 		m.events.alive.Add(1)
-	} else if wasAlive && !isAlive {
+	} else if was && !is {
 		m.events.alive.Add(-1)
 	}
-	m.members[id] = &member{now, n.Address()}
+	m.members[id] = &member{Member: now, gossip: n.Address(), newlyDead: state == fabric.MemberDead}
 	m.remember(id, n.Address(), state)
 	m.wake(m.changed)
 	m.wake(m.kick)

@@ -6,7 +6,7 @@
 // ends. Gossip is encrypted with the cluster's keys and labelled with its id, so members of other clusters are not
 // heard. Broadcast spreads small events, each delivered at most once to each member, with a Lamport time.
 //
-// memberlist does not tell whom it suspects, so a member goes from alive to dead; left is told apart by a message
+// A member is alive, then suspect, and alive again if it refutes that in time, or dead; left is told apart by a message
 // that the leaver spreads first. The package owns its sockets and goroutines; Close waits for them.
 package membership
 
@@ -60,6 +60,9 @@ type Config struct {
 	// Lose says of each datagram whether it is lost on its way, to try out a bad network. Nil: none is.
 	Lose   func() bool
 	Logger *slog.Logger // nil discards
+
+	cut  func(to string) bool     // of tests: whether nothing reaches an address
+	tune func(*memberlist.Config) // of tests
 }
 
 // Membership is one node's view of the cluster. Safe for concurrent use.
@@ -86,7 +89,8 @@ type Membership struct {
 // member is what is remembered of a node.
 type member struct {
 	fabric.Member
-	gossip string
+	gossip    string
+	newlyDead bool // and perhaps it left
 }
 
 // Start opens the sockets and begins to gossip, alone until Found tells of others. It ends by Close.
@@ -116,12 +120,17 @@ func Start(ctx context.Context, config Config) (*Membership, error) {
 	if m.transport, err = listen(own.BindAddr, own.BindPort, config.Lose, config.Logger); err != nil {
 		return nil, fmt.Errorf("cannot gossip at %s: %w", config.Bind, err)
 	}
+	m.transport.cut = config.cut
 	own.Transport = m.transport
+	if config.tune != nil {
+		config.tune(own)
+	}
 	if m.list, err = memberlist.Create(own); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot gossip at %s: %w", config.Bind, err), m.transport.Shutdown())
 	}
 	ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	m.work.Go(func() { m.reconnect(ctx) })
+	m.work.Go(func() { m.observe(ctx) })
 	m.work.Go(func() { m.notify(ctx) })
 	return m, nil
 }
@@ -212,7 +221,7 @@ func (m *Membership) Beacons() []fabric.Beacon {
 	defer m.mu.Unlock()
 	var all []fabric.Beacon
 	for id, known := range m.members {
-		if known.State == fabric.MemberAlive {
+		if known.State.Present() {
 			all = append(all, fabric.Beacon{Cluster: m.config.Identity.Cluster, ID: id, Name: known.Name, RPC: known.Address, Gossip: known.gossip})
 		}
 	}
@@ -224,7 +233,7 @@ func (m *Membership) Beacons() []fabric.Beacon {
 func (m *Membership) Forget(id fabric.NodeID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if known := m.members[id]; known != nil && known.State == fabric.MemberAlive {
+	if known := m.members[id]; known != nil && known.State.Present() {
 		return
 	}
 	delete(m.members, id)

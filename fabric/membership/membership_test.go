@@ -26,9 +26,10 @@ var key = []byte("0123456789abcdef0123456789abcdef")
 type view struct {
 	*membership.Membership
 
-	mu     sync.Mutex
-	events []membership.Event
-	told   []fabric.Member
+	mu      sync.Mutex
+	events  []membership.Event
+	told    []fabric.Member
+	history map[fabric.NodeID]map[fabric.MemberState]bool // all that was told
 }
 
 func config(cluster string, i int, keys ...[]byte) membership.Config {
@@ -41,8 +42,18 @@ func config(cluster string, i int, keys ...[]byte) membership.Config {
 
 func start(t *testing.T, c membership.Config) *view {
 	t.Helper()
-	v := &view{}
-	c.Changed = func(all []fabric.Member) { v.mu.Lock(); v.told = all; v.mu.Unlock() }
+	v := &view{history: map[fabric.NodeID]map[fabric.MemberState]bool{}}
+	c.Changed = func(all []fabric.Member) {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.told = all
+		for _, m := range all {
+			if v.history[m.ID] == nil {
+				v.history[m.ID] = map[fabric.MemberState]bool{}
+			}
+			v.history[m.ID][m.State] = true
+		}
+	}
 	c.Event = func(e membership.Event) { v.mu.Lock(); v.events = append(v.events, e); v.mu.Unlock() }
 	m, err := membership.Start(t.Context(), c)
 	if err != nil {
@@ -109,6 +120,7 @@ func trio(t *testing.T) [3]*view {
 }
 
 func TestThreeMembers(t *testing.T) {
+	t.Parallel()
 	all := trio(t)
 	got := all[2].Members()
 	if got[0].Via != "multicast" || got[1].Via != "gossip" || got[2].Via != "self" {
@@ -131,6 +143,7 @@ func TestThreeMembers(t *testing.T) {
 
 // TestMeta: what a node says of itself reaches the others, and may be other things after a restart.
 func TestMeta(t *testing.T) {
+	t.Parallel()
 	c := config("c1", 1, key)
 	c.Zone, c.Roles = "rack-1", []string{"storage", "gpu", "storage"}
 	first, other := start(t, c), start(t, config("c1", 2, key))
@@ -155,6 +168,7 @@ func TestMeta(t *testing.T) {
 }
 
 func TestCheckMeta(t *testing.T) {
+	t.Parallel()
 	if err := membership.CheckMeta("one", "127.0.0.1:7373", "", nil); err != nil {
 		t.Error(err)
 	}
@@ -173,6 +187,7 @@ func TestCheckMeta(t *testing.T) {
 }
 
 func TestDeadAndBack(t *testing.T) {
+	t.Parallel()
 	all := trio(t)
 	victim := all[2].Self().ID
 	if err := all[2].Close(); err != nil {
@@ -194,6 +209,7 @@ func TestDeadAndBack(t *testing.T) {
 
 // TestRestartElsewhere comes back before anybody noticed that it was gone.
 func TestRestartElsewhere(t *testing.T) {
+	t.Parallel()
 	all := trio(t)
 	if err := all[2].Close(); err != nil {
 		t.Fatal(err)
@@ -208,6 +224,7 @@ func TestRestartElsewhere(t *testing.T) {
 // TestHeals cuts a member off by giving it another key: both sides of the cut see the other dead, and
 // nobody is told of anybody afterwards.
 func TestHeals(t *testing.T) {
+	t.Parallel()
 	all := trio(t)
 	fresh := []byte("fresh key, fresh key, fresh key!")
 	swap := func(v *view, from, to []byte) {
@@ -226,6 +243,7 @@ func TestHeals(t *testing.T) {
 }
 
 func TestLeave(t *testing.T) {
+	t.Parallel()
 	all := trio(t)
 	gone := all[2].Self().ID
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -250,6 +268,7 @@ func TestLeave(t *testing.T) {
 }
 
 func TestStrangersAreRefused(t *testing.T) {
+	t.Parallel()
 	all := trio(t)
 	otherKey := start(t, config("c1", 8, []byte("another key, another key, anothe")))
 	otherCluster := start(t, config("c2", 9, key))
@@ -269,6 +288,7 @@ func TestStrangersAreRefused(t *testing.T) {
 }
 
 func TestEvents(t *testing.T) {
+	t.Parallel()
 	all := trio(t)
 	const n = 20
 	for i := range n {
@@ -303,6 +323,7 @@ func TestEvents(t *testing.T) {
 }
 
 func TestRotation(t *testing.T) {
+	t.Parallel()
 	all := trio(t)
 	fresh := []byte("fresh key, fresh key, fresh key!")
 	steps := []func(v *view) error{
@@ -327,6 +348,7 @@ func TestRotation(t *testing.T) {
 }
 
 func TestBadConfig(t *testing.T) {
+	t.Parallel()
 	good := config("c1", 1, key)
 	noKey, badKey, badBind, long, zone, role, many := good, good, good, good, good, good, good
 	noKey.Keys, badKey.Keys, badBind.Bind, long.Version = nil, [][]byte{[]byte("short")}, "nowhere", strings.Repeat("v", 65)

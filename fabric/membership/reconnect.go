@@ -97,7 +97,7 @@ func (m *Membership) due(now time.Time) []string {
 	defer m.mu.Unlock()
 	var addresses []string
 	for id, c := range m.candidates {
-		if known := m.members[id]; known != nil && known.State == fabric.MemberAlive || now.Before(c.due) {
+		if known := m.members[id]; known != nil && known.State.Present() || now.Before(c.due) {
 			continue
 		}
 		c.due = now.Add(c.pause/2 + rand.N(c.pause))

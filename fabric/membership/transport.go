@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"errors"
 	"log/slog"
 	"net"
 	"sync"
@@ -26,6 +27,7 @@ type transport struct {
 	*memberlist.NetTransport
 
 	lose           func() bool
+	cut            func(to string) bool // datagrams and streams alike
 	sent, received atomic.Uint64
 	packets        chan *memberlist.Packet
 	streams        chan net.Conn
@@ -50,6 +52,8 @@ func listen(host string, port int, lose func() bool, log *slog.Logger) (*transpo
 	t.work.Go(t.receive)
 	return t, nil
 }
+
+var errCut = errors.New("the way is cut")
 
 // receive passes on what comes.
 func (t *transport) receive() {
@@ -82,7 +86,7 @@ func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
 // WriteToAddress is memberlist's: it sends a datagram.
 func (t *transport) WriteToAddress(b []byte, to memberlist.Address) (time.Time, error) {
 	t.sent.Add(uint64(len(b)))
-	if t.lose != nil && t.lose() {
+	if t.cut != nil && t.cut(to.Addr) || t.lose != nil && t.lose() {
 		return time.Now(), nil
 	}
 	return t.NetTransport.WriteToAddress(b, to)
@@ -90,6 +94,9 @@ func (t *transport) WriteToAddress(b []byte, to memberlist.Address) (time.Time, 
 
 // DialAddressTimeout is memberlist's: it opens a stream.
 func (t *transport) DialAddressTimeout(to memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	if t.cut != nil && t.cut(to.Addr) {
+		return nil, errCut
+	}
 	c, err := t.NetTransport.DialAddressTimeout(to, timeout)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 
 // TestLostDatagrams: a network that loses every fourth datagram is one on which members find each other.
 func TestLostDatagrams(t *testing.T) {
+	t.Parallel()
 	var lost atomic.Int64
 	lossy := func(i int) *view {
 		c := config("c1", i, key)
@@ -37,6 +38,7 @@ func TestLostDatagrams(t *testing.T) {
 }
 
 func TestPortInUse(t *testing.T) {
+	t.Parallel()
 	first := start(t, config("c1", 1, key))
 	c := config("c1", 2, key)
 	c.Bind = first.Gossip()

@@ -142,7 +142,7 @@ func (c *Client) Keys(ctx context.Context, dir string) (*client.Client, error) {
 	}
 	config := client.Config{Authority: holder}
 	for _, m := range members {
-		if m.State == fabric.MemberAlive {
+		if m.State.Present() {
 			config.Nodes = append(config.Nodes, m.Address)
 		}
 	}

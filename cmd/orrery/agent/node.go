@@ -189,7 +189,7 @@ func (n *Node) openSessions() error {
 	n.dialer = dialer.New(dialer.Config{Self: n.identity.ID, Tunnels: n.tunnels, Streams: n, Known: n.router.Knows})
 	reach.to = n.dialer
 	n.overlay, err = overlay.New(overlay.Config{
-		Self: n.identity.ID, Table: n.table, Keepers: n, Services: n, Modules: n, Tunnels: n.tunnels, Alive: n.alive, Logger: n.log,
+		Self: n.identity.ID, Table: n.table, Keepers: n, Services: n, Modules: n, Tunnels: n.tunnels, Alive: n.Nodes, Logger: n.log,
 	})
 	return err
 }

@@ -12,22 +12,11 @@ import (
 	"orrery/session/overlay"
 )
 
-// Nodes lists the nodes that the membership does not believe dead, for traffic.
+// Nodes lists the nodes that the membership does not believe dead.
 func (n *Node) Nodes() []fabric.NodeID {
 	var ids []fabric.NodeID
 	for _, m := range n.Members() {
-		if m.State == fabric.MemberAlive || m.State == fabric.MemberSuspect {
-			ids = append(ids, m.ID)
-		}
-	}
-	return ids
-}
-
-// alive lists the nodes that the membership believes alive.
-func (n *Node) alive() []fabric.NodeID {
-	var ids []fabric.NodeID
-	for _, m := range n.Members() {
-		if m.State == fabric.MemberAlive {
+		if m.State.Present() {
 			ids = append(ids, m.ID)
 		}
 	}

@@ -73,7 +73,7 @@ func (n *Node) enroll(ctx context.Context) error {
 		}
 		err := fmt.Errorf("no other node was found yet")
 		for _, m := range n.Members() {
-			if m.ID == n.identity.ID || m.State != fabric.MemberAlive {
+			if m.ID == n.identity.ID || !m.State.Present() {
 				continue
 			}
 			if err = tell(ctx, n.peer(m.ID), procEnroll, &Text{n.address()}); err == nil {

@@ -60,7 +60,7 @@ func (n *Node) reports(ctx context.Context) map[fabric.NodeID]Report {
 	all := map[fabric.NodeID]Report{}
 	var wait sync.WaitGroup
 	for _, m := range n.Members() {
-		if m.State != fabric.MemberAlive {
+		if !m.State.Present() {
 			continue
 		}
 		wait.Go(func() {
