@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +29,7 @@ import (
 	"orrery/fabric/authority"
 	"orrery/fabric/chain/keeper"
 	"orrery/fabric/discovery"
+	"orrery/fabric/event"
 	"orrery/fabric/membership"
 	"orrery/fabric/rpc"
 	"orrery/fabric/table"
@@ -63,6 +65,7 @@ type Node struct {
 	addresses *addressBook
 
 	chains    *chains
+	events    *event.Service
 	local     *local
 	engine    *engine.Engine
 	router    *router.Router
@@ -83,7 +86,7 @@ type RunOptions struct {
 
 // sentinels are the errors that keep their meaning between nodes.
 func sentinels() rpc.Errors {
-	return append(append(rpc.FabricErrors(), keeper.Errors()...),
+	return append(slices.Concat(rpc.FabricErrors(), keeper.Errors(), event.Errors()),
 		rpc.Sentinel{Name: "state.not_found", Err: state.ErrNotFound}, rpc.Sentinel{Name: "state.in_use", Err: state.ErrInUse},
 		rpc.Sentinel{Name: "state.corrupt", Err: state.ErrCorrupt}, rpc.Sentinel{Name: "state.active", Err: state.ErrActive},
 		rpc.Sentinel{Name: "state.inactive", Err: state.ErrInactive}, rpc.Sentinel{Name: "state.not_able", Err: state.ErrNotAble},
@@ -152,6 +155,9 @@ func (n *Node) open(ctx context.Context, parts *errgroup.Group) error {
 	if err := n.openChains(); err != nil {
 		return err
 	}
+	if err := n.openEvents(); err != nil {
+		return err
+	}
 	containers, err := loadContainers(n.dir)
 	if err != nil {
 		return err
@@ -206,6 +212,7 @@ func (n *Node) openNetwork(ctx context.Context) error {
 	mux := rpc.NewMux(sentinels(), n.log)
 	n.serve(mux)
 	n.chains.serve(mux)
+	event.Offer(mux, n.events)
 	rpc.HandleJoin(mux, n.registrar, func() []fabric.Beacon { return n.members.Beacons() })
 	mux.HandleStream(streamTable, fabric.RoleNode, n.serveTable)
 	mux.HandleStream(streamExport, fabric.RoleNode, n.serveExport)
@@ -230,7 +237,7 @@ func (n *Node) openNetwork(ctx context.Context) error {
 	}
 	n.members, err = membership.Start(ctx, membership.Config{
 		Identity: n.identity, Version: n.version, Zone: n.settings.Zone, Roles: n.settings.Roles, RPC: n.address(), Bind: n.settings.Gossip, Keys: n.authority.GossipKeys(),
-		Profile: profile, Changed: n.chronicle.membership, Logger: n.log,
+		Profile: profile, Changed: n.chronicle.membership, Event: n.heard, Logger: n.log,
 	})
 	if err != nil {
 		return err
@@ -255,6 +262,7 @@ func (n *Node) run(ctx context.Context, parts *errgroup.Group) {
 	parts.Go(func() error { return n.server.Run(ctx) })
 	parts.Go(func() error { return n.discovery.Run(ctx) })
 	n.chains.run(ctx, parts)
+	parts.Go(func() error { return ignoreEnd(ctx, n.events.Run(ctx)) })
 	parts.Go(func() error { return n.router.Run(ctx) })
 	parts.Go(func() error { return n.overlay.Run(ctx) })
 	parts.Go(func() error { return n.dashboard.run(ctx) })
@@ -294,6 +302,9 @@ func (n *Node) close() error {
 	}
 	if n.router != nil {
 		errs = append(errs, n.router.Close())
+	}
+	if n.events != nil {
+		errs = append(errs, n.events.Close())
 	}
 	if n.chains != nil {
 		errs = append(errs, n.chains.replicas.Close())
