@@ -22,19 +22,20 @@ type kv interface {
 // mix is what clients do, in hundredths.
 type mix struct {
 	name                                string
-	read, update, insert, scan, replace int  // replace: read, then write what was read
-	latest                              bool // reads prefer what was inserted last
+	short                               string // for -only
+	read, update, insert, scan, replace int    // replace: read, then write what was read
+	latest                              bool   // reads prefer what was inserted last
 	zipf                                bool
 }
 
 var mixes = []mix{
-	{name: "60% read 25% update 10% insert 5% scan", read: 60, update: 25, insert: 10, scan: 5},
-	{name: "YCSB A: 50% read 50% update", read: 50, update: 50, zipf: true},
-	{name: "YCSB B: 95% read 5% update", read: 95, update: 5, zipf: true},
-	{name: "YCSB C: read only", read: 100, zipf: true},
-	{name: "YCSB D: 95% read of the latest 5% insert", read: 95, insert: 5, latest: true, zipf: true},
-	{name: "YCSB E: 95% scan 5% insert", scan: 95, insert: 5, zipf: true},
-	{name: "YCSB F: 50% read 50% read-modify-write", read: 50, replace: 50, zipf: true},
+	{name: "60% read 25% update 10% insert 5% scan", short: "mix", read: 60, update: 25, insert: 10, scan: 5},
+	{name: "YCSB A: 50% read 50% update", short: "A", read: 50, update: 50, zipf: true},
+	{name: "YCSB B: 95% read 5% update", short: "B", read: 95, update: 5, zipf: true},
+	{name: "YCSB C: read only", short: "C", read: 100, zipf: true},
+	{name: "YCSB D: 95% read of the latest 5% insert", short: "D", read: 95, insert: 5, latest: true, zipf: true},
+	{name: "YCSB E: 95% scan 5% insert", short: "E", scan: 95, insert: 5, zipf: true},
+	{name: "YCSB F: 50% read 50% read-modify-write", short: "F", read: 50, replace: 50, zipf: true},
 }
 
 // load runs a mix.

@@ -164,8 +164,8 @@ func (b *bench) tasks() []task {
 	if b.does("writes") {
 		plain("durable writes", mix{update: 100})
 	}
-	if b.does("mixes") {
-		for _, m := range mixes {
+	for _, m := range mixes {
+		if b.does("mixes") || b.does(m.short) {
 			all = append(all, task{m.name, b.most(), b.most(), m, ""})
 		}
 	}
@@ -263,7 +263,9 @@ func (b *bench) measure(ctx context.Context, s store, clients, connections int, 
 	own, theirs := used(os.Getpid()), cpu(s)
 	l := &load{mix: m, keys: b.keys, value: value, seconds: b.seconds, hot: hot}
 	f = l.run(ctx, all)
-	fmt.Fprintf(os.Stderr, "  %.1f s of processor of the clients, %.1f of the servers\n", (used(os.Getpid()) - own).Seconds(), (cpu(s) - theirs).Seconds())
+	own, theirs = used(os.Getpid())-own, cpu(s)-theirs
+	each := func(d time.Duration) float64 { return float64(d.Microseconds()) / max(1, f.rate*b.seconds) }
+	fmt.Fprintf(os.Stderr, "  processor: %.1f s of the clients, %.1f s of the servers; %.1f and %.1f µs an operation\n", own.Seconds(), theirs.Seconds(), each(own), each(theirs))
 	return f, nil
 }
 
