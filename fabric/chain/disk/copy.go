@@ -140,10 +140,13 @@ func (d *Disk) Renew(id chain.ID, l chain.Line) error {
 		}
 		forget, end = between(s.part(partLog))
 	}
-	b := d.db.NewBatch()
-	v := binary.AppendUvarint(binary.AppendUvarint(nil, l.Sequence), l.Epoch)
-	if err := errors.Join(b.DeleteRange(forget, end, nil), b.Set(s.part(partApplied), v, nil)); err != nil {
-		return errors.Join(err, b.Close())
-	}
-	return d.commit(b, pebble.Sync)
+	return s.settled(func() error {
+		b := d.db.NewBatch()
+		v := binary.AppendUvarint(binary.AppendUvarint(nil, l.Sequence), l.Epoch)
+		errs := []error{b.DeleteRange(forget, end, nil), b.Set(s.part(partApplied), v, nil), b.Set(s.part(partSettled), binary.AppendUvarint(nil, l.Sequence), nil)}
+		if err := errors.Join(errs...); err != nil {
+			return errors.Join(err, b.Close())
+		}
+		return d.commit(b, pebble.Sync)
+	})
 }

@@ -2,8 +2,9 @@
 // results that clients may ask for again, and which keys expire when.
 //
 // All chains share the database's write-ahead log, so that one sync serves those that wait for it. What Write wrote is read at once and is durable after the next Sync
-// that begins later; a crash takes the database back to a state between two writes, never to a part of one. A store that failed once stays failed: only opening the
-// database anew tells what it has.
+// that begins later; a crash takes the database back to a state between two writes, never to a part of one. What is applied changes memory first: the keys
+// follow now and then, together, each with its newest value only, and opening a store applies again what the log has and they have not. A store that failed once
+// stays failed: only opening the database anew tells what it has.
 package disk
 
 import (
@@ -21,14 +22,15 @@ import (
 	"orrery/internal/fuse"
 )
 
-// formatVersion is the version of the layout below. A database of another version is refused.
-const formatVersion = 1
+// formatVersion is the version of the layout below. A database of another version is refused, but for version 1, which has all keys settled and becomes one of this.
+const formatVersion = 2
 
 // The layout. All integers in keys are 8 bytes, big endian; uv is an unsigned varint. g is the chain's number of copies: a copy is put beside what it replaces.
 //
 //	"v"                     formatVersion, 1 byte
 //	"c" chain               g
 //	"d" chain g "a"         uv applied sequence, uv its epoch
+//	"d" chain g "s"         uv the sequence up to which keys, expiry and results are there; what follows, up to the applied one, is in the log. Missing until the chain's store is opened
 //	"d" chain g "l" seq     entry (wire)
 //	"d" chain g "k" key     uv version, varint expires, value
 //	"d" chain g "e" time key    nothing: the key expires then
@@ -39,6 +41,7 @@ const (
 	spaceData    = 'd'
 
 	partApplied = 'a'
+	partSettled = 's'
 	partLog     = 'l'
 	partKey     = 'k'
 	partExpiry  = 'e'
@@ -61,7 +64,9 @@ type Config struct {
 	// KeepEntries and KeepBytes are about how much a log keeps behind what was applied, for replicas that come back and for watches. 32Ki; 64 MiB.
 	KeepEntries uint64
 	KeepBytes   int
-	Logger      *slog.Logger
+	// Recent is how many entries of a chain are applied in memory before the keys that they change are written, each once. 0: 1 Ki.
+	Recent int
+	Logger *slog.Logger
 }
 
 // Disk is a node's database.
@@ -71,6 +76,7 @@ type Disk struct {
 
 	keepEntries uint64
 	keepBytes   int
+	recent      int
 
 	mu   sync.Mutex
 	open map[chain.ID]bool
@@ -87,13 +93,16 @@ func Open(c Config) (*Disk, error) {
 	if c.KeepBytes == 0 {
 		c.KeepBytes = 64 << 20
 	}
+	if c.Recent == 0 {
+		c.Recent = 1 << 10
+	}
 	if c.Cache == 0 {
 		c.Cache = 64 << 20
 	}
 	if c.MemTable == 0 {
 		c.MemTable = 16 << 20
 	}
-	d := &Disk{fuse: fuse.New(c.Logger, "of chains"), open: map[chain.ID]bool{}, keepEntries: c.KeepEntries, keepBytes: c.KeepBytes}
+	d := &Disk{fuse: fuse.New(c.Logger, "of chains"), open: map[chain.ID]bool{}, keepEntries: c.KeepEntries, keepBytes: c.KeepBytes, recent: c.Recent}
 	if err := d.fuse.Run(func() error { return d.start(&c) }); err != nil {
 		return nil, fmt.Errorf("cannot open the chains' database in %s: %w", c.Directory, damaged(err))
 	}
@@ -125,7 +134,7 @@ func (d *Disk) begin() error {
 	switch {
 	case err != nil:
 		return err
-	case version == nil:
+	case version == nil, len(version) == 1 && version[0] == 1:
 		return d.db.Set([]byte{spaceVersion}, []byte{formatVersion}, pebble.Sync)
 	case len(version) != 1 || version[0] != formatVersion:
 		return fmt.Errorf("%w: its format is %v and this program's is %d", ErrFormat, version, formatVersion)

@@ -88,8 +88,9 @@ func TestErrorAtAnyWrite(t *testing.T) {
 		once := n%4 == 1
 		inner := vfs.NewCrashableMem()
 		l := newLife()
+		l.blind = n%8 > 4
 		var count atomic.Int64
-		err := within(t, fmt.Sprintf("a life with an error of write %d", n), func() error { return l.run(errorfs.Wrap(inner, failing(&count, n, once))) })
+		err := within(t, fmt.Sprintf("a life with an error of write %d", n), func() error { return l.run(errorfs.Wrap(steady{inner}, failing(&count, n, once))) })
 		if l.stores[1] != nil { // else it could not begin
 			switch {
 			case errors.Is(err, disk.ErrFailed):

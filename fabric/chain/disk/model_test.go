@@ -187,7 +187,7 @@ type world struct {
 const keepEntries = 6
 
 func (w *world) open(t *rapid.T, fs *vfs.MemFS) {
-	d, err := disk.Open(disk.Config{Directory: "db", FS: fs, Cache: 1 << 20, MemTable: 32 << 10, KeepEntries: keepEntries})
+	d, err := disk.Open(disk.Config{Directory: "db", FS: steady{fs}, Cache: 1 << 20, MemTable: 32 << 10, KeepEntries: keepEntries, Recent: 7})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,6 +247,13 @@ func (w *world) entry(t *rapid.T, sequence uint64) chain.Entry {
 	return e
 }
 
+// acts writes batches, between which nobody looks.
+func (w *world) acts(t *rapid.T) {
+	for range rapid.IntRange(1, 3).Draw(t, "batches") {
+		w.act(t)
+	}
+}
+
 // act writes a batch: perhaps a cut, some entries, and some of what is pending applied.
 func (w *world) act(t *rapid.T) {
 	var b disk.Batch
@@ -286,6 +293,22 @@ func (w *world) restart(t *rapid.T) {
 	w.history = []*model{w.now}
 }
 
+// surprise is a crash in the middle of writing.
+func (w *world) surprise(t *rapid.T) {
+	w.acts(t)
+	if rapid.Bool().Draw(t, "synced") {
+		w.sync(t)
+		w.acts(t)
+	}
+	w.crash(t)
+}
+
+// leave is a restart after writing.
+func (w *world) leave(t *rapid.T) {
+	w.acts(t)
+	w.restart(t)
+}
+
 // crash loses some of what was not synced. What is left is as after one of the writes since.
 func (w *world) crash(t *rapid.T) {
 	percent := rapid.SampledFrom([]int{0, 50, 100}).Draw(t, "unsynced")
@@ -308,7 +331,7 @@ func (w *world) crash(t *rapid.T) {
 
 // copy replaces the store by a copy of itself.
 func (w *world) copy(t *rapid.T) {
-	w.check(t)
+	w.acts(t)
 	v, err := w.store.View()
 	if err != nil {
 		t.Fatal(err)
@@ -335,6 +358,7 @@ func (w *world) copy(t *rapid.T) {
 
 // renew lets the store go on as the beginning of a line.
 func (w *world) renew(t *rapid.T) {
+	w.acts(t)
 	w.epoch++
 	l := chain.Line{Epoch: w.epoch, Sequence: w.now.last() + 1000, Empty: rapid.IntRange(0, 2).Draw(t, "empty") == 0}
 	_ = w.store.Close()
@@ -361,7 +385,8 @@ func TestModel(t *testing.T) {
 		w.history = []*model{w.now}
 		w.open(t, vfs.NewCrashableMem())
 		t.Repeat(map[string]func(*rapid.T){
-			"write": w.act, "write again": w.act, "write once more": w.act, "sync": w.sync, "restart": w.restart, "crash": w.crash, "copy": w.copy, "renew": w.renew, "": w.check,
+			"write": w.act, "write again": w.act, "write once more": w.acts, "sync": w.sync, "restart": w.restart, "crash": w.crash, "surprise": w.surprise, "leave": w.leave,
+			"copy": w.copy, "renew": w.renew, "": w.check,
 		})
 		w.close(t)
 	})

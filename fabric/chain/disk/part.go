@@ -65,7 +65,10 @@ func (s *Store) Part(child chain.ID, keys chain.Range, sequence, epoch uint64) e
 	if g, err := get(db, name); err != nil || g != nil {
 		return err
 	}
-	snapshot := db.NewSnapshot()
+	snapshot, err := s.snapshot()
+	if err != nil {
+		return err
+	}
 	defer s.disk.release(snapshot)
 	w := &partWriter{disk: s.disk, from: *s.base.Load(), to: baseOf(child, 0)}
 	start, end := between(w.to)
@@ -162,12 +165,18 @@ func (w *partWriter) copy(from pebble.Reader, part byte, want func(key []byte) b
 
 // Size is about how many bytes of disk a chain's keys take.
 func (s *Store) Size() (uint64, error) {
+	if err := s.settled(func() error { return nil }); err != nil {
+		return 0, err
+	}
 	start, end := between(s.part(partKey))
 	return s.disk.db.EstimateDiskUsage(start, end)
 }
 
 // Middle is a key about in the middle of the bytes of a range's keys; nil if there is none between two others.
 func (s *Store) Middle(keys chain.Range) ([]byte, error) {
+	if err := s.settled(func() error { return nil }); err != nil {
+		return nil, err
+	}
 	part := s.part(partKey)
 	first, last := keyBounds(part, keys)
 	whole, err := s.disk.db.EstimateDiskUsage(first, last)

@@ -36,17 +36,19 @@ type Store struct {
 	id   chain.ID
 
 	// base is the beginning of the store's keys; Install changes it.
-	base     atomic.Pointer[[]byte]
-	first    atomic.Uint64 // sequence of the oldest entry of the log; last+1 if there is none
+	base  atomic.Pointer[[]byte]
+	first atomic.Uint64 // sequence of the oldest entry of the log; last+1 if there is none
+	holds atomic.Int32  // how many need the log as it is
+
+	wmu      sync.Mutex // held by whoever writes, and guards what follows
 	last     uint64
 	applied  uint64
 	epoch    uint64 // of the applied entry
 	logBytes int    // of entries up to applied, about
 	sessions *sessions
-	holds    atomic.Int32 // how many need the log as it is
-
-	enc []byte
-	key []byte
+	recent   recent
+	enc      []byte
+	key      []byte
 }
 
 var _ replica.Storage = (*Store)(nil)
@@ -58,7 +60,7 @@ func (d *Disk) Open(id chain.ID) (*Store, error) {
 	if d.open[id] {
 		return nil, fmt.Errorf("chain %d is open already", id)
 	}
-	s := &Store{disk: d, id: id}
+	s := &Store{disk: d, id: id, recent: recent{keys: map[string]change{}}}
 	if err := s.load(); err != nil {
 		return nil, fmt.Errorf("store of chain %d: %w", id, err)
 	}
@@ -87,11 +89,19 @@ func (s *Store) load() error {
 		}
 	}
 	if len(g) != 8 {
-		return fmt.Errorf("%w: number of copies", chain.ErrCorrupt)
+		return s.corrupt("number of copies")
 	}
 	base := baseOf(s.id, binary.BigEndian.Uint64(g))
 	s.base.Store(&base)
-	return s.reload()
+	if err := s.reload(); err != nil {
+		return err
+	}
+	return s.redo()
+}
+
+// corrupt says that something in the store is not what was written.
+func (s *Store) corrupt(what string) error {
+	return fmt.Errorf("%w: %s", chain.ErrCorrupt, what)
 }
 
 func baseOf(id chain.ID, copies uint64) []byte {
@@ -165,12 +175,21 @@ func (s *Store) Write(b *Batch) error {
 	if err := s.disk.fuse.Err(); err != nil {
 		return err
 	}
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
 	p := s.disk.db.NewBatch()
 	if err := s.fill(p, b); err != nil {
 		s.disk.fuse.Blow(err) // the store has gone on in memory
 		return s.disk.fuse.Err()
 	}
-	return s.disk.commit(p, pebble.NoSync)
+	if err := s.disk.commit(p, pebble.NoSync); err != nil {
+		return err
+	}
+	s.take(b.Apply)
+	if s.recent.entries >= s.disk.recent || s.recent.bytes >= maxRecent {
+		return s.settle()
+	}
+	return nil
 }
 
 // commit writes a batch, which nobody else uses any more.
@@ -193,44 +212,12 @@ func (s *Store) fill(p *pebble.Batch, b *Batch) error {
 		errs = append(errs, p.Set(s.key, s.enc, nil))
 		s.last = e.Sequence
 	}
-	for i := range b.Apply {
-		errs = append(errs, s.apply(p, &b.Apply[i]))
-	}
 	if n := len(b.Apply); n > 0 {
 		e := &b.Apply[n-1]
-		s.applied, s.epoch = e.Sequence, e.Epoch
-		v := binary.AppendUvarint(binary.AppendUvarint(nil, s.applied), s.epoch)
-		errs = append(errs, p.Set(s.part(partApplied), v, nil), s.trim(p))
+		s.enc = binary.AppendUvarint(binary.AppendUvarint(s.enc[:0], e.Sequence), e.Epoch)
+		errs = append(errs, p.Set(s.part(partApplied), s.enc, nil))
 	}
 	return errors.Join(errs...)
-}
-
-// apply adds what an entry does to the keys and to the memory of clients.
-func (s *Store) apply(p *pebble.Batch, e *chain.Entry) error {
-	var errs []error
-	for _, c := range e.Changes {
-		s.logBytes += len(c.Key) + len(c.Value)
-		s.key = append(append(append(s.key[:0], *s.base.Load()...), partKey), c.Key...)
-		if c.Expires != 0 {
-			errs = append(errs, p.Set(s.expiry(c.Expires, c.Key), nil, nil))
-		}
-		if c.Deleted {
-			errs = append(errs, p.Delete(s.key, nil))
-			continue
-		}
-		s.enc = binary.AppendUvarint(s.enc[:0], e.Sequence)
-		s.enc = append(binary.AppendVarint(s.enc, c.Expires), c.Value...)
-		errs = append(errs, p.Set(s.key, s.enc, nil))
-	}
-	s.logBytes += 64
-	if e.Client != 0 {
-		errs = append(errs, s.sessions.apply(p, s.part(partResult), e))
-	}
-	return errors.Join(errs...)
-}
-
-func (s *Store) expiry(at int64, key []byte) []byte {
-	return append(number(s.part(partExpiry), uint64(at)), key...) //nolint:gosec // not before 1970
 }
 
 // trim removes what the log has too much of behind what was applied.
@@ -256,11 +243,6 @@ func (s *Store) trim(p *pebble.Batch) error {
 // Sync makes durable what was written before it began.
 func (s *Store) Sync() error {
 	return s.disk.fuse.Guard(func() error { return s.disk.db.LogData(nil, pebble.Sync) })
-}
-
-// Get returns a key's value as of what was applied.
-func (s *Store) Get(key []byte) (chain.Value, bool, error) {
-	return value(s.disk.db, *s.base.Load(), key)
 }
 
 var keyBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 256); return &b }}
@@ -338,47 +320,8 @@ func ended(it *pebble.Iterator) error { return damaged(errors.Join(it.Error(), i
 
 // Recall returns the result of a client's request.
 func (s *Store) Recall(client, request uint64) (r chain.Result, known, over bool, err error) {
+	s.recent.mu.RLock()
+	defer s.recent.mu.RUnlock()
 	r, known, over = s.sessions.recall(client, request)
 	return r, known, over, nil
-}
-
-// Expired returns keys whose time is over.
-func (s *Store) Expired(time int64, limit int) ([][]byte, error) {
-	start := s.part(partExpiry)
-	it, err := s.disk.db.NewIter(&pebble.IterOptions{LowerBound: start, UpperBound: number(append([]byte{}, start...), uint64(time)+1)}) //nolint:gosec // not before 1970
-	if err != nil {
-		return nil, err
-	}
-	var keys [][]byte
-	var stale [][]byte
-	for it.First(); it.Valid() && len(keys) < limit && len(stale) < limit; it.Next() {
-		at := int64(binary.BigEndian.Uint64(it.Key()[len(start):])) //nolint:gosec // as it was written
-		key := bytes.Clone(it.Key()[len(start)+8:])
-		v, ok, err := s.Get(key)
-		if err != nil {
-			return nil, errors.Join(err, it.Close())
-		}
-		if ok && v.Expires == at {
-			keys = append(keys, key)
-		} else { // it was written, or deleted, since
-			stale = append(stale, bytes.Clone(it.Key()))
-		}
-	}
-	if err := ended(it); err != nil {
-		return nil, err
-	}
-	return keys, s.forget(stale)
-}
-
-func (s *Store) forget(keys [][]byte) error {
-	if len(keys) == 0 {
-		return nil
-	}
-	b := s.disk.db.NewBatch()
-	for _, k := range keys {
-		if err := b.Delete(k, nil); err != nil {
-			return errors.Join(err, b.Close())
-		}
-	}
-	return s.disk.commit(b, pebble.NoSync)
 }

@@ -20,8 +20,11 @@ type View struct {
 
 // View returns the applied state as it is now. Close it soon: it keeps what is deleted meanwhile.
 func (s *Store) View() (*View, error) {
-	v := &View{disk: s.disk, snapshot: s.disk.db.NewSnapshot(), base: *s.base.Load()}
-	var err error
+	snapshot, err := s.snapshot()
+	if err != nil {
+		return nil, err
+	}
+	v := &View{disk: s.disk, snapshot: snapshot, base: *s.base.Load()}
 	if v.applied, v.epoch, err = applied(v.snapshot, v.base); err != nil {
 		v.Close()
 		return nil, err
