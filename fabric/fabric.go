@@ -32,6 +32,8 @@ var (
 	ErrOtherCluster = errors.New("belongs to another cluster")
 	// ErrForbidden says that the caller's role does not allow the operation.
 	ErrForbidden = errors.New("forbidden")
+	// ErrEvicted says that a node, or a person's certificate, was put out of the cluster for good.
+	ErrEvicted = errors.New("put out of the cluster")
 )
 
 // NodeID identifies a node for the whole of its life, restarts included. It

@@ -16,7 +16,7 @@ func (c *cli) nodeCommand() *cobra.Command {
 		Use:   "node",
 		Short: "Make this machine a node of a cluster, and run it",
 	}
-	cmd.AddCommand(c.nodeInit(), c.nodeJoin(), c.nodeRun(), c.nodeToken(), c.nodeLeave(), c.nodeFind())
+	cmd.AddCommand(c.nodeInit(), c.nodeJoin(), c.nodeRun(), c.nodeToken(), c.nodeLeave(), c.nodeEvict(), c.nodeEvicted(), c.nodeFind())
 	return cmd
 }
 
@@ -114,6 +114,7 @@ that --dir then talk to the cluster's nodes over mutual TLS.`,
 	cmd.Flags().StringVar(&settings.Name, "name", "", "your name in the cluster (default: the user's name)")
 	cmd.Flags().BoolVar(&settings.Loopback, "loopback", false, "look for the cluster on this machine only")
 	discoveryFlag(cmd, &settings)
+	cmd.AddCommand(c.loginList(), c.loginRevoke())
 	return cmd
 }
 

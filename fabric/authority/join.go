@@ -66,12 +66,19 @@ func (r *Registrar) Admit(ctx context.Context, q Request) (Admission, error) {
 
 // accept redeems the token; a node's name is claimed before, so that a name that is taken does not burn the token.
 func (r *Registrar) accept(ctx context.Context, t Token, name string, id fabric.NodeID) (fabric.Role, error) {
+	if err := r.barred(ctx, id); err != nil {
+		return "", fmt.Errorf("cannot admit %s: %w", name, err)
+	}
 	record, _, err := r.usable(ctx, t, id)
 	if err != nil {
 		return "", err
 	}
 	if record.Role != fabric.RoleNode {
-		return record.Role, r.redeem(ctx, t, id)
+		if err := r.redeem(ctx, t, id); err != nil {
+			return "", err
+		}
+		now := r.now().UTC()
+		return record.Role, r.enter(ctx, Person{ID: id, Name: name, Role: record.Role, Token: t.ID(), Admitted: now, Expires: now.Add(personLife)})
 	}
 	if err := r.ClaimName(ctx, name, id); err != nil {
 		return "", err

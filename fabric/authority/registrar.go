@@ -81,36 +81,28 @@ func (r *Registrar) Issue(ctx context.Context, role fabric.Role, ttl time.Durati
 
 // List returns the records of all tokens, sorted by id.
 func (r *Registrar) List(ctx context.Context) ([]TokenRecord, error) {
-	entries, err := r.table.List(ctx, TokenPrefix)
-	if err != nil {
-		return nil, fmt.Errorf("cannot list tokens: %w", err)
-	}
-	records := make([]TokenRecord, 0, len(entries))
-	for _, e := range entries {
-		var record TokenRecord
-		if err := json.Unmarshal(e.Value, &record); err != nil {
-			return nil, fmt.Errorf("cannot read %s: %w", e.Key, err)
-		}
-		records = append(records, record)
-	}
-	return records, nil
+	return list[TokenRecord](ctx, r.table, TokenPrefix)
 }
 
-// Revoke makes a token unknown. Who was admitted by it stays.
-func (r *Registrar) Revoke(ctx context.Context, id string) error {
+// RevokeToken makes a token unknown. Who was admitted by it stays.
+func (r *Registrar) RevokeToken(ctx context.Context, id string) error {
 	return r.table.Delete(ctx, TokenPrefix+id, 0)
 }
 
-// sweep removes old records; what it leaves is removed the next time.
+// sweep removes old records of tokens and people; what it leaves is removed the next time.
 func (r *Registrar) sweep(ctx context.Context) {
-	entries, err := r.table.List(ctx, TokenPrefix)
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		var record TokenRecord
-		if json.Unmarshal(e.Value, &record) == nil && r.now().Sub(record.Expires) > keepRecords {
-			_ = r.table.Delete(ctx, e.Key, e.Revision)
+	for _, prefix := range []string{TokenPrefix, PersonPrefix} {
+		entries, err := r.table.List(ctx, prefix)
+		if err != nil {
+			return
+		}
+		for _, e := range entries {
+			var record struct {
+				Expires time.Time `json:"expires"`
+			}
+			if json.Unmarshal(e.Value, &record) == nil && r.now().Sub(record.Expires) > keepRecords {
+				_ = r.table.Delete(ctx, e.Key, e.Revision)
+			}
 		}
 	}
 }

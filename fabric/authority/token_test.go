@@ -74,7 +74,7 @@ func TestTokenCases(t *testing.T) {
 		t.Fatal(err)
 	}
 	revoked := issue(t, c, fabric.RoleNode)
-	if err := c.Registrar.Revoke(t.Context(), revoked.ID()); err != nil {
+	if err := c.Registrar.RevokeToken(t.Context(), revoked.ID()); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {

@@ -33,6 +33,9 @@ func (m *Membership) set(n *memberlist.Node, state fabric.MemberState) {
 		return // NotifyAlive refused it; dead ones keep what they said
 	}
 	id := fabric.NodeID(n.Name)
+	if m.refused(id) != nil {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if state == fabric.MemberAlive {
@@ -80,6 +83,9 @@ func (m *Membership) left(id fabric.NodeID) {
 
 // NotifyAlive is memberlist's: it asks whether a node may be a member.
 func (m *Membership) NotifyAlive(n *memberlist.Node) error {
+	if err := m.refused(fabric.NodeID(n.Name)); err != nil {
+		return err
+	}
 	_, err := readMeta(n)
 	return err
 }

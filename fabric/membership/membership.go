@@ -52,6 +52,8 @@ type Config struct {
 	Bind     string   // host:port of the gossip, UDP and TCP; port 0 chooses one
 	Keys     [][]byte // gossip keys, the one in use first
 	Profile  Profile
+	// Refused says that a node cannot be a member, for it was put out. It must not wait. Nil: all can.
+	Refused func(id fabric.NodeID) bool
 	// Changed is told all members whenever one changed; changes in quick succession are one. Nil: nobody.
 	Changed func([]fabric.Member)
 	// Event is told every event that somebody else broadcast. Nil: nobody. Both are called from one goroutine,

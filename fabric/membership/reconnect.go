@@ -23,7 +23,7 @@ type candidate struct {
 
 // Found tells of a node of the cluster; discovery calls it. Who is a member already is not disturbed.
 func (m *Membership) Found(b fabric.Beacon) {
-	if b.Cluster != m.config.Identity.Cluster || b.ID == m.config.Identity.ID || b.Gossip == "" {
+	if b.Cluster != m.config.Identity.Cluster || b.ID == m.config.Identity.ID || b.Gossip == "" || m.refused(b.ID) != nil {
 		return
 	}
 	m.mu.Lock()

@@ -80,7 +80,7 @@ func (s *Server) welcomeTLS(ctx context.Context, c net.Conn) {
 		_ = g.Close()
 		return
 	}
-	g.caller = s.identify(t)
+	g.caller = s.identify(ctx, g, t)
 	if !s.admit(g, t) {
 		s.config.Logger.WarnContext(ctx, "connection refused: too many", "from", c.RemoteAddr().String(), "known", g.caller.known)
 		_ = g.Close()

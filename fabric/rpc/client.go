@@ -20,6 +20,7 @@ type ClientConfig struct {
 	// Lookup finds a node's host:port, anew for every connection. An error, such as
 	// fabric.ErrNotFound, is the caller's.
 	Lookup func(ctx context.Context, id fabric.NodeID) (string, error)
+	Admit  Admit // asked about every node that answers
 	Errors Errors
 	Logger *slog.Logger // nil discards
 }
@@ -31,6 +32,7 @@ type Client struct {
 	mu     sync.Mutex
 	peers  map[string]*Peer
 	closed bool
+	linked linked
 }
 
 // NewClient returns a client; it connects when it is used.
@@ -82,7 +84,7 @@ func (c *Client) DialNode(ctx context.Context, id fabric.NodeID, protocol string
 	if err != nil {
 		return nil, fmt.Errorf("address of node %s: %w", id, err)
 	}
-	return DialNode(ctx, c.config.Authority, address, id, protocol)
+	return c.dial(ctx, address, id, []string{protocol})
 }
 
 // DialNode connects to the node that listens at an address for a protocol of its own; an empty id means any node of the cluster.
@@ -113,21 +115,41 @@ func (c *Client) Close() {
 	}
 }
 
+// Cut ends the connections to those who are out.
+func (c *Client) Cut(out func(id fabric.NodeID) bool) { c.linked.cut(out) }
+
 // dial connects to a node and proves that it is the one meant; an empty id means any node.
 func (c *Client) dial(ctx context.Context, address string, id fabric.NodeID, protocols []string) (net.Conn, error) {
-	return dialNode(ctx, c.config.Authority, address, id, protocols)
+	own := &dialed{in: &c.linked}
+	var found fabric.Identity
+	config := nodeConfig(c.config.Authority, address, id, protocols, &found)
+	t, err := dialTLS(ctx, address, config, func(raw net.Conn) net.Conn { own.Conn = raw; return own })
+	if err != nil || c.config.Admit == nil {
+		return t, err
+	}
+	c.linked.add(own, found.ID) // before it is judged: whoever is put out meanwhile is cut
+	if err := c.config.Admit(ctx, found); err != nil {
+		// In words only: that a node is out must not look like its own answer, which would be about this one.
+		return nil, errors.Join(fmt.Errorf("node %s, %s, is not talked to: %s", found.ID, found.Name, err.Error()), t.Close())
+	}
+	return t, nil
 }
 
 func dialNode(ctx context.Context, holder *authority.Authority, address string, id fabric.NodeID, protocols []string) (net.Conn, error) {
-	return dialTLS(ctx, address, &tls.Config{
+	return dialTLS(ctx, address, nodeConfig(holder, address, id, protocols, new(fabric.Identity)), nil)
+}
+
+// nodeConfig is for a connection to a node; who it is is put into found.
+func nodeConfig(holder *authority.Authority, address string, id fabric.NodeID, protocols []string, found *fabric.Identity) *tls.Config {
+	return &tls.Config{
 		NextProtos:                  protocols,
 		DynamicRecordSizingDisabled: true,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			own, err := holder.Certificate()
 			return &own, err
 		},
-		VerifyConnection: func(state tls.ConnectionState) error {
-			found, err := holder.Verify(state.PeerCertificates)
+		VerifyConnection: func(state tls.ConnectionState) (err error) {
+			*found, err = holder.Verify(state.PeerCertificates)
 			switch {
 			case err != nil:
 				return err
@@ -138,14 +160,15 @@ func dialNode(ctx context.Context, holder *authority.Authority, address string, 
 			}
 			return nil
 		},
-	})
+	}
 }
 
 // ErrOtherNode says that another node of the cluster answers at a node's address.
 var ErrOtherNode = errors.New("not the node that was called")
 
-// dialTLS connects. Certificates name holders, not hosts, so config.VerifyConnection does all of the verification.
-func dialTLS(ctx context.Context, address string, config *tls.Config) (net.Conn, error) {
+// dialTLS connects. Certificates name holders, not hosts, so config.VerifyConnection does all of the verification. wrap may put something around the
+// bare connection.
+func dialTLS(ctx context.Context, address string, config *tls.Config, wrap func(net.Conn) net.Conn) (net.Conn, error) {
 	config.MinVersion = tls.VersionTLS13
 	config.InsecureSkipVerify = true
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
@@ -154,6 +177,9 @@ func dialTLS(ctx context.Context, address string, config *tls.Config) (net.Conn,
 	raw, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
+	}
+	if wrap != nil {
+		raw = wrap(raw)
 	}
 	t := tls.Client(raw, config)
 	if err := t.HandshakeContext(ctx); err != nil {

@@ -36,6 +36,7 @@ func FabricErrors() Errors {
 		{"fabric.token_unknown", fabric.ErrTokenUnknown},
 		{"fabric.other_cluster", fabric.ErrOtherCluster},
 		{"fabric.forbidden", fabric.ErrForbidden},
+		{"fabric.evicted", fabric.ErrEvicted},
 		{"authority.name_taken", authority.ErrNameTaken},
 		{"authority.bad_name", authority.ErrBadName},
 		{"authority.token_mistyped", authority.ErrTokenMistyped},
@@ -127,7 +128,7 @@ func codeOf(err error) connect.Code {
 		return connect.CodeCanceled
 	case errors.Is(err, context.DeadlineExceeded):
 		return connect.CodeDeadlineExceeded
-	case errors.Is(err, fabric.ErrForbidden):
+	case errors.Is(err, fabric.ErrForbidden), errors.Is(err, fabric.ErrEvicted):
 		return connect.CodePermissionDenied
 	case errors.Is(err, fabric.ErrOtherCluster):
 		return connect.CodeUnauthenticated

@@ -59,7 +59,7 @@ func redeem(ctx context.Context, t authority.Token, address string, q *authority
 		return dialTLS(ctx, address, &tls.Config{
 			NextProtos:       protocols,
 			VerifyConnection: func(state tls.ConnectionState) error { return first(t, state.PeerCertificates) },
-		})
+		}, nil)
 	})
 	defer p.Close()
 	p.http.Timeout = 2 * handshakeTimeout

@@ -37,6 +37,7 @@ type Config struct {
 	Authority *authority.Authority
 	Listen    string // host:port of the TCP listener; port 0 chooses one
 	Unix      string // path of the Unix socket; empty: none
+	Admit     Admit  // asked about every connection with a certificate
 	// MaxConnections bounds the connections with a certificate; 0 means 1024. Others have a small bound of their own.
 	MaxConnections int
 	Logger         *slog.Logger // nil discards
@@ -54,6 +55,7 @@ type Server struct {
 	shaking  chan struct{}
 	members  chan struct{}
 	stranger chan struct{}
+	linked   linked
 }
 
 // Listen opens the sockets; connections wait until Run.
@@ -164,13 +166,25 @@ func connContext(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// identify is what a finished handshake says of the far side.
-func (s *Server) identify(t *tls.Conn) caller {
+// Cut ends the connections of those who are out. To be told that they are is the next thing that happens to them, by Config.Admit.
+func (s *Server) Cut(out func(id fabric.NodeID) bool) { s.linked.cut(out) }
+
+// identify is what a finished handshake says of the far side. The connection can be cut from before the far side is judged, so that
+// whoever is put out meanwhile does not slip through.
+func (s *Server) identify(ctx context.Context, g *guarded, t *tls.Conn) caller {
 	chain := t.ConnectionState().PeerCertificates
 	if len(chain) == 0 {
 		return caller{}
 	}
 	id, err := s.config.Authority.Verify(chain)
+	if err == nil && s.config.Admit != nil {
+		s.linked.add(g, id.ID)
+		g.releases = append(g.releases, func() { s.linked.remove(g) })
+		if err = s.config.Admit(ctx, id); err != nil {
+			s.linked.remove(g)
+			s.config.Logger.WarnContext(ctx, "certificate refused", "from", t.RemoteAddr().String(), "error", err)
+		}
+	}
 	if err != nil {
 		return caller{refused: err}
 	}

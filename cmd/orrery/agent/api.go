@@ -21,6 +21,12 @@ const (
 	procEnroll  = "/orrery.fabric.v1.Table/Add"
 	procForward = "/orrery.fabric.v1.Fabric/Forward"
 
+	procStanding  = "/orrery.fabric.v1.Roll/Standing"
+	procEvict     = "/orrery.fabric.v1.Roll/Evict"
+	procEvictions = "/orrery.fabric.v1.Roll/Evictions"
+	procPeople    = "/orrery.fabric.v1.Roll/People"
+	procRevoke    = "/orrery.fabric.v1.Roll/Revoke"
+
 	procActivate    = "/orrery.state.v1.Keeper/Activate"
 	procDeactivate  = "/orrery.state.v1.Keeper/Deactivate"
 	procSnapshot    = "/orrery.state.v1.Keeper/Snapshot"

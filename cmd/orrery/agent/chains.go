@@ -18,6 +18,7 @@ import (
 	"orrery/fabric/chain/disk"
 	"orrery/fabric/chain/keeper"
 	"orrery/fabric/chain/node"
+	"orrery/fabric/chain/placement"
 	"orrery/fabric/chain/wire"
 	"orrery/fabric/client"
 	"orrery/fabric/rpc"
@@ -64,10 +65,19 @@ func (n *Node) openChains() error {
 		Self: n.identity.ID, Local: c.keeper, Leader: func() fabric.NodeID { return n.table.Status().Leader }, Peer: n.client.Node,
 	}
 	c.reporter = keeper.NewReporter(keeper.ReporterConfig{
-		Self: self, Zone: n.settings.Zone, Table: n.table, Replicas: c.replicas, Send: c.anywhere.Report, Logger: n.log,
+		Self: self, Zone: n.settings.Zone, Table: n.table, Replicas: c.replicas, Send: n.reportReplicas, Logger: n.log,
 		Free: func() (uint64, error) { return freeSpace(dir) }, Addresses: n.whereNodesAre,
 	})
 	return nil
+}
+
+// reportReplicas tells the keeper of the chains how this node's replicas are. Who was put out hears of it here first.
+func (n *Node) reportReplicas(ctx context.Context, r *placement.Report) (*placement.Grant, error) {
+	g, err := n.chains.anywhere.Report(ctx, r)
+	if errors.Is(err, fabric.ErrEvicted) {
+		n.putOut(err)
+	}
+	return g, err
 }
 
 // whereNodesAre says where each node that is known is reached.

@@ -55,12 +55,18 @@ func connectLogin(ctx context.Context, dir string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	// By id, not by address: a machine that once was a node could answer there with a certificate that it signed itself.
 	client := rpc.NewClient(rpc.ClientConfig{Authority: a, Errors: sentinels(), Lookup: func(_ context.Context, id fabric.NodeID) (string, error) {
+		for _, b := range known.Peers {
+			if b.ID == id {
+				return b.RPC, nil
+			}
+		}
 		return "", fmt.Errorf("node %s: %w", id, fabric.ErrNotFound)
 	}})
 	var errs []error
 	for _, b := range known.Peers {
-		c := &Client{to: target{peer: client.Address(b.RPC)}, close: client.Close}
+		c := &Client{to: target{peer: client.Node(b.ID)}, close: client.Close}
 		attempt, cancel := context.WithTimeout(ctx, 3*time.Second)
 		_, err := c.Members(attempt)
 		cancel()

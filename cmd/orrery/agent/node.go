@@ -51,10 +51,13 @@ type Node struct {
 	log      *slog.Logger
 	stop     context.CancelCauseFunc
 	enrolled chan struct{} // closed when the node is part of the table and has its name
+	rolled   chan struct{} // closed when there is a roll
+	evicted  chan error    // why the node was put out of the cluster
 
 	authority *authority.Authority
 	identity  fabric.Identity
 	registrar *authority.Registrar
+	roll      *authority.Roll
 	client    *rpc.Client
 	server    *rpc.Server
 	transport *transport
@@ -108,7 +111,10 @@ func Run(ctx context.Context, o RunOptions) error {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(o.Log, &slog.HandlerOptions{Level: level}))
-	n := &Node{dir: o.Dir, version: o.Version, started: time.Now(), log: log, chronicle: newChronicle(), enrolled: make(chan struct{})}
+	n := &Node{
+		dir: o.Dir, version: o.Version, started: time.Now(), log: log, chronicle: newChronicle(),
+		enrolled: make(chan struct{}), rolled: make(chan struct{}), evicted: make(chan error, 1),
+	}
 	if err := loadJSON(filepath.Join(o.Dir, settingsFile), &n.settings); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("%s is not a node's folder (make it one with orrery node init or orrery node join)", o.Dir)
@@ -141,7 +147,7 @@ func (n *Node) open(ctx context.Context, parts *errgroup.Group) error {
 	}
 	n.identity = n.authority.Identity()
 	n.addresses = loadAddresses(filepath.Join(n.dir, addressesFile))
-	n.client = rpc.NewClient(rpc.ClientConfig{Authority: n.authority, Lookup: n.lookup, Errors: sentinels(), Logger: n.log})
+	n.client = rpc.NewClient(rpc.ClientConfig{Authority: n.authority, Lookup: n.lookup, Admit: n.admit, Errors: sentinels(), Logger: n.log})
 	n.transport = newTransport(ctx, n.client)
 	n.table, err = table.Open(table.Config{
 		Self: n.identity.ID, Directory: filepath.Join(n.dir, "table"), Transport: n.transport, Tick: 50 * time.Millisecond, Logger: n.log,
@@ -150,6 +156,9 @@ func (n *Node) open(ctx context.Context, parts *errgroup.Group) error {
 		return err
 	}
 	if n.registrar, err = authority.NewRegistrar(n.authority, n.table); err != nil {
+		return err
+	}
+	if err := n.openRoll(ctx); err != nil {
 		return err
 	}
 	if err := n.openChains(); err != nil {
@@ -223,7 +232,7 @@ func (n *Node) openNetwork(ctx context.Context) error {
 	mux.HandleStream(streamTunnel, fabric.RoleDeveloper, n.serveTunnel)
 	var err error
 	n.server, err = rpc.Listen(ctx, rpc.Config{
-		Authority: n.authority, Listen: n.settings.Listen, Unix: filepath.Join(n.dir, socketFile), Logger: n.log,
+		Authority: n.authority, Listen: n.settings.Listen, Unix: filepath.Join(n.dir, socketFile), Admit: n.admit, Logger: n.log,
 	}, mux)
 	if err != nil {
 		return err
@@ -237,6 +246,7 @@ func (n *Node) openNetwork(ctx context.Context) error {
 	}
 	n.members, err = membership.Start(ctx, membership.Config{
 		Identity: n.identity, Version: n.version, Zone: n.settings.Zone, Roles: n.settings.Roles, RPC: n.address(), Bind: n.settings.Gossip, Keys: n.authority.GossipKeys(),
+		Refused: func(id fabric.NodeID) bool { return n.roll.Out(id) != nil },
 		Profile: profile, Changed: n.chronicle.membership, Event: n.heard, Logger: n.log,
 	})
 	if err != nil {
@@ -260,6 +270,7 @@ func (n *Node) beacon() fabric.Beacon {
 // run starts the parts that run until ctx ends.
 func (n *Node) run(ctx context.Context, parts *errgroup.Group) {
 	parts.Go(func() error { return n.server.Run(ctx) })
+	n.runRoll(ctx, parts)
 	parts.Go(func() error { return n.discovery.Run(ctx) })
 	n.chains.run(ctx, parts)
 	parts.Go(func() error { return ignoreEnd(ctx, n.events.Run(ctx)) })

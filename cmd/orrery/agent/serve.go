@@ -16,6 +16,7 @@ import (
 func (n *Node) serve(m *rpc.Mux) {
 	n.serveFabric(m)
 	n.serveMembers(m)
+	n.serveRoll(m)
 	n.serveKeeper(m)
 	n.serveCustodian(m)
 	n.serveStore(m)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -165,6 +167,24 @@ func (a *addressBook) seeds(cluster string) []fabric.Beacon {
 		}
 	}
 	return all
+}
+
+// all are the nodes that are remembered.
+func (a *addressBook) all() []fabric.Beacon {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Collect(maps.Values(a.book))
+}
+
+// drop forgets nodes.
+func (a *addressBook) drop(gone func(fabric.NodeID) bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	before := len(a.book)
+	maps.DeleteFunc(a.book, func(id fabric.NodeID, _ fabric.Beacon) bool { return gone(id) })
+	if len(a.book) < before {
+		_ = saveJSON(a.path, a.book) // a hint, as in keep
+	}
 }
 
 // add remembers a node that is known by its beacon.

@@ -52,12 +52,19 @@ func (t *transport) Send(to fabric.NodeID, message []byte) {
 	}
 }
 
-// feed keeps a stream to a node open and writes what is queued for it.
+// feed keeps a stream to a node open and writes what is queued for it. A node for which there is nothing, perhaps because it has left, is
+// left alone.
 func (t *transport) feed(to fabric.NodeID, link <-chan []byte) {
-	for t.ctx.Err() == nil {
+	for {
+		var message []byte
+		select {
+		case <-t.ctx.Done():
+			return
+		case message = <-link:
+		}
 		conn, err := t.client.Stream(t.ctx, to, streamTable, Empty{})
 		if err == nil {
-			t.write(conn, link)
+			t.write(conn, message, link)
 			continue
 		}
 		timer := time.NewTimer(200 * time.Millisecond)
@@ -81,7 +88,8 @@ func drain(link <-chan []byte) {
 	}
 }
 
-func (t *transport) write(conn net.Conn, link <-chan []byte) {
+// write writes a message, and then what is queued, until the stream breaks.
+func (t *transport) write(conn net.Conn, message []byte, link <-chan []byte) {
 	defer conn.Close()
 	gone := make(chan struct{})
 	go func() { // the far side never writes: what ends here is the stream
@@ -90,16 +98,16 @@ func (t *transport) write(conn net.Conn, link <-chan []byte) {
 	}()
 	defer func() { _ = conn.Close(); <-gone }()
 	for {
+		frame := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(message)), uint32(len(message)))
+		if _, err := conn.Write(append(frame, message...)); err != nil {
+			return
+		}
 		select {
 		case <-t.ctx.Done():
 			return
 		case <-gone:
 			return
-		case message := <-link:
-			frame := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(message)), uint32(len(message)))
-			if _, err := conn.Write(append(frame, message...)); err != nil {
-				return
-			}
+		case message = <-link:
 		}
 	}
 }

@@ -450,6 +450,30 @@ func TestDrain(t *testing.T) {
 	})
 }
 
+// Nobody waits for a lost node that is to hold no replicas anyway, whether that was ordered before or after it was lost.
+func TestLostNodeThatIsDrained(t *testing.T) {
+	for _, early := range []bool{true, false} {
+		w, k := cluster(t, 4, 3)
+		m := w.node(w.chains()[0].Members[2].Node)
+		if m == w.nodes[0] {
+			m = w.node(w.chains()[0].Members[1].Node)
+		}
+		member := func() string { return map[bool]string{true: "it is a member"}[w.chains()[0].On(m.id) >= 0] }
+		m.up = false
+		if !early {
+			w.until(t, 400, member)
+		}
+		c, err := k.Drain(m.id, true)
+		k.order(c, err)
+		w.until(t, 400, member)
+		gone := w.now
+		w.until(t, 400, func() string { return w.whole(3) })
+		if waited := w.now - gone; waited > quick.Grace/2 {
+			t.Errorf("its place was kept for %v", waited)
+		}
+	}
+}
+
 // A new node gets its share, a few replicas at a time, and then nothing moves any more.
 func TestBalance(t *testing.T) {
 	w, _ := cluster(t, 3, 3, "c", "f", "i", "l", "o", "r", "u")

@@ -43,9 +43,9 @@ func (k *Keeper) repair(now Instant, c *Chain) string {
 	return "removed: " + strings.Join(why, ", ")
 }
 
-// keepPlace keeps the place of a lost member for its node, unless its disk has failed.
+// keepPlace keeps the place of a lost member for its node, unless its disk has failed or it is to hold no replicas.
 func (k *Keeper) keepPlace(c *Chain, m chain.Member) {
-	if s := k.nodes[m.Node].status(c.ID, m.Replica); (s == nil || s.Failed == "") && !slices.Contains(c.Away, m.Node) {
+	if s := k.nodes[m.Node].status(c.ID, m.Replica); (s == nil || s.Failed == "") && !k.orders[m.Node].value.Drain && !slices.Contains(c.Away, m.Node) {
 		c.Away = append(c.Away, m.Node)
 	}
 }
@@ -164,6 +164,7 @@ func (k *Keeper) replace(now Instant, c *Chain, missing int) string {
 	if n, ok := k.choose(now, *c, holder); ok {
 		return k.add(c, n, fmt.Sprintf("node %s has a copy and comes back", n))
 	}
+	c.Away = slices.DeleteFunc(c.Away, func(away fabric.NodeID) bool { return k.orders[away].value.Drain }) // that is not coming back
 	for _, n := range c.Away {
 		if k.fit(now, *c, n) {
 			return k.add(c, n, fmt.Sprintf("node %s comes back", n))
