@@ -85,6 +85,7 @@ func payloadLine(payload []byte) string {
 
 func (c *cli) eventSend() *cobra.Command {
 	var to string
+	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "send NAME [PAYLOAD|-]",
 		Short: "Send an event to all nodes, or a message to one",
@@ -97,6 +98,8 @@ messages of that name; when the command ends without an error they have it.`, ev
 				return err
 			}
 			if to != "" {
+				ctx, cancel := context.WithTimeout(ctx, timeout)
+				defer cancel()
 				if err := client.Events().Tell(ctx, to, args[0], payload); err != nil {
 					return err
 				}
@@ -115,6 +118,7 @@ messages of that name; when the command ends without an error they have it.`, ev
 		}),
 	}
 	cmd.Flags().StringVar(&to, "to", "", "a node, by name or id, that alone should have it")
+	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "how long to try to reach the node of --to")
 	c.completeNodeFlag(cmd, "to")
 	return cmd
 }
@@ -185,6 +189,8 @@ orrery event answer. Nodes that did not answer come last, and make the exit stat
 		}),
 	}
 	cmd.Flags().StringArrayVar(&q.Nodes, "node", nil, "ask only this node, by name or id (may be given again)")
+	cmd.Flags().StringVar(&q.Zone, "zone", "", "ask only nodes of this zone")
+	cmd.Flags().StringVar(&q.Role, "role", "", "ask only nodes that have this role (orrery members)")
 	cmd.Flags().DurationVar(&q.Timeout, "timeout", 10*time.Second, "how long to wait for answers")
 	c.completeNodeFlag(cmd, "node")
 	return cmd

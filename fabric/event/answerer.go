@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"orrery/fabric"
 )
@@ -36,7 +37,7 @@ const maxTold = MaxPayload*3/2 + 4096
 
 // answerer is one program that answers.
 type answerer struct {
-	out   *json.Encoder
+	conn  net.Conn
 	ended chan struct{}
 
 	writing sync.Mutex // one value at a time
@@ -71,7 +72,7 @@ func (s *Service) serveAnswerer(ctx context.Context, _ fabric.Identity, header j
 	if err != nil {
 		return err
 	}
-	a.out = json.NewEncoder(conn)
+	a.conn = conn
 	close(ready)
 	end := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer end()
@@ -113,10 +114,7 @@ func (a *answerer) ask(ctx context.Context, q Question) ([]byte, error) {
 		delete(a.open, number)
 		a.mu.Unlock()
 	}()
-	a.writing.Lock()
-	err := a.out.Encode(asked{number, q})
-	a.writing.Unlock()
-	if err != nil {
+	if err := a.write(asked{number, q}); err != nil {
 		return nil, fmt.Errorf("the program that answers %s is gone: %w", q.Name, err)
 	}
 	select {
@@ -130,6 +128,20 @@ func (a *answerer) ask(ctx context.Context, q Question) ([]byte, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// write sends one value. A program that does not read loses its connection.
+func (a *answerer) write(value any) error {
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	err := a.conn.SetWriteDeadline(time.Now().Add(queryTimeout))
+	if err == nil {
+		err = json.NewEncoder(a.conn).Encode(value)
+	}
+	if err != nil {
+		_ = a.conn.Close() // a value that is cut off is the last one
+	}
+	return err
 }
 
 // Answer answers a node's queries of a name, up to parallel of them at the same time, until ctx or the connection ends; ready, if not nil, is called

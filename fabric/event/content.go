@@ -18,10 +18,10 @@ import (
 
 // How large payloads spread: a node gives one to a few others, and tells the rest to ask those. So the sender's work does not grow with the cluster.
 const (
-	maxFetches   = 4 // at once
-	maxGives     = 4 // at once
-	enoughGiven  = 4 // copies of one payload that a node gives before it refers to those who have it
-	enoughRounds = 5
+	maxFetches   = 4  // at once
+	maxGives     = 4  // at once
+	enoughGiven  = 4  // copies of one payload that a node gives before it refers to those who have it
+	enoughRounds = 10 // about eight seconds
 	fetchPause   = 50 * time.Millisecond
 	fetchTimeout = 20 * time.Second
 	fetchFor     = 12 // patiences, after which nobody is asked any more
@@ -135,7 +135,7 @@ func (s *Service) fetch(ctx context.Context, h *held) {
 	if err == nil {
 		s.sequence.arrivedContent(h, content)
 	} else {
-		h.fetching = false
+		h.fetching, h.failed = false, true
 		s.config.Logger.WarnContext(ctx, "payload of an event not fetched", "sender", h.From, "name", h.name, "bytes", h.size, "error", err)
 	}
 	s.mu.Unlock()
@@ -186,9 +186,9 @@ func (s *Service) askNode(ctx context.Context, node fabric.NodeID, q ContentRequ
 
 // somebody is the sender or, as often, another node that is there.
 func (s *Service) somebody(sender fabric.NodeID) []fabric.NodeID {
-	all := s.alive()
+	all := s.others()
 	if len(all) == 0 || rand.N(2) == 0 {
 		return []fabric.NodeID{sender}
 	}
-	return []fabric.NodeID{all[rand.N(len(all))].ID}
+	return []fabric.NodeID{all[rand.N(len(all))]}
 }

@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -57,6 +58,7 @@ type envelope struct {
 	hash    [sha256.Size]byte
 	size    int // of a payload that is not inside; else 0
 	encoded []byte
+	age     time.Duration // how long others had kept it when it came here
 }
 
 const (
@@ -169,24 +171,62 @@ func (r *reader) number() uint64 {
 
 func (r *reader) string() string { return string(r.bytes(r.number())) }
 
-// open decodes an envelope and proves who sent it.
-func open(cluster string, encoded []byte) (*envelope, error) {
+// verifier proves who sent envelopes. It remembers keys, for the same few come again and again.
+type verifier struct {
+	cluster string
+
+	mu   sync.Mutex
+	keys map[[keySize]byte]sender
+}
+
+// sender is a node and its key.
+type sender struct {
+	node fabric.NodeID
+	key  *ecdsa.PublicKey
+}
+
+// open decodes an envelope and proves who sent it. Where known says so of an event it proves nothing: it is not looked at further.
+func (v *verifier) open(encoded []byte, known func(id) bool) (*envelope, error) {
 	e, public, body, signature, err := parse(encoded)
 	if err != nil {
 		return nil, err
 	}
-	key, err := uncompress(public)
+	from, err := v.sender([keySize]byte(public))
 	if err != nil {
 		return nil, errSignature
 	}
-	digest := signed(cluster, body)
-	if !ecdsa.VerifyASN1(key, digest[:], signature) {
+	e.From = from.node
+	if known != nil && known(e.id) {
+		return e, nil
+	}
+	digest := signed(v.cluster, body)
+	if !ecdsa.VerifyASN1(from.key, digest[:], signature) {
 		return nil, errSignature
 	}
-	if e.From, err = nodeOf(key); err != nil {
-		return nil, err
-	}
 	return e, nil
+}
+
+func (v *verifier) sender(public [keySize]byte) (sender, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if known, ok := v.keys[public]; ok {
+		return known, nil
+	}
+	key, err := uncompress(public[:])
+	if err != nil {
+		return sender{}, err
+	}
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return sender{}, err
+	}
+	sum := sha256.Sum256(der) // see fabric.NodeID
+	found := sender{fabric.NodeID(hex.EncodeToString(sum[:8])), key}
+	if v.keys == nil || len(v.keys) >= maxSenders {
+		v.keys = map[[keySize]byte]sender{}
+	}
+	v.keys[public] = found
+	return found, nil
 }
 
 // uncompress reads a public key.
@@ -200,16 +240,6 @@ func uncompress(public []byte) (*ecdsa.PublicKey, error) {
 	x.FillBytes(point[1:keySize])
 	y.FillBytes(point[keySize:])
 	return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
-}
-
-// nodeOf is the id of the node whose key it is (see fabric.NodeID).
-func nodeOf(key *ecdsa.PublicKey) (fabric.NodeID, error) {
-	der, err := x509.MarshalPKIXPublicKey(key)
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(der)
-	return fabric.NodeID(hex.EncodeToString(sum[:8])), nil
 }
 
 // parse decodes an envelope; whether it is true is not looked at.

@@ -247,7 +247,7 @@ func TestSlowWatcher(t *testing.T) {
 func TestLargeSpread(t *testing.T) {
 	t.Parallel()
 	all := cluster(t, 8, nil)
-	payload := bytes.Repeat([]byte("content "), 1<<17)
+	payload := bytes.Repeat([]byte("content "), 1<<15)
 	if _, err := all[0].Send("large", payload, ""); err != nil {
 		t.Fatal(err)
 	}

@@ -152,7 +152,7 @@ func (n *node) collect(tb testing.TB, w event.Watch, count int) (all []event.Eve
 	defer cancel()
 	for seen, err := range n.Watch(ctx, w) {
 		if err != nil {
-			tb.Fatalf("%s after %d of %d events: %v", n.holder.Identity().Name, len(all), count, err)
+			tb.Fatalf("%s after %d of %d events: %v; %+v; members %+v", n.holder.Identity().Name, len(all), count, err, n.Status(), n.members.Members())
 		}
 		if seen.Event == nil {
 			tb.Fatalf("missed %d of %s", seen.Missed, seen.MissedFrom)

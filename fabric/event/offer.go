@@ -169,11 +169,13 @@ func (s *Service) sendBoth(ctx context.Context, w Watch, inbox *Inbox, send func
 	return err
 }
 
-// QueryRequest asks a node to query all, or those that are named.
+// QueryRequest asks a node to query all, or those that fit in each respect.
 type QueryRequest struct {
 	Name    string        `json:"name"`
 	Payload []byte        `json:"payload,omitempty"`
 	Nodes   []string      `json:"nodes,omitempty"` // ids or names; empty: all
+	Zone    string        `json:"zone,omitempty"`
+	Role    string        `json:"role,omitempty"` // one of the node's (fabric.Member)
 	Timeout time.Duration `json:"timeout,omitempty"`
 }
 
@@ -186,6 +188,11 @@ type Answered struct {
 	Error   string        `json:"error,omitempty"`
 }
 
+func (q *QueryRequest) wants(m fabric.Member) bool {
+	named := len(q.Nodes) == 0 || slices.Contains(q.Nodes, m.Name) || slices.Contains(q.Nodes, string(m.ID))
+	return named && (q.Zone == "" || q.Zone == m.Zone) && (q.Role == "" || slices.Contains(m.Roles, q.Role))
+}
+
 func (s *Service) serveQuery(ctx context.Context, q *QueryRequest, send func(*Answered) error) error {
 	if q.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -196,9 +203,7 @@ func (s *Service) serveQuery(ctx context.Context, q *QueryRequest, send func(*An
 	if err != nil {
 		return err
 	}
-	answers, err := s.Query(ctx, q.Name, q.Payload, person(ctx), func(m fabric.Member) bool {
-		return len(q.Nodes) == 0 || slices.Contains(q.Nodes, m.Name) || slices.Contains(q.Nodes, string(m.ID))
-	})
+	answers, err := s.Query(ctx, q.Name, q.Payload, person(ctx), q.wants)
 	if err != nil {
 		return err
 	}
@@ -230,7 +235,7 @@ func (s *Service) missingNodes(names []string) (missing []fabric.Member, err err
 		if i < 0 {
 			return nil, fmt.Errorf("node %s: %w among the members", name, fabric.ErrNotFound)
 		}
-		if members[i].State != fabric.MemberAlive && members[i].ID != s.self.ID {
+		if !here(members[i]) && members[i].ID != s.self.ID {
 			missing = append(missing, members[i])
 		}
 	}

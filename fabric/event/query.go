@@ -15,7 +15,7 @@ import (
 const (
 	queryParallel = 32
 	queryTimeout  = 10 * time.Second // where ctx has no end
-	maxAnswers    = 32               // that a node works on at once
+	maxAnswers    = 32               // that one handler works on at once
 )
 
 // Question is a query as a node gets it.
@@ -41,13 +41,21 @@ type Handler func(ctx context.Context, q Question) ([]byte, error)
 // handlers are those who answer on this node.
 type handlers struct {
 	mu     sync.Mutex
-	byName map[string]Handler
-	places chan struct{}
+	byName map[string]*handler
+}
+
+type handler struct {
+	answer Handler
+	places chan struct{} // so that a slow one holds up nobody else's queries
 }
 
 func (h *handlers) init() {
-	h.byName = map[string]Handler{"ping": func(_ context.Context, q Question) ([]byte, error) { return q.Payload, nil }}
-	h.places = make(chan struct{}, maxAnswers)
+	h.byName = map[string]*handler{}
+	h.set("ping", func(_ context.Context, q Question) ([]byte, error) { return q.Payload, nil })
+}
+
+func (h *handlers) set(name string, answer Handler) {
+	h.byName[name] = &handler{answer, make(chan struct{}, maxAnswers)}
 }
 
 // Handle has queries of a name answered on this node, until the returned function is called. fabric.ErrConflict where somebody does already.
@@ -61,12 +69,17 @@ func (s *Service) Handle(name string, answer Handler) (stop func(), err error) {
 	if h.byName[name] != nil {
 		return nil, fmt.Errorf("cannot answer queries of %s: somebody does on this node already: %w", name, fabric.ErrConflict)
 	}
-	h.byName[name] = answer
+	h.set(name, answer)
 	return sync.OnceFunc(func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		delete(h.byName, name)
 	}), nil
+}
+
+// here says whether a node may be there: one that is suspect may live.
+func here(m fabric.Member) bool {
+	return m.State == fabric.MemberAlive || m.State == fabric.MemberSuspect
 }
 
 // Query asks all nodes that are there and that want returns true for (nil: all), this one among them, at the same time. It yields one Answer for each, as they
@@ -82,7 +95,7 @@ func (s *Service) Query(ctx context.Context, name string, payload []byte, by str
 	for _, m := range s.config.Members() {
 		if m.ID == s.self.ID {
 			asked[0] = m
-		} else if m.State == fabric.MemberAlive {
+		} else if here(m) {
 			asked = append(asked, m)
 		}
 	}
@@ -167,19 +180,19 @@ func (s *Service) serveAsk(ctx context.Context, q *Question) (*Reply, error) {
 // answer answers a query on this node.
 func (s *Service) answer(ctx context.Context, q Question) ([]byte, error) {
 	s.handlers.mu.Lock()
-	handler := s.handlers.byName[q.Name]
+	h := s.handlers.byName[q.Name]
 	s.handlers.mu.Unlock()
-	if handler == nil {
+	if h == nil {
 		return nil, fmt.Errorf("node %s has no answer to %q: %w", s.self.Name, q.Name, ErrNobody)
 	}
 	select {
-	case s.handlers.places <- struct{}{}:
-		defer func() { <-s.handlers.places }()
+	case h.places <- struct{}{}:
+		defer func() { <-h.places }()
 	default:
-		return nil, fmt.Errorf("node %s: %w (%d queries)", s.self.Name, ErrBusy, maxAnswers)
+		return nil, fmt.Errorf("node %s: %w: it answers %d queries of %s already", s.self.Name, ErrBusy, maxAnswers, q.Name)
 	}
 	s.counters.queries.Add(1)
-	payload, err := handler(ctx, q)
+	payload, err := h.answer(ctx, q)
 	if err == nil && len(payload) > MaxPayload {
 		err = fmt.Errorf("answer of %d bytes is %w", len(payload), ErrTooLarge)
 	}

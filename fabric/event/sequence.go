@@ -19,8 +19,8 @@ const (
 
 // sequencer decides when events that came in any order go into the log: a pure state machine, whose caller says what time it is.
 //
-// Events of one sender go in one after the other without holes. Where one is missing the others wait for patience, or until nobody has it any
-// more; then it is missed. Among senders an event waits for settle, and then goes in after all that are there and have a smaller Lamport time.
+// Events of one sender go in one after the other without holes. Where one is missing the others wait until its sender and two more nodes were asked for it in vain, or
+// for patience where those are not there; then it is missed. Among senders an event waits for settle, and then goes in after all that are there and have a smaller Lamport time.
 type sequencer struct {
 	settle, patience time.Duration
 
@@ -35,9 +35,11 @@ type stream struct {
 	known bool   // done is not where this node came in
 	time  uint64 // of the last event in the log
 	last  time.Time
-	held  []*held // in the order of marks, all after done
-	hole  time.Time
-	asked int // how many nodes had nothing that fills the hole
+	held  []*held   // in the order of marks, all after done
+	hole  time.Time // since when something is missing before held
+	asked int       // how many nodes had nothing that fills the hole, and
+	self  bool      // whether the sender was among them, or is not there
+	gone  bool      // and whether that were enough
 }
 
 // held is an event that waits.
@@ -46,6 +48,7 @@ type held struct {
 	content  []byte // of a payload that is not inside
 	ready    bool   // content is there, or not needed
 	fetching bool
+	failed   bool // nobody gave the content
 	arrived  time.Time
 	order    uint64 // its time, and more than that of the sender's event before it
 }
@@ -72,9 +75,9 @@ func (q *sequencer) offer(e *envelope, clock uint64, now time.Time) (fresh, room
 		s = &stream{last: now}
 		q.streams[e.From] = s
 	}
-	i, found := slices.BinarySearchFunc(s.held, e.At, func(h *held, m mark) int { return h.At.compare(m) })
+	i, _ := s.find(e.At)
 	switch {
-	case found || e.At.compare(s.done) <= 0 || e.time > clock+maxJump:
+	case q.knows(e.id) || e.time > clock+maxJump:
 		return false, true
 	case len(s.held) >= maxWaitingEach || q.waiting >= maxWaiting:
 		return false, false
@@ -82,6 +85,21 @@ func (q *sequencer) offer(e *envelope, clock uint64, now time.Time) (fresh, room
 	s.held = slices.Insert(s.held, i, &held{envelope: e, ready: e.size == 0, arrived: now})
 	q.waiting++
 	return true, true
+}
+
+// find is where an event of a sender is among those that wait, or would be.
+func (s *stream) find(at mark) (i int, found bool) {
+	return slices.BinarySearchFunc(s.held, at, func(h *held, m mark) int { return h.At.compare(m) })
+}
+
+// knows says whether an event is in the log, is given up, or waits.
+func (q *sequencer) knows(e id) bool {
+	s := q.streams[e.From]
+	if s == nil {
+		return false
+	}
+	_, found := s.find(e.At)
+	return found || e.At.compare(s.done) <= 0
 }
 
 // arrivedContent gives an event its payload.
@@ -106,7 +124,7 @@ func (q *sequencer) wanted(n int) []*held {
 			if len(all) == n || room < h.size && i > 0 { // the first one may be what all others wait for
 				break
 			}
-			if !h.ready && !h.fetching {
+			if !h.ready && !h.fetching && !h.failed {
 				h.fetching = true
 				room -= h.size
 				all = append(all, h)
@@ -166,22 +184,37 @@ func (q *sequencer) runnable(from fabric.NodeID, s *stream, now time.Time) []tur
 		at, order = h.At, h.order
 		turns = append(turns, turn{event: h, from: from, to: h.At})
 	}
-	if len(turns) > 0 || len(s.held) == 0 {
-		s.hole, s.asked = time.Time{}, 0
+	if len(turns) > 0 || len(s.held) == 0 || s.held[0].follows(at) {
+		s.filled()
+	}
+	switch {
+	case len(turns) > 0 || len(s.held) == 0:
 		return turns
-	}
-	first := s.held[0]
-	if s.hole.IsZero() {
+	case s.held[0].follows(at): // its content is missing
+		if !s.held[0].failed {
+			return nil
+		}
+	case s.hole.IsZero():
 		s.hole = now
-	}
-	if now.Sub(s.hole) < q.patience && (s.asked < enoughAsked || first.follows(s.done)) || first.fetching {
+		return nil
+	case !s.hopeless(now.Sub(s.hole), q.patience):
 		return nil
 	}
 	return []turn{s.giveUp(from)}
 }
 
-// enoughAsked is after how many nodes without an event it is taken to be gone.
-const enoughAsked = 3
+// filled notes that nothing is missing before the first event that waits.
+func (s *stream) filled() { s.hole, s.asked, s.self, s.gone = time.Time{}, 0, false, false }
+
+// hopeless says whether what is missing is not waited for any longer.
+func (s *stream) hopeless(waited, patience time.Duration) bool {
+	return s.gone || s.self && waited >= patience || waited >= isolated*patience
+}
+
+const (
+	enoughAsked = 3  // nodes without an event, its sender among them, after which nobody has it
+	isolated    = 12 // patiences, where nobody could be asked, or the sender could not
+)
 
 // giveUp passes over the hole before the first event that waits, or over that event if its payload does not come.
 func (s *stream) giveUp(from fabric.NodeID) turn {
@@ -205,7 +238,7 @@ func (e *envelope) follows(m mark) bool { return e.prior.compare(m) <= 0 }
 func (q *sequencer) done(t turn, now time.Time) {
 	s := q.streams[t.from]
 	s.done, s.known, s.last = t.to, true, now
-	s.hole, s.asked = time.Time{}, 0
+	s.filled()
 	if t.event != nil {
 		s.time = t.event.order
 	}
@@ -218,22 +251,22 @@ func (q *sequencer) done(t turn, now time.Time) {
 	q.waiting -= gone
 }
 
-// asked says that a node was asked for everything, and had no more. The sender itself knows best.
-func (q *sequencer) asked(node fabric.NodeID, began time.Time) {
+// asked says that a node, one of those that are there, was asked for everything, and had no more. Of what a sender that is there has nobody else can say that it is gone.
+func (q *sequencer) asked(node fabric.NodeID, there []fabric.NodeID, began time.Time) {
 	for from, s := range q.streams {
 		if s.hole.IsZero() || s.hole.After(began) {
 			continue
 		}
-		if s.asked++; from == node {
-			s.asked = enoughAsked
-		}
+		s.asked++
+		s.self = s.self || from == node || !slices.Contains(there, from)
+		s.gone = s.self && s.asked >= min(enoughAsked, len(there))
 	}
 }
 
 // holes are the senders of whom something is missing.
 func (q *sequencer) holes() (senders []fabric.NodeID) {
 	for from, s := range q.streams {
-		if !s.hole.IsZero() && !s.held[0].follows(s.done) {
+		if !s.hole.IsZero() {
 			senders = append(senders, from)
 		}
 	}
@@ -246,6 +279,24 @@ func (q *sequencer) marks() map[fabric.NodeID]mark {
 	for from, s := range q.streams {
 		if s.known {
 			all[from] = s.done
+		}
+	}
+	return all
+}
+
+// have says up to where each sender's events are here, in the log or waiting.
+func (q *sequencer) have() map[fabric.NodeID]mark {
+	all := q.marks()
+	for from, s := range q.streams {
+		at := s.done
+		for _, h := range s.held {
+			if !h.follows(at) {
+				break
+			}
+			at = h.At
+		}
+		if at != (mark{}) {
+			all[from] = at
 		}
 	}
 	return all

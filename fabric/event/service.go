@@ -2,13 +2,13 @@ package event
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -62,6 +62,7 @@ type Service struct {
 	self     fabric.Identity
 	instance uint64 // of this run; tells messages of a node's lives apart
 	signer   *signer
+	verifier verifier
 	log      *journal.Journal
 	kick     chan struct{}      // wakes the loop of Run
 	missing  chan fabric.NodeID // of whom something is missing
@@ -88,7 +89,7 @@ type Service struct {
 
 // record kinds: the first byte of a head in the log.
 const (
-	recordEvent  = 'e' // an envelope; the body is its payload where that is not inside
+	recordEvent  = 'e' // the sender's id, 8 bytes, so that the proof need not be repeated; the age in nanoseconds, 8 bytes; the envelope. The body is the payload that is not inside
 	recordMissed = 'm' // missedRecord, in JSON
 )
 
@@ -100,16 +101,16 @@ type missedRecord struct {
 
 // logState is the owner's part of a segment of the log.
 type logState struct {
-	Clock uint64                 `json:"clock"`
-	Marks map[fabric.NodeID]mark `json:"marks"`
-	Times map[fabric.NodeID]uint64
+	Clock uint64                   `json:"clock"`
+	Marks map[fabric.NodeID]mark   `json:"marks"`
+	Times map[fabric.NodeID]uint64 `json:"times"`
 }
 
 // Open opens the log in config.Directory. Offer the service on the node's mux, and run it.
 func Open(config Config) (*Service, error) {
 	config.complete()
 	s := &Service{
-		config: config, self: config.Authority.Identity(), instance: rand.Uint64() | 1,
+		config: config, self: config.Authority.Identity(), verifier: verifier{cluster: config.Authority.Identity().Cluster}, instance: rand.Uint64() | 1,
 		kick: make(chan struct{}, 1), missing: make(chan fabric.NodeID, 16), appended: make(chan struct{}),
 		sequence: newSequencer(config.Settle, config.Patience), tokens: gossipBurst,
 	}
@@ -181,26 +182,28 @@ func (s *Service) reread(r journal.Record) {
 	}
 }
 
-// envelopeOf decodes what is in the own log: who sent it was proven before.
+// envelopeOf decodes an event of the own log.
 func (s *Service) envelopeOf(r journal.Record) (*envelope, error) {
-	if len(r.Head) < 1+8 || r.Head[0] != recordEvent {
+	if len(r.Head) < 1+8+8 || r.Head[0] != recordEvent {
 		return nil, errEnvelope
 	}
-	e, _, _, _, err := parse(r.Head[9:])
+	e, _, _, _, err := parse(r.Head[17:])
 	if err != nil {
 		return nil, err
 	}
 	e.From = fabric.NodeID(hex.EncodeToString(r.Head[1:9]))
+	e.age = time.Duration(binary.BigEndian.Uint64(r.Head[9:])) //nolint:gosec // as it was written
 	return e, nil
 }
 
-// write puts an event into the log, with the id of the sender, so that the proof need not be repeated. The caller holds the lock.
+// write puts an event into the log. The caller holds the lock.
 func (s *Service) write(e *envelope, content []byte, now time.Time) (position uint64, err error) {
 	from, err := hex.DecodeString(string(e.From))
 	if err != nil || len(from) != 8 {
 		return 0, fmt.Errorf("%q is no id of a node", e.From)
 	}
-	r, err := s.log.Append(now, slices.Concat([]byte{recordEvent}, from, e.encoded), content)
+	head := binary.BigEndian.AppendUint64(append([]byte{recordEvent}, from...), uint64(e.age)) //nolint:gosec // not negative
+	r, err := s.log.Append(now, append(head, e.encoded...), content)
 	return r.Position, err
 }
 
@@ -354,12 +357,12 @@ func (s *Service) record(t turn, now time.Time) error {
 	return nil
 }
 
-// alive are the other nodes that are there.
-func (s *Service) alive() []fabric.Member {
-	var all []fabric.Member
+// others are the other nodes that are there. One that is suspect may live.
+func (s *Service) others() []fabric.NodeID {
+	var all []fabric.NodeID
 	for _, m := range s.config.Members() {
-		if m.State == fabric.MemberAlive && m.ID != s.self.ID {
-			all = append(all, m)
+		if here(m) && m.ID != s.self.ID {
+			all = append(all, m.ID)
 		}
 	}
 	return all

@@ -24,7 +24,8 @@ const (
 // What one answer to a pull holds.
 const (
 	pullEvents  = 512
-	pullTimeout = 10 * time.Second
+	pullPages   = 64 // then somebody else is asked
+	pullTimeout = 5 * time.Second
 )
 
 // Procedures between nodes.
@@ -40,10 +41,17 @@ type PullRequest struct {
 	Have map[fabric.NodeID]mark `json:"have"`
 }
 
-// PullAnswer are envelopes that it lacks, those of each sender in order.
+// PullAnswer are events that it lacks, those of each sender in order.
 type PullAnswer struct {
-	Events [][]byte `json:"events,omitempty"`
+	Events []Pulled `json:"events,omitempty"`
 	More   bool     `json:"more,omitempty"`
+}
+
+// Pulled is an event on its way from node to node, which knows how long it was kept by those before: so what is passed on is never older than Keep,
+// whatever the nodes' clocks say.
+type Pulled struct {
+	Envelope []byte        `json:"envelope"`
+	Age      time.Duration `json:"age"`
 }
 
 // Heard takes in what another node's Broadcast brought; what is not of GossipName is passed over.
@@ -51,17 +59,22 @@ func (s *Service) Heard(name string, payload []byte) {
 	if name != GossipName {
 		return
 	}
-	s.take(payload)
+	s.take(payload, 0)
 }
 
 // take takes an envelope in, wherever it comes from; nil where it is none. room is false where there is no place for it now.
-func (s *Service) take(encoded []byte) (e *envelope, room bool) {
-	e, err := open(s.self.Cluster, slices.Clone(encoded))
+func (s *Service) take(encoded []byte, age time.Duration) (e *envelope, room bool) {
+	e, err := s.verifier.open(slices.Clone(encoded), func(i id) bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.sequence.knows(i)
+	})
 	if err != nil {
 		s.counters.garbage.Add(1)
 		s.config.Logger.Debug("event refused", "error", err)
 		return nil, true
 	}
+	e.age = max(0, age)
 	s.mu.Lock()
 	fresh, room := s.sequence.offer(e, s.clock, time.Now())
 	s.mu.Unlock()
@@ -133,49 +146,56 @@ func (s *Service) pull(ctx context.Context) {
 
 // choose is whom to ask: half the time the node whose event is missing, otherwise any.
 func (s *Service) choose(missing fabric.NodeID) (fabric.NodeID, error) {
-	all := s.alive()
-	if len(all) == 0 {
+	all := s.others()
+	switch {
+	case len(all) == 0:
 		return "", errNoPeer
-	}
-	if rand.N(2) == 0 && slices.ContainsFunc(all, func(m fabric.Member) bool { return m.ID == missing }) {
+	case rand.N(2) == 0 && slices.Contains(all, missing):
 		return missing, nil
 	}
-	return all[rand.N(len(all))].ID, nil
+	return all[rand.N(len(all))], nil
 }
 
 // pullFrom takes over what a node has and this one lacks. It says whether there is more, for which there is no room now.
 func (s *Service) pullFrom(ctx context.Context, peer fabric.NodeID) (more bool, err error) {
 	began := time.Now()
 	s.mu.Lock()
-	have := s.sequence.marks()
+	have := s.sequence.have()
 	s.mu.Unlock()
-	for {
+	for range pullPages {
 		attempt, cancel := context.WithTimeout(ctx, pullTimeout)
 		answer, err := rpc.Call[PullRequest, PullAnswer](attempt, s.config.Peer(peer), procPull, &PullRequest{have})
 		cancel()
 		if err != nil {
 			return false, err
 		}
-		progress, full := false, false
-		for _, encoded := range answer.Events {
-			e, room := s.take(encoded)
-			if e != nil && e.At.compare(have[e.From]) > 0 {
-				have[e.From], progress = e.At, true
-			}
-			full = full || !room
-		}
-		if full {
+		progress, room := s.takeAll(answer, have)
+		if !room {
 			return true, nil
 		}
 		if !answer.More || !progress {
 			break
 		}
 	}
+	there := s.others()
 	s.mu.Lock()
-	s.sequence.asked(peer, began)
+	s.sequence.asked(peer, there, began)
 	s.mu.Unlock()
 	s.wake()
 	return false, nil
+}
+
+// takeAll takes an answer in and notes in have what was in it.
+func (s *Service) takeAll(answer *PullAnswer, have map[fabric.NodeID]mark) (progress, room bool) {
+	room = true
+	for _, p := range answer.Events[:min(len(answer.Events), pullEvents)] {
+		e, fits := s.take(p.Envelope, p.Age)
+		if e != nil && e.At.compare(have[e.From]) > 0 {
+			have[e.From], progress = e.At, true
+		}
+		room = room && fits
+	}
+	return progress, room
 }
 
 // servePull answers another node's pull from the log.
@@ -184,6 +204,7 @@ func (s *Service) servePull(_ context.Context, q *PullRequest) (*PullAnswer, err
 	if !s.knowsMore(q.Have) {
 		return answer, nil
 	}
+	now := time.Now()
 	for position := uint64(0); ; {
 		records, _ := s.log.After(position, pullEvents)
 		for _, r := range records {
@@ -192,11 +213,15 @@ func (s *Service) servePull(_ context.Context, q *PullRequest) (*PullAnswer, err
 			if err != nil || e.At.compare(q.Have[e.From]) <= 0 {
 				continue
 			}
+			age := e.age + now.Sub(r.Time)
+			if age > s.config.Keep {
+				continue
+			}
 			if len(answer.Events) == pullEvents {
 				answer.More = true
 				return answer, nil
 			}
-			answer.Events = append(answer.Events, e.encoded)
+			answer.Events = append(answer.Events, Pulled{e.encoded, age})
 		}
 		if len(records) < pullEvents {
 			return answer, nil
