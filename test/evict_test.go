@@ -12,6 +12,7 @@ import (
 	"orrery/fabric"
 	"orrery/fabric/authority"
 	"orrery/fabric/authority/authoritytest"
+	"orrery/fabric/rotation"
 	"orrery/fabric/rpc"
 )
 
@@ -87,6 +88,9 @@ func TestLostNodeIsPutOut(t *testing.T) {
 			t.Errorf("%s has it among its members as %q, %v", n, state, err)
 		}
 	}
+	if gossipKeys(two) == gossipKeys(one) {
+		t.Error("it still knows the key of the gossip")
+	}
 	c.whole()
 	c.must(c.nodes["four"].dir, "node", "evict", string(plan.ID)) // once more changes nothing
 	c.must(operator, "members")
@@ -136,6 +140,63 @@ func (n *node) awaitEnd() {
 		}
 		return nil
 	})
+}
+
+// gossipKeys are the keys that a node keeps.
+func gossipKeys(n *node) string {
+	n.Helper()
+	keys, err := os.ReadFile(filepath.Join(n.dir, "identity", "gossip.key"))
+	if err != nil {
+		n.Fatal(err)
+	}
+	return string(keys)
+}
+
+// The key of the gossip changes while nodes are away, or come; whoever coordinates may be killed.
+func TestGossipKeyIsChanged(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "one", "two", "three")
+	one, two, three := c.nodes["one"], c.nodes["two"], c.nodes["three"]
+	four := &node{cluster: c, name: "four", dir: filepath.Join(c.dir, "four")}
+	c.must(four.dir, append([]string{"node", "join", strings.TrimSpace(c.must(one.dir, "node", "token"))}, local("four")...)...)
+	c.nodes["four"] = four
+	three.kill()
+	one.awaitDead("three")
+	old := gossipKeys(one)
+	rotated, err := ask[struct {
+		Key, Phase string
+		Steps      []rotation.Step
+	}](c, one.dir, "node", "rotate-key")
+	away := map[string]int{}
+	for _, s := range rotated.Steps {
+		if s.Away != "" {
+			away[s.Name]++
+		}
+	}
+	if err != nil || rotated.Phase != "done" || len(rotated.Steps) != 12 || away["three"] != 3 || away["four"] != 3 || len(away) != 2 {
+		t.Fatalf("%+v, %v", rotated, err)
+	}
+	three.start()
+	four.start()
+	one.awaitAlive(4)
+
+	killed := launch(t, c.command(t.Context(), two.dir, "node", "rotate-key"))
+	two.kill()
+	<-killed.done
+	one.awaitDead("two")
+	if said := c.must(one.dir, "node", "rotate-key"); !strings.Contains(said, "node four has forgotten the others") {
+		t.Errorf("it says %s", said)
+	}
+	two.start()
+	for _, n := range c.nodes {
+		n.awaitAlive(4)
+		eventually(t, 20*time.Second, func() error {
+			if keys := gossipKeys(n); keys == old || keys != gossipKeys(one) || strings.Count(keys, "\n") != 1 {
+				return errors.New(n.name + " has not the one new key")
+			}
+			return nil
+		})
+	}
 }
 
 // sees is the state in which the node has another one among its members; empty if it has not.

@@ -27,6 +27,8 @@ type Eviction struct {
 	Out time.Time `json:"out,omitzero"`
 	// Done is when the last step was done; zero: run the command again.
 	Done time.Time `json:"done,omitzero"`
+	// Gossip is the last rotation of the gossip's key that was begun while it was in; only one with a greater serial keeps its gossip out.
+	Gossip uint64 `json:"gossip,omitempty"`
 	// Lost is what was given up with it: services, and chains of which it had the last copy.
 	Lost []string `json:"lost,omitempty"`
 }

@@ -119,19 +119,6 @@ func (m *Membership) LocalState(bool) []byte { return m.events.state() }
 // MergeRemoteState is memberlist's: the far side's LocalState.
 func (m *Membership) MergeRemoteState(content []byte, _ bool) { m.events.merge(content) }
 
-// AddKey makes a gossip key known: it decrypts. To rotate, add the new key on all nodes, then use it on all,
-// then remove the old one; after each step keep Keys by authority.SetGossipKeys.
-func (m *Membership) AddKey(key []byte) error { return m.keyring.AddKey(key) }
-
-// UseKey encrypts with a key that was added.
-func (m *Membership) UseKey(key []byte) error { return m.keyring.UseKey(key) }
-
-// RemoveKey forgets a key that is not in use.
-func (m *Membership) RemoveKey(key []byte) error { return m.keyring.RemoveKey(key) }
-
-// Keys are the gossip keys, the one in use first.
-func (m *Membership) Keys() [][]byte { return m.keyring.GetKeys() }
-
 // logWriter passes memberlist's lines on, which look like "2006/01/02 15:04:05 [WARN] memberlist: text".
 type logWriter struct {
 	logger interface {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -227,16 +228,14 @@ func TestHeals(t *testing.T) {
 	t.Parallel()
 	all := trio(t)
 	fresh := []byte("fresh key, fresh key, fresh key!")
-	swap := func(v *view, from, to []byte) {
-		for _, err := range []error{v.AddKey(to), v.UseKey(to), v.RemoveKey(from)} {
-			if err != nil {
-				t.Fatal(err)
-			}
+	swap := func(v *view, to []byte) {
+		if err := v.SetKeys([][]byte{to}); err != nil {
+			t.Fatal(err)
 		}
 	}
-	swap(all[2], key, fresh)
+	swap(all[2], fresh)
 	until(t, "the cut", func() bool { return all[0].alive() == 2 && all[1].alive() == 2 && all[2].alive() == 1 })
-	swap(all[2], fresh, key)
+	swap(all[2], key)
 	for _, v := range all {
 		until(t, "healing", func() bool { return v.alive() == 3 })
 	}
@@ -326,14 +325,10 @@ func TestRotation(t *testing.T) {
 	t.Parallel()
 	all := trio(t)
 	fresh := []byte("fresh key, fresh key, fresh key!")
-	steps := []func(v *view) error{
-		func(v *view) error { return v.AddKey(fresh) },
-		func(v *view) error { return v.UseKey(fresh) },
-		func(v *view) error { return v.RemoveKey(key) },
-	}
-	for _, step := range steps {
+	steps := [][][]byte{{key, fresh}, {fresh, key}, {fresh}}
+	for _, keys := range steps {
 		for _, v := range all {
-			if err := step(v); err != nil {
+			if err := v.SetKeys(keys); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -345,6 +340,49 @@ func TestRotation(t *testing.T) {
 	late := start(t, config("c1", 4, fresh))
 	late.Found(all[1].beacon())
 	until(t, "a member with the fresh key", func() bool { return late.alive() == 4 })
+}
+
+// TestRefused puts a member out while it lives: nobody has it among the members any more, or takes it again.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	var out atomic.Bool
+	victim := config("c1", 3, key)
+	var all []*view
+	for i := range 3 {
+		c := config("c1", i+1, key)
+		if i < 2 {
+			c.Refused = func(id fabric.NodeID) bool { return out.Load() && id == victim.Identity.ID }
+		}
+		all = append(all, start(t, c))
+	}
+	for _, v := range all[1:] {
+		v.Found(all[0].beacon())
+	}
+	for _, v := range all {
+		until(t, "all three", func() bool { return v.alive() == 3 })
+	}
+	out.Store(true)
+	for _, v := range all[:2] {
+		v.Expel()
+		v.Found(all[2].beacon())
+		if v.state(victim.Identity.ID) != "" {
+			t.Errorf("it is still among the members of %s", v.Self().Name)
+		}
+	}
+	// Says that it is there, as somebody else.
+	back := config("c1", 3, key)
+	back.Version = "another"
+	if err := all[2].Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := start(t, back)
+	again.Found(all[0].beacon())
+	until(t, "it heard of the others", func() bool { return again.alive() == 3 })
+	for _, v := range all[:2] {
+		if v.state(victim.Identity.ID) != "" || v.alive() != 2 {
+			t.Errorf("%s took it again", v.Self().Name)
+		}
+	}
 }
 
 func TestBadConfig(t *testing.T) {

@@ -26,6 +26,9 @@ const (
 	procEvictions = "/orrery.fabric.v1.Roll/Evictions"
 	procPeople    = "/orrery.fabric.v1.Roll/People"
 	procRevoke    = "/orrery.fabric.v1.Roll/Revoke"
+	procRotate    = "/orrery.fabric.v1.Gossip/Rotate"
+	procKeys      = "/orrery.fabric.v1.Gossip/Keys"
+	procTurn      = "/orrery.fabric.v1.Gossip/Turn"
 
 	procActivate    = "/orrery.state.v1.Keeper/Activate"
 	procDeactivate  = "/orrery.state.v1.Keeper/Deactivate"

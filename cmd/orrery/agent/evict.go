@@ -11,6 +11,7 @@ import (
 	"orrery/fabric"
 	"orrery/fabric/authority"
 	"orrery/fabric/chain"
+	"orrery/fabric/rotation"
 	"orrery/fabric/rpc"
 	"orrery/internal/clock"
 	"orrery/session/overlay"
@@ -232,6 +233,7 @@ func (e *eviction) steps() []evictStep {
 		evictStep{"take it out of the table", func(ctx context.Context) error { return n.table.Remove(ctx, id) }},
 		evictStep{"release its name", func(ctx context.Context) error { return n.registrar.ReleaseName(ctx, e.plan.Name, id) }},
 		evictStep{"end its sessions", e.endSessions},
+		evictStep{"change the key of the gossip, which it knows", e.rotate},
 		evictStep{"write down that it is done", e.finish},
 	)
 }
@@ -261,7 +263,11 @@ func (e *eviction) drain(ctx context.Context) error {
 // refuse makes all nodes refuse the certificate, each as soon as it has the record, and waits until this one does.
 func (e *eviction) refuse(ctx context.Context) error {
 	if e.plan.Out.IsZero() {
-		e.plan.Out = time.Now().UTC()
+		last, err := e.node.rotator.Latest(ctx)
+		if err != nil {
+			return err
+		}
+		e.plan.Out, e.plan.Gossip = time.Now().UTC(), last.Serial
 		if err := e.write(ctx); err != nil {
 			return err
 		}
@@ -281,6 +287,19 @@ func (e *eviction) endSessions(ctx context.Context) error {
 		errs = append(errs, e.node.overlay.Delete(ctx, name, overlay.Caller{Name: e.plan.By, Role: fabric.RoleOperator}))
 	}
 	return errors.Join(errs...)
+}
+
+// rotate carries a rotation out that began when the node was out already.
+func (e *eviction) rotate(ctx context.Context) error {
+	for {
+		last, err := e.node.rotator.Latest(ctx)
+		if err != nil || last.Serial > e.plan.Gossip && last.Phase == rotation.Done {
+			return err
+		}
+		if _, err := e.node.rotator.Rotate(ctx, e.plan.By, func(rotation.Step) {}); err != nil {
+			return err
+		}
+	}
 }
 
 // Evict puts a node out of the cluster, or says what that would mean.

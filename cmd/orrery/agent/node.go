@@ -31,6 +31,7 @@ import (
 	"orrery/fabric/discovery"
 	"orrery/fabric/event"
 	"orrery/fabric/membership"
+	"orrery/fabric/rotation"
 	"orrery/fabric/rpc"
 	"orrery/fabric/table"
 	"orrery/session"
@@ -63,6 +64,7 @@ type Node struct {
 	transport *transport
 	table     *table.Table
 	members   *membership.Membership
+	rotator   *rotation.Rotator
 	reach     atomic.Pointer[membership.Membership] // members, for connections that are made before and while they start
 	discovery *discovery.Service
 	addresses *addressBook
@@ -253,6 +255,7 @@ func (n *Node) openNetwork(ctx context.Context) error {
 		return err
 	}
 	n.reach.Store(n.members)
+	n.openRotation()
 	return n.openDiscovery()
 }
 
@@ -271,6 +274,7 @@ func (n *Node) beacon() fabric.Beacon {
 func (n *Node) run(ctx context.Context, parts *errgroup.Group) {
 	parts.Go(func() error { return n.server.Run(ctx) })
 	n.runRoll(ctx, parts)
+	parts.Go(func() error { return ignoreEnd(ctx, n.rotator.Run(ctx)) })
 	parts.Go(func() error { return n.discovery.Run(ctx) })
 	n.chains.run(ctx, parts)
 	parts.Go(func() error { return ignoreEnd(ctx, n.events.Run(ctx)) })

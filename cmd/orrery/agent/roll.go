@@ -12,6 +12,7 @@ import (
 
 	"orrery/fabric"
 	"orrery/fabric/authority"
+	"orrery/fabric/rotation"
 	"orrery/fabric/rpc"
 	"orrery/internal/clock"
 )
@@ -148,7 +149,8 @@ func (n *Node) standing(ctx context.Context, holder *fabric.Identity) (*Standing
 	return nil, err
 }
 
-// inquire asks around while this node is alone or knows no leader of the table: it may have been put out while it was away, which nobody else would tell it.
+// inquire asks around while this node is alone or knows no leader of the table: it may have been put out while it was away, or the gossip may have
+// another key, neither of which it would hear.
 func (n *Node) inquire(ctx context.Context) error {
 	for clock.Wait(ctx, time.Second) {
 		if len(n.Nodes()) > 1 && n.table.Status().Leader != "" {
@@ -156,11 +158,17 @@ func (n *Node) inquire(ctx context.Context) error {
 		}
 		for _, id := range n.known() {
 			attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
-			_, err := ask[fabric.Beacon](attempt, n.peer(id), procBeacon, &Empty{})
+			answer, err := ask[rotation.Answer](attempt, n.peer(id), procKeys, &Empty{})
 			cancel()
-			if errors.Is(err, fabric.ErrEvicted) {
+			switch {
+			case errors.Is(err, fabric.ErrEvicted):
 				n.putOut(err)
 				return nil
+			case err != nil: // perhaps another one answers
+				continue
+			}
+			if err := n.rotator.Adopt(answer); err != nil {
+				n.log.ErrorContext(ctx, "gossip with the others is not possible", "error", err)
 			}
 		}
 	}

@@ -17,6 +17,7 @@ func (n *Node) serve(m *rpc.Mux) {
 	n.serveFabric(m)
 	n.serveMembers(m)
 	n.serveRoll(m)
+	n.serveRotation(m)
 	n.serveKeeper(m)
 	n.serveCustodian(m)
 	n.serveStore(m)
