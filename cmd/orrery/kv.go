@@ -145,23 +145,12 @@ func chainRow(v *placement.ChainView, names map[fabric.NodeID]string) []string {
 		why += "; " + recoveredText(v.Recovery)
 	}
 	return []string{
-		strconv.FormatUint(uint64(v.ID), 10), v.Bucket, keyRange(v.Range), strconv.FormatUint(v.Epoch, 10), strings.Join(members, ", "),
+		strconv.FormatUint(uint64(v.ID), 10), v.Bucket, agent.KeyRange(v.Range), strconv.FormatUint(v.Epoch, 10), strings.Join(members, ", "),
 		strconv.FormatUint(committed, 10), size64(size), withNames(why, names),
 	}
 }
 
 func size64(n uint64) string { return size(int64(min(n, 1<<62))) } //nolint:gosec // bounded
-
-// keyRange prints a range of keys; what is not set is left open.
-func keyRange(r chain.Range) string {
-	quoted := func(key []byte) string {
-		if len(key) == 0 {
-			return ""
-		}
-		return strconv.Quote(string(key))
-	}
-	return "[" + quoted(r.Start) + ", " + quoted(r.End) + ")"
-}
 
 func parseChain(text string) (chain.ID, error) {
 	id, err := strconv.ParseUint(text, 10, 64)

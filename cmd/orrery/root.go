@@ -119,7 +119,7 @@ Begin with orrery demo, or make this machine a node: orrery node init, then orre
 		panic(err) // the flag is defined two lines above
 	}
 	root.AddCommand(c.nodeCommand(), c.loginCommand(), c.membersCommand(), c.componentCommand(), c.moduleCommand(), c.snapshotCommand(), c.storeCommand(),
-		c.deployCommand(), c.sessionCommand(), c.kvCommand(), c.eventCommand(), c.dashboardCommand(), c.demoCommand(), c.compatCommand(), c.versionCommand())
+		c.deployCommand(), c.sessionCommand(), c.kvCommand(), c.topCommand(), c.eventCommand(), c.dashboardCommand(), c.demoCommand(), c.compatCommand(), c.versionCommand())
 	strict(root)
 	return root
 }

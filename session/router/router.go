@@ -80,9 +80,11 @@ type Router struct {
 	ports  *ports
 	snap   atomic.Pointer[snapshot]
 	held   atomic.Int64
-	work   sync.WaitGroup // listeners' servers and drains
-	closed chan struct{}
-	tunnel *pipeListener
+	// requests is how many were passed on to an instance.
+	requests atomic.Uint64
+	work     sync.WaitGroup // listeners' servers and drains
+	closed   chan struct{}
+	tunnel   *pipeListener
 
 	mu       sync.Mutex
 	closing  bool
@@ -126,6 +128,9 @@ func (r *Router) Run(ctx context.Context) error {
 	}
 	return r.follow(ctx)
 }
+
+// Requests is how many requests were passed on since the router began.
+func (r *Router) Requests() uint64 { return r.requests.Load() }
 
 // Close closes listeners and connections and waits for what the router started. Requests in flight are cut after a moment.
 func (r *Router) Close() error {

@@ -83,6 +83,7 @@ func (r *Router) acquire(ctx context.Context, req route.Request) (*backend, rout
 			b := s.backends[backendKey{choice.Service, choice.Instance}]
 			b.inflight.Add(1)
 			if r.snap.Load() == s {
+				r.requests.Add(1)
 				return b, choice, nil
 			}
 			b.release()

@@ -49,7 +49,7 @@ func (n *Node) openChains() error {
 	self := chain.Replica{Node: n.identity.ID, Incarnation: incarnation}
 	c := &chains{}
 	c.replicas, err = node.Open(node.Config{
-		Self: self, Disk: database, Logger: n.log,
+		Self: self, Disk: database, Logger: n.log, Registerer: n.registry,
 		Dial: func(ctx context.Context, id fabric.NodeID) (net.Conn, error) {
 			return n.client.DialNode(ctx, id, wire.Protocol)
 		},

@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"orrery/dashboard"
@@ -79,6 +80,7 @@ type Node struct {
 	dialer    *dialer.Dialer
 	dashboard *page
 	chronicle *chronicle
+	registry  *prometheus.Registry // what the parts count
 }
 
 // RunOptions say how to run a node.
@@ -114,7 +116,7 @@ func Run(ctx context.Context, o RunOptions) error {
 	}
 	log := slog.New(slog.NewTextHandler(o.Log, &slog.HandlerOptions{Level: level}))
 	n := &Node{
-		dir: o.Dir, version: o.Version, started: time.Now(), log: log, chronicle: newChronicle(),
+		dir: o.Dir, version: o.Version, started: time.Now(), log: log, chronicle: newChronicle(), registry: prometheus.NewRegistry(),
 		enrolled: make(chan struct{}), rolled: make(chan struct{}), evicted: make(chan error, 1),
 	}
 	if err := loadJSON(filepath.Join(o.Dir, settingsFile), &n.settings); err != nil {
@@ -282,6 +284,7 @@ func (n *Node) run(ctx context.Context, parts *errgroup.Group) {
 	parts.Go(func() error { return n.overlay.Run(ctx) })
 	parts.Go(func() error { return n.dashboard.run(ctx) })
 	parts.Go(func() error { return ignoreEnd(ctx, n.chronicle.follow(ctx, n.table)) })
+	parts.Go(func() error { return ignoreEnd(ctx, n.chronicle.followChains(ctx, n.table)) })
 	parts.Go(func() error { return ignoreEnd(ctx, n.settle(ctx)) })
 	parts.Go(func() error {
 		select {

@@ -23,6 +23,7 @@ func (n *Node) serve(m *rpc.Mux) {
 	n.serveStore(m)
 	n.serveDeploy(m)
 	n.serveSessions(m)
+	n.serveTop(m)
 }
 
 func (n *Node) serveFabric(m *rpc.Mux) {

@@ -33,7 +33,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		connections: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: space, Subsystem: part, Name: "connections", Help: "Connections that clients and other nodes have to this node's replicas."}),
 		refused:     counter("refused_total", "What was turned away: connections by certificate, frames that are corrupt, requests by role, messages by sender.", "why"),
-		writes:      counter("writeCounttotal", "Commands answered, by whether the outcome was known.", "outcome"),
+		writes:      counter("writes_total", "Commands answered, by whether the outcome was known.", "outcome"),
 		messages:    counter("messages_total", "Messages of replicas, sent and received.", "direction"),
 		dropped:     prometheus.NewCounter(prometheus.CounterOpts{Namespace: space, Subsystem: part, Name: "messages_dropped_total", Help: "Messages to other nodes that were dropped because these do not take them; they are repeated."}),
 		failed:      prometheus.NewGauge(prometheus.GaugeOpts{Namespace: space, Subsystem: part, Name: "replicas_failed", Help: "Replicas that were taken out because the disk returned an error. Somebody has to look at the disk."}),
@@ -45,7 +45,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}),
 		copied: prometheus.NewCounter(prometheus.CounterOpts{Namespace: space, Subsystem: part, Name: "copied_bytes_total", Help: "Bytes of state sent to replicas that were too far behind."}),
 	}
-	reads := counter("readCounttotal", "Reads answered: at once, or after asking the tail or waiting.", "how")
+	reads := counter("reads_total", "Reads answered: at once, or after asking the tail or waiting.", "how")
 	m.readNow, m.readLater = reads.WithLabelValues("now"), reads.WithLabelValues("later")
 	m.sent, m.received = m.messages.WithLabelValues("sent"), m.messages.WithLabelValues("received")
 	// So that they are there, as zeros, before the first event.
