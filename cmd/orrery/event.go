@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"orrery/cmd/orrery/agent"
 	"orrery/fabric"
 	"orrery/fabric/event"
+	"orrery/internal/clock"
 )
 
 func (c *cli) eventCommand() *cobra.Command {
@@ -203,15 +205,21 @@ func (c *cli) eventAnswer() *cobra.Command {
 		Use:   "answer NAME --exec COMMAND",
 		Short: "Answer a query on this node by a program, while this runs",
 		Long: `The program gets the query's payload on its standard input and its circumstances in ORRERY_EVENT_KIND (query), _NAME, _FROM (the id of the node that
-asks) and _BY. What it writes to its standard output is the answer; where it fails, what it writes to its standard error is the asker's error. No shell is involved.`,
+asks) and _BY. What it writes to its standard output is the answer; where it fails, what it writes to its standard error is the asker's error. No shell is involved. It goes on when the node is restarted.`,
 		Args: exactly("NAME"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			if err := p.parse(); err != nil {
 				return err
 			}
-			return client.Events().Answer(ctx, args[0], parallel, func(ctx context.Context, q event.Question) ([]byte, error) {
-				return p.answer(ctx, q)
-			}, func() { c.line("this node answers %s", args[0]) })
+			for began := false; ; {
+				err := client.Events().Answer(ctx, args[0], parallel, p.answer, func() {
+					began = true
+					c.line("this node answers %s", args[0])
+				})
+				if !began || errors.Is(err, fabric.ErrForbidden) || !clock.Wait(ctx, againAfter) {
+					return cmp.Or(ctx.Err(), err)
+				}
+			}
 		}),
 	}
 	p.flags(cmd)

@@ -134,6 +134,9 @@ restarted meanwhile, and leaves nothing out and shows nothing twice; what expire
 	return cmd
 }
 
+// againAfter is how long a command waits for a node that went away, until it tries again.
+const againAfter = 200 * time.Millisecond
+
 // watch goes on where it was when the node was away.
 func (w *eventWatcher) watch(ctx context.Context, q event.WatchRequest) error {
 	for began := false; ; {
@@ -148,7 +151,7 @@ func (w *eventWatcher) watch(ctx context.Context, q event.WatchRequest) error {
 		case !began || err != nil && final(err):
 			return err
 		}
-		if !clock.Wait(ctx, 200*time.Millisecond) {
+		if !clock.Wait(ctx, againAfter) {
 			return ctx.Err()
 		}
 	}

@@ -115,7 +115,7 @@ func (a *answerer) ask(ctx context.Context, q Question) ([]byte, error) {
 		a.mu.Unlock()
 	}()
 	if err := a.write(asked{number, q}); err != nil {
-		return nil, fmt.Errorf("the program that answers %s is gone: %w", q.Name, err)
+		return nil, fmt.Errorf("the program that answers %s is gone: %w (%w)", q.Name, ErrNobody, err)
 	}
 	select {
 	case t := <-answer:

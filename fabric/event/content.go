@@ -22,6 +22,7 @@ const (
 	maxGives     = 4  // at once
 	enoughGiven  = 4  // copies of one payload that a node gives before it refers to those who have it
 	enoughRounds = 10 // about eight seconds
+	maxReferrals = 8  // one after the other: 4 to the 8th nodes
 	fetchPause   = 50 * time.Millisecond
 	fetchTimeout = 20 * time.Second
 	fetchFor     = 12 // patiences, after which nobody is asked any more
@@ -146,11 +147,11 @@ func (s *Service) fetch(ctx context.Context, h *held) {
 func (s *Service) ask(ctx context.Context, e *envelope) ([]byte, error) {
 	next := []fabric.NodeID{e.From}
 	var last error
-	rounds, referred := 0, false
+	rounds, referrals := 0, 0
 	for tries := 0; ; {
 		if len(next) == 0 {
-			if tries++; referred {
-				rounds, referred = rounds+1, false
+			if tries++; referrals > 0 {
+				rounds, referrals = rounds+1, 0
 			}
 			wait := min(fetchPause<<min(tries, 4), time.Second)
 			if !clock.Wait(ctx, wait/2+rand.N(wait)) {
@@ -166,11 +167,13 @@ func (s *Service) ask(ctx context.Context, e *envelope) ([]byte, error) {
 			return nil, errors.Join(err, ctx.Err())
 		case err != nil:
 			last = err
-		case len(answer.Ask) > 0:
-			next, referred = answer.Ask[:min(len(answer.Ask), enoughGiven)], true
+		case len(answer.Ask) > 0 && referrals < maxReferrals:
+			referrals++
+			next = answer.Ask[:min(len(answer.Ask), enoughGiven)]
 			rand.Shuffle(len(next), func(i, j int) { next[i], next[j] = next[j], next[i] })
 		case e.complete(answer.Payload):
 			return answer.Payload, nil
+		case len(answer.Ask) > 0: // in circles
 		default:
 			s.counters.garbage.Add(1)
 			last = fmt.Errorf("node %s gave something else than what %s announced", node, e.From)

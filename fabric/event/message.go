@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"orrery/fabric"
@@ -19,7 +19,8 @@ const (
 	inboxSize      = 256
 	inboxBytes     = 4 * MaxPayload
 	rememberTaken  = 10 * time.Minute
-	maxTaken       = 64 << 10
+	rememberEach   = 4096            // numbers of one sender; an older one is refused
+	maxLives       = 4096            // of senders
 	maxSending     = 5 * time.Minute // less than rememberTaken, so that nothing is taken twice
 	retryPause     = 100 * time.Millisecond
 	deliverTimeout = 10 * time.Second
@@ -38,7 +39,7 @@ type Message struct {
 type Delivery struct {
 	Message
 	Sender uint64 `json:"sender"` // of the sender's lives
-	Number uint64 `json:"number"` // of the message, in that life
+	Number uint64 `json:"number"` // of the message to this receiver, in that life
 	To     uint64 `json:"to"`     // of the receiver's lives, 0 where it is not known
 }
 
@@ -48,40 +49,65 @@ type Receipt struct {
 	Taken bool   `json:"taken"` // false: nothing was done, for the delivery was for another life
 }
 
-// outbox is what sending needs to know.
+// outbox is what sending needs to know of each receiver.
 type outbox struct {
-	number atomic.Uint64
-
-	mu    sync.Mutex
-	lives map[fabric.NodeID]uint64
+	mu        sync.Mutex
+	receivers map[fabric.NodeID]receiver
 }
 
-func (o *outbox) life(node fabric.NodeID) uint64 {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.lives[node]
+type receiver struct {
+	life   uint64 // as far as it is known
+	number uint64 // of the last message
 }
 
-func (o *outbox) learn(node fabric.NodeID, life uint64) {
+// next numbers a message.
+func (o *outbox) next(to fabric.NodeID) receiver {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.lives == nil || len(o.lives) > maxSenders {
-		o.lives = map[fabric.NodeID]uint64{}
+	if o.receivers == nil {
+		o.receivers = map[fabric.NodeID]receiver{}
 	}
-	o.lives[node] = life
+	r := o.receivers[to]
+	r.number++
+	o.receivers[to] = r
+	return r
 }
 
-// taken names a message that was taken.
-type taken struct {
-	from           fabric.NodeID
-	sender, number uint64
+func (o *outbox) learn(to fabric.NodeID, life uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.receivers[to] = receiver{life, o.receivers[to].number}
+}
+
+// source is one life of a sender.
+type source struct {
+	from fabric.NodeID
+	life uint64
+}
+
+// window is which of a source's messages were taken.
+type window struct {
+	newest uint64
+	taken  map[uint64]bool // none older than newest by more than rememberEach, or a little more
+	last   time.Time
+}
+
+func (w *window) note(number uint64, now time.Time) {
+	w.taken[number], w.last = true, now
+	if w.newest = max(w.newest, number); len(w.taken) > 2*rememberEach {
+		maps.DeleteFunc(w.taken, func(n uint64, _ bool) bool { return w.forgotten(n) })
+	}
+}
+
+func (w *window) forgotten(number uint64) bool {
+	return number < w.newest && w.newest-number >= rememberEach
 }
 
 // inboxes are those who receive on this node.
 type inboxes struct {
-	mu    sync.Mutex
-	all   []*Inbox
-	taken map[taken]time.Time
+	mu      sync.Mutex
+	all     []*Inbox
+	sources map[source]*window
 }
 
 // Inbox receives the messages to this node that have one of its names. Close it after use.
@@ -153,44 +179,55 @@ func (i *Inbox) put(m Message) {
 }
 
 // take gives a message to all who receive it, once, or to none.
-func (b *inboxes) take(key taken, m Message, now time.Time) error {
+func (b *inboxes) take(from source, number uint64, m Message, now time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if _, again := b.taken[key]; again {
+	seen := b.sources[from]
+	if seen == nil {
+		seen = &window{taken: map[uint64]bool{}}
+	}
+	switch {
+	case seen.taken[number]:
 		return nil
+	case seen.forgotten(number):
+		return fmt.Errorf("message %s comes so late that it %w", m.Name, ErrUncertain)
+	case b.sources[from] == nil && len(b.sources) >= maxLives:
+		return fmt.Errorf("cannot take message %s: %w (of %d senders)", m.Name, ErrBusy, maxLives)
 	}
-	if len(b.taken) >= maxTaken {
-		return fmt.Errorf("cannot take message %s: %w (%d were taken in %s)", m.Name, ErrBusy, len(b.taken), rememberTaken)
+	to, err := b.receivers(m)
+	if err != nil {
+		return fmt.Errorf("cannot take message %s: %w", m.Name, err)
 	}
-	var to []*Inbox
+	for _, i := range to {
+		i.put(m)
+	}
+	b.sources[from] = seen
+	seen.note(number, now)
+	return nil
+}
+
+// receivers are the inboxes for a message. The caller holds the lock.
+func (b *inboxes) receivers(m Message) (to []*Inbox, err error) {
 	for _, i := range b.all {
 		if !matches(i.names, m.Name) {
 			continue
 		}
 		if i.full(m) {
-			return fmt.Errorf("cannot take message %s: %w", m.Name, ErrBusy)
+			return nil, ErrBusy
 		}
 		to = append(to, i)
 	}
 	if len(to) == 0 {
-		return fmt.Errorf("cannot take message %s: %w for it", m.Name, ErrNobody)
+		return nil, ErrNobody
 	}
-	for _, i := range to {
-		i.put(m)
-	}
-	b.taken[key] = now
-	return nil
+	return to, nil
 }
 
 // sweep forgets what nobody sends again.
 func (b *inboxes) sweep(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for key, when := range b.taken {
-		if now.Sub(when) > rememberTaken {
-			delete(b.taken, key)
-		}
-	}
+	maps.DeleteFunc(b.sources, func(_ source, w *window) bool { return now.Sub(w.last) > rememberTaken })
 }
 
 // Tell sends a message to one node, exactly once: it returns nil when all who receive it there have it in their inboxes. Otherwise it was not taken, except
@@ -206,7 +243,8 @@ func (s *Service) Tell(ctx context.Context, to fabric.NodeID, name string, paylo
 		s.clock++
 		m := Message{Time: s.clock, From: s.self.ID, By: by, Name: name, Payload: payload}
 		s.mu.Unlock()
-		err = s.deliver(ctx, to, Delivery{Message: m, Sender: s.instance, Number: s.outbox.number.Add(1), To: s.outbox.life(to)})
+		next := s.outbox.next(to)
+		err = s.deliver(ctx, to, Delivery{Message: m, Sender: s.instance, Number: next.number, To: next.life})
 	}
 	if err != nil {
 		return fmt.Errorf("cannot send message %s to node %s: %w", name, to, err)
@@ -243,9 +281,9 @@ func (s *Service) deliver(ctx context.Context, to fabric.NodeID, d Delivery) err
 	}
 }
 
-// answered says whether an error is the receiver's answer, after which the message was not taken.
+// answered says whether an error is the receiver's answer, after which nothing is tried again.
 func answered(err error) bool {
-	for _, answer := range []error{ErrBusy, ErrNobody, ErrTooLarge, ErrBadName, fabric.ErrForbidden, fabric.ErrOtherCluster} {
+	for _, answer := range []error{ErrBusy, ErrNobody, ErrUncertain, ErrTooLarge, ErrBadName, fabric.ErrForbidden, fabric.ErrOtherCluster} {
 		if errors.Is(err, answer) {
 			return true
 		}
@@ -289,7 +327,7 @@ func (s *Service) receive(from fabric.NodeID, d *Delivery) (*Receipt, error) {
 		s.clock = max(s.clock, m.Time)
 	}
 	s.mu.Unlock()
-	if err := s.inboxes.take(taken{from, d.Sender, d.Number}, m, time.Now()); err != nil {
+	if err := s.inboxes.take(source{from, d.Sender}, d.Number, m, time.Now()); err != nil {
 		return nil, err
 	}
 	s.counters.messages.Add(1)

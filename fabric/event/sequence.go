@@ -136,36 +136,27 @@ func (q *sequencer) wanted(n int) []*held {
 
 // next lists what goes into the log now, in order. The caller writes it there and then calls done for each; it writes only what comes before a failure.
 func (q *sequencer) next(now time.Time) []turn {
-	var runnable []turn
+	var turns, events []turn
 	var limit *held
 	for from, s := range q.streams {
 		for _, t := range q.runnable(from, s, now) {
-			runnable = append(runnable, t)
-			if due := t.event != nil && now.Sub(t.event.arrived) >= q.settle; due && (limit == nil || compareHeld(t.event, limit) > 0) {
+			if t.event == nil {
+				turns = append(turns, t)
+				continue
+			}
+			events = append(events, t)
+			if now.Sub(t.event.arrived) >= q.settle && (limit == nil || compareHeld(t.event, limit) > 0) {
 				limit = t.event
 			}
 		}
 	}
-	runnable = slices.DeleteFunc(runnable, func(t turn) bool {
-		return t.event != nil && (limit == nil || compareHeld(t.event, limit) > 0)
-	})
-	slices.SortFunc(runnable, func(a, b turn) int {
-		if a.event == nil || b.event == nil { // what is given up comes first, and is the only turn of its sender
-			return cmp.Or(compareBool(a.event != nil, b.event != nil), cmp.Compare(a.from, b.from))
+	slices.SortFunc(events, func(a, b turn) int { return compareHeld(a.event, b.event) })
+	for _, t := range events {
+		if limit != nil && compareHeld(t.event, limit) <= 0 {
+			turns = append(turns, t)
 		}
-		return compareHeld(a.event, b.event)
-	})
-	return runnable
-}
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
 	}
-	return 1
+	return turns
 }
 
 func compareHeld(a, b *held) int {

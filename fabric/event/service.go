@@ -114,7 +114,7 @@ func Open(config Config) (*Service, error) {
 		kick: make(chan struct{}, 1), missing: make(chan fabric.NodeID, 16), appended: make(chan struct{}),
 		sequence: newSequencer(config.Settle, config.Patience), tokens: gossipBurst,
 	}
-	s.inboxes.taken = map[taken]time.Time{}
+	s.inboxes.sources = map[source]*window{}
 	s.handlers.init()
 	certificate, err := config.Authority.Certificate()
 	if err != nil {

@@ -3,6 +3,7 @@ package event
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"time"
@@ -105,34 +106,47 @@ func (s *Service) pass(ctx context.Context, names []string, position uint64, yie
 	}
 	for _, r := range records {
 		position = r.Position
-		if seen, ok := s.seen(r, names); ok && !yield(seen, nil) {
+		seen, ok, err := s.seen(r, names)
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			yield(Seen{}, err)
 			return position, false
 		}
-		if ctx.Err() != nil {
-			return position, yield(Seen{}, ctx.Err()) && false
+		if ok && !yield(seen, nil) {
+			return position, false
 		}
 	}
 	return position, true
 }
 
 // seen is a record as a watcher sees it, if it wants to.
-func (s *Service) seen(r journal.Record, names []string) (Seen, bool) {
+func (s *Service) seen(r journal.Record, names []string) (seen Seen, wanted bool, err error) {
+	seen.Position = r.Position
 	if len(r.Head) > 0 && r.Head[0] == recordMissed {
 		var m missedRecord
 		err := json.Unmarshal(r.Head[1:], &m)
-		return Seen{Missed: m.Count, MissedFrom: m.From, Position: r.Position}, err == nil
+		seen.Missed, seen.MissedFrom = m.Count, m.From
+		return seen, true, err
 	}
 	e, err := s.envelopeOf(r)
 	if err != nil || !matches(names, e.name) {
-		return Seen{}, false
+		return seen, false, err
 	}
 	payload := e.payload
 	if e.size > 0 {
-		if payload, err = s.log.Body(r); err != nil {
-			return Seen{Missed: 1, Position: r.Position}, true
-		}
+		payload, err = s.log.Body(r)
 	}
-	return Seen{Position: r.Position, Event: &Event{
+	switch {
+	case errors.Is(err, journal.ErrGone):
+		seen.Missed = 1
+		return seen, true, nil
+	case err != nil:
+		return seen, false, fmt.Errorf("cannot read event %s at position %d: %w", e.name, r.Position, err)
+	}
+	seen.Event = &Event{
 		Time: e.time, From: e.From, By: e.by, Name: e.name, Payload: payload, Sent: e.sent, Position: r.Position, Arrived: r.Time,
-	}}, true
+	}
+	return seen, true, nil
 }

@@ -63,6 +63,7 @@ type Journal struct {
 	records  []Record
 	next     uint64
 	failed   error // why nothing can be appended any more
+	closed   bool
 }
 
 const (
@@ -198,7 +199,13 @@ func (j *Journal) Body(r Record) ([]byte, error) {
 	if r.size == 0 {
 		return nil, nil
 	}
-	return r.segment.read(r.offset, r.size)
+	body, err := r.segment.read(r.offset, r.size)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if errors.Is(err, os.ErrClosed) && !j.closed {
+		err = ErrGone
+	}
+	return body, err
 }
 
 // Close closes the files.
@@ -209,7 +216,7 @@ func (j *Journal) Close() error {
 	for _, s := range j.segments {
 		errs = append(errs, s.close())
 	}
-	j.failed = os.ErrClosed
+	j.failed, j.closed = os.ErrClosed, true
 	return errors.Join(errs...)
 }
 

@@ -68,9 +68,6 @@ func (s *segment) cut() error { return s.file.Truncate(s.size) }
 func (s *segment) read(offset, size int64) ([]byte, error) {
 	b := make([]byte, size)
 	_, err := s.file.ReadAt(b, offset)
-	if errors.Is(err, os.ErrClosed) {
-		return nil, ErrGone
-	}
 	return b, err
 }
 
