@@ -52,43 +52,42 @@ type gives struct {
 
 const rememberedGives = 256
 
-// begin takes a place for giving e to node; refer are the nodes to ask instead.
-func (g *gives) begin(e id, rounds int) (refer []fabric.NodeID, err error) {
+// begin takes a place for giving e to node, which then is one of those who have it; refer are others to ask instead.
+func (g *gives) begin(e id, node fabric.NodeID, rounds int) (refer []fabric.NodeID, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if has := g.given[e]; len(has) >= enoughGiven && rounds < enoughRounds {
+	has := g.given[e]
+	if len(has) >= enoughGiven && rounds < enoughRounds && !slices.Contains(has, node) {
 		return slices.Clone(has), nil
 	}
 	if g.now >= maxGives {
 		return nil, fmt.Errorf("%w: it gives %d payloads already", ErrBusy, g.now)
 	}
 	g.now++
+	if len(has) < enoughGiven && !slices.Contains(has, node) {
+		g.note(e, node)
+	}
 	return nil, nil
 }
 
-func (g *gives) end() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.now--
-}
-
-// gave notes that a node has the payload.
-func (g *gives) gave(e id, node fabric.NodeID) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (g *gives) note(e id, node fabric.NodeID) {
 	if g.given == nil {
 		g.given = map[id][]fabric.NodeID{}
 	}
 	if g.given[e] == nil {
 		g.order = append(g.order, e)
 	}
-	if len(g.given[e]) < enoughGiven && !slices.Contains(g.given[e], node) {
-		g.given[e] = append(g.given[e], node)
-	}
+	g.given[e] = append(g.given[e], node)
 	if len(g.order) > rememberedGives {
 		delete(g.given, g.order[0])
 		g.order = slices.Delete(g.order, 0, 1)
 	}
+}
+
+func (g *gives) end() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.now--
 }
 
 // serveContent gives another node the payload of an event in the log.
@@ -101,7 +100,7 @@ func (s *Service) serveContent(ctx context.Context, q *ContentRequest) (*Content
 	if !ok {
 		return nil, fmt.Errorf("event %d of %s: %w", q.At.Seq, q.From, fabric.ErrNotFound)
 	}
-	refer, err := s.gives.begin(q.id, q.Rounds)
+	refer, err := s.gives.begin(q.id, caller.ID, q.Rounds)
 	if err != nil || refer != nil {
 		return &ContentAnswer{Ask: refer}, err
 	}
@@ -110,7 +109,6 @@ func (s *Service) serveContent(ctx context.Context, q *ContentRequest) (*Content
 	if err != nil {
 		return nil, err
 	}
-	s.gives.gave(q.id, caller.ID)
 	s.counters.given.Add(1)
 	return &ContentAnswer{Payload: payload}, nil
 }
