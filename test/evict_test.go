@@ -1,6 +1,7 @@
 package test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"os"
@@ -140,6 +141,58 @@ func (n *node) awaitEnd() {
 		}
 		return nil
 	})
+}
+
+// Whoever puts a node out may be killed at any step; another one goes on.
+func TestEvictionGoesOn(t *testing.T) {
+	t.Parallel()
+	names := []string{"one", "two", "three", "four", "five"}
+	c := newCluster(t, names...)
+	c.must(c.nodes["one"].dir, "kv", "bucket", "create", "notes", "--factor", "3")
+	c.nodes["five"].kill()
+	id := ""
+	for _, name := range names[:4] {
+		c.nodes[name].awaitDead("five")
+	}
+	kills := []int{1, 3, 6}
+	if full() {
+		kills = []int{1, 2, 3, 4, 5, 6, 7}
+	}
+	for i, steps := range kills {
+		by := c.nodes[names[i%3]]
+		p := c.command(t.Context(), by.dir, "node", "evict", "five")
+		if id != "" {
+			p.Args[len(p.Args)-1] = id // its name may be free by now
+		}
+		said, err := p.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		command := launch(t, p)
+		for lines := bufio.NewScanner(said); steps > 0 && lines.Scan(); steps-- {
+			t.Log(by.name, lines.Text())
+		}
+		by.kill()
+		<-command.done
+		by.start()
+		all, err := ask[[]authority.Eviction](c, c.nodes["four"].dir, "node", "evicted")
+		if err != nil || len(all) != 1 || all[0].Name != "five" {
+			t.Fatalf("%+v, %v", all, err)
+		}
+		id = string(all[0].ID)
+	}
+	c.must(c.nodes["four"].dir, "node", "evict", id)
+	all, err := ask[[]authority.Eviction](c, c.nodes["one"].dir, "node", "evicted")
+	if err != nil || all[0].Done.IsZero() || all[0].Out.IsZero() {
+		t.Errorf("%+v, %v", all, err)
+	}
+	for _, name := range names[:4] {
+		c.nodes[name].awaitAlive(4)
+		if gossipKeys(c.nodes[name]) == gossipKeys(c.nodes["five"]) {
+			t.Errorf("%s has the old key of the gossip", name)
+		}
+	}
+	c.whole()
 }
 
 // gossipKeys are the keys that a node keeps.

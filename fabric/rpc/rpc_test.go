@@ -56,6 +56,11 @@ type node struct {
 
 func serve(t *testing.T, a *authority.Authority, more func(*rpc.Mux)) *node {
 	t.Helper()
+	return serveWith(t, rpc.Config{Authority: a, Listen: "127.0.0.1:0"}, more)
+}
+
+func serveWith(t *testing.T, config rpc.Config, more func(*rpc.Mux)) *node {
+	t.Helper()
 	mux := rpc.NewMux(known(), nil)
 	register(mux)
 	if more != nil {
@@ -63,7 +68,8 @@ func serve(t *testing.T, a *authority.Authority, more func(*rpc.Mux)) *node {
 	}
 	dir := shortDir(t)
 	socket := filepath.Join(dir, "node.sock")
-	s, err := rpc.Listen(t.Context(), rpc.Config{Authority: a, Listen: "127.0.0.1:0", Unix: socket}, mux)
+	config.Unix = socket
+	s, err := rpc.Listen(t.Context(), config, mux)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +89,7 @@ func serve(t *testing.T, a *authority.Authority, more func(*rpc.Mux)) *node {
 		})
 	}
 	t.Cleanup(stop)
-	return &node{a, s, socket, stop}
+	return &node{config.Authority, s, socket, stop}
 }
 
 func register(mux *rpc.Mux) {
