@@ -138,6 +138,9 @@ type Offer interface {
 	App() string
 	// Own says that the owner is this Display itself.
 	Own() bool
+	// Cleared says, where Types is empty, that the owner let go of the selection on purpose, as password managers do, and did not just exit. False
+	// where the display does not tell.
+	Cleared() bool
 	// Read reads the content in one of Types: ErrGone once the offer is over, ErrTooLarge beyond limit bytes, ctx.Err() when ctx ends.
 	Read(ctx context.Context, kind string, limit int64) ([]byte, error)
 }

@@ -62,6 +62,7 @@ type change struct {
 	selection  clip.Selection
 	owner      xproto.Window // None: nobody
 	time       xproto.Timestamp
+	cleared    bool
 	superseded chan struct{} // closed when there is a newer one
 }
 
@@ -126,7 +127,7 @@ func (d *Display) setUp() (err error) {
 			return err
 		}
 		if owner.Owner != xproto.WindowNone { // what was copied before counts
-			d.changed(s, owner.Owner, xproto.TimeCurrentTime)
+			d.changed(s, owner.Owner, xproto.TimeCurrentTime, false)
 		}
 	}
 	return nil
@@ -176,7 +177,7 @@ func (d *Display) handle(event xgb.Event) {
 	switch e := event.(type) {
 	case xfixes.SelectionNotifyEvent:
 		if s, ok := d.selection(e.Selection); ok {
-			d.changed(s, e.Owner, e.SelectionTimestamp)
+			d.changed(s, e.Owner, e.SelectionTimestamp, e.Subtype == xfixes.SelectionEventSetSelectionOwner && e.Owner == xproto.WindowNone)
 		}
 	case xproto.SelectionNotifyEvent:
 		d.answered(e)
@@ -206,14 +207,14 @@ func (d *Display) selection(atom xproto.Atom) (clip.Selection, bool) {
 	return 0, false
 }
 
-func (d *Display) changed(s clip.Selection, owner xproto.Window, at xproto.Timestamp) {
+func (d *Display) changed(s clip.Selection, owner xproto.Window, at xproto.Timestamp, cleared bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.number++
 	if before := d.changes[s]; before != nil {
 		close(before.superseded)
 	}
-	d.changes[s] = &change{number: d.number, selection: s, owner: owner, time: at, superseded: make(chan struct{})}
+	d.changes[s] = &change{number: d.number, selection: s, owner: owner, time: at, cleared: cleared, superseded: make(chan struct{})}
 	if own := d.owned[s]; own != nil && owner == d.window {
 		own.time = at
 	}
