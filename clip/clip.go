@@ -11,6 +11,7 @@ package clip
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -110,10 +111,23 @@ func (k Kind) String() string {
 	return "unknown"
 }
 
+// MarshalText writes its name.
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads a name.
+func (k *Kind) UnmarshalText(text []byte) error {
+	for *k = Text; *k <= Other; *k++ {
+		if k.String() == string(text) {
+			return nil
+		}
+	}
+	return fmt.Errorf("kind %q is unknown", text)
+}
+
 // Summary is what lists show of an item.
 type Summary struct {
 	ID      ID        `json:"id"`
-	Kind    Kind      `json:"-"`
+	Kind    Kind      `json:"kind"`
 	Used    time.Time `json:"used"`    // when it was last copied
 	Count   int       `json:"count"`   // how often it was copied
 	Size    int64     `json:"size"`    // bytes of all contents
