@@ -72,7 +72,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		c, err := l.Accept()
 		if err != nil {
 			if ctx.Err() != nil {
-				return nil //nolint:nilerr // it was told to end
+				return nil // it was told to end
 			}
 			return err
 		}
@@ -83,7 +83,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 			end := context.AfterFunc(ctx, func() { _ = c.Close() })
 			defer end()
 			if err := s.serve(ctx, c); err != nil && ctx.Err() == nil {
-				s.Logger.Debug("request", "error", err)
+				s.Logger.DebugContext(ctx, "request", "error", err)
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package find
 
 import (
 	"bytes"
+	"slices"
 	"unicode"
 	"unicode/utf8"
 )
@@ -94,7 +95,7 @@ func fuzzy(text []byte, word []byte) (int, bool) {
 		return score, true
 	}
 	end := 0
-	for i := 0; i < len(word); i++ {
+	for i := range word {
 		next := bytes.IndexByte(text[end:], word[i])
 		if next < 0 {
 			return 0, false
@@ -108,8 +109,8 @@ func fuzzy(text []byte, word []byte) (int, bool) {
 func tight(text []byte, word []byte) int {
 	score := 0
 	at := len(text)
-	for i := len(word) - 1; i >= 0; i-- {
-		before := bytes.LastIndexByte(text[:at], word[i])
+	for i, w := range slices.Backward(word) {
+		before := bytes.LastIndexByte(text[:at], w)
 		gap := at - before - 1
 		score += fuzzyLetter
 		switch {

@@ -76,7 +76,7 @@ func reopen(t *testing.T, h *history.History, c history.Config) *history.History
 }
 
 func TestKeeps(t *testing.T) {
-	each(t, func(t *testing.T, c history.Config) {
+	each(t, func(t *testing.T, c history.Config) { //nolint:thelper // it is the test
 		h := open(t, c)
 		large := bytes.Repeat([]byte("picture "), 100_000)
 		one := add(t, h, clip.Item{App: "editor", Contents: []clip.Content{
@@ -124,7 +124,7 @@ func item(t *testing.T, h *history.History, id clip.ID) clip.Item {
 
 // TestModel compares a history with a list, through restarts, compactions and new keys.
 func TestModel(t *testing.T) {
-	each(t, func(t *testing.T, c history.Config) {
+	each(t, func(t *testing.T, c history.Config) { //nolint:thelper // it is the test
 		h := open(t, c)
 		r := rand.New(rand.NewPCG(1, 2))
 		var model []string // the last first
@@ -197,7 +197,7 @@ func TestModel(t *testing.T) {
 
 // TestTorn cuts the log at every length: what was complete before is there, and it can be written to.
 func TestTorn(t *testing.T) {
-	each(t, func(t *testing.T, c history.Config) {
+	each(t, func(t *testing.T, c history.Config) { //nolint:thelper // it is the test
 		h := open(t, c)
 		path := filepath.Join(c.Directory, "history")
 		var ends []int64
@@ -245,7 +245,7 @@ func TestTorn(t *testing.T) {
 
 // TestDamaged changes bytes in the middle: all else is kept, and the damaged file is put aside.
 func TestDamaged(t *testing.T) {
-	each(t, func(t *testing.T, c history.Config) {
+	each(t, func(t *testing.T, c history.Config) { //nolint:thelper // it is the test
 		h := open(t, c)
 		for i := range 20 {
 			add(t, h, text(fmt.Sprint("item ", i)))
@@ -350,7 +350,7 @@ func TestOrderIsBound(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	each(t, func(t *testing.T, c history.Config) {
+	each(t, func(t *testing.T, c history.Config) { //nolint:thelper // it is the test
 		h := open(t, c)
 		now := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 		var ids []clip.ID
@@ -382,7 +382,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestSearch(t *testing.T) {
-	each(t, func(t *testing.T, c history.Config) {
+	each(t, func(t *testing.T, c history.Config) { //nolint:thelper // it is the test
 		h := open(t, c)
 		for _, s := range []string{"Gutenberg press", "press release", "an impression", strings.Repeat("long ", 100) + "needle", strings.Repeat("x", 50_000) + " haystack", "Größe ÄÖ"} {
 			add(t, h, text(s))

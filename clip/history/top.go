@@ -30,7 +30,7 @@ func (t top) Less(i, j int) bool { return t[i].better(t[j]) > 0 }
 func (t top) Swap(i, j int) { t[i], t[j] = t[j], t[i] }
 
 // Push is heap's.
-func (t *top) Push(x any) { *t = append(*t, x.(candidate)) } //nolint:forcetypeassert,errcheck // only add pushes
+func (t *top) Push(x any) { *t = append(*t, x.(candidate)) } //nolint:forcetypeassert // only add pushes
 
 // Pop is heap's.
 func (t *top) Pop() any {

@@ -63,9 +63,18 @@ func Start(rows int) (*State, []Effect) {
 
 // Keys are all keys and what they do.
 var Keys = [][2]string{ //nolint:gochecknoglobals // a table
-	{"type", "narrow the list"}, {"up, down", "move"}, {"pgup, pgdown", "move by a page"}, {"enter", "copy, and end"}, {"alt+enter", "copy the text alone"},
-	{"alt+1 … alt+9", "copy the item in that row"}, {"ctrl+p", "pin, unpin"}, {"ctrl+d", "delete"}, {"tab", "words, fuzzy, regexp, exact"}, {"ctrl+u", "clear the query"},
-	{"f1", "this help"}, {"esc", "end"},
+	{"type", "narrow the list"},
+	{"up, down", "move"},
+	{"pgup, pgdown", "move by a page"},
+	{"enter", "copy, and end"},
+	{"alt+enter", "copy the text alone"},
+	{"alt+1 … alt+9", "copy the item in that row"},
+	{"ctrl+p", "pin, unpin"},
+	{"ctrl+d", "delete"},
+	{"tab", "words, fuzzy, regexp, exact"},
+	{"ctrl+u", "clear the query"},
+	{"f1", "this help"},
+	{"esc", "end"},
 }
 
 func (s *State) search() []Effect { return []Effect{Search{s.Query, s.Mode}} }

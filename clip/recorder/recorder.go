@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -85,7 +86,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 		o, err := r.config.Display.Next(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
-				return nil //nolint:nilerr // it was told to end
+				return nil // it was told to end
 			}
 			return err
 		}
@@ -137,7 +138,7 @@ func (r *Recorder) ownerless(ctx context.Context, s clip.Selection) {
 		return
 	}
 	if err := r.config.Display.Offer(s, item.Contents); err != nil {
-		r.config.Logger.Warn("cannot offer again what was copied", "selection", s.String(), "error", err)
+		r.config.Logger.WarnContext(ctx, "cannot offer again what was copied", "selection", s.String(), "error", err)
 		return
 	}
 	r.count(func(c *Counts) { c.Restored++ })
@@ -159,7 +160,7 @@ func (r *Recorder) take(ctx context.Context, o clip.Offer) {
 		return // somebody copied meanwhile
 	case err != nil:
 		r.count(func(c *Counts) { c.Failed++ })
-		r.config.Logger.Warn("cannot record what was copied", "selection", s.String(), "application", o.App(), "error", err)
+		r.config.Logger.WarnContext(ctx, "cannot record what was copied", "selection", s.String(), "application", o.App(), "error", err)
 		return
 	case why != "":
 		r.refused(o, string(why))
@@ -167,7 +168,7 @@ func (r *Recorder) take(ctx context.Context, o clip.Offer) {
 	}
 	item := clip.Item{App: o.App(), Contents: contents}
 	if err := r.record(s, item); err != nil {
-		r.config.Logger.Error("cannot keep what was copied", "error", err)
+		r.config.Logger.ErrorContext(ctx, "cannot keep what was copied", "error", err)
 	}
 }
 
@@ -305,9 +306,7 @@ func (r *Recorder) Counts() Counts {
 	defer r.mu.Unlock()
 	c := r.counts
 	c.Refused = map[string]int{}
-	for why, n := range r.counts.Refused {
-		c.Refused[why] = n
-	}
+	maps.Copy(c.Refused, r.counts.Refused)
 	return c
 }
 
@@ -400,7 +399,7 @@ func (r *Recorder) tidyAlways(ctx context.Context) {
 			return
 		case now := <-tick.C:
 			if err := r.tidy(now); err != nil {
-				r.config.Logger.Error("cannot tidy the history", "error", err)
+				r.config.Logger.ErrorContext(ctx, "cannot tidy the history", "error", err)
 			}
 			r.mu.Lock()
 			rest := now.Sub(r.searched) > tidyEvery

@@ -91,7 +91,7 @@ func Open(c Config) (*Display, error) {
 	}
 	if err := d.setUp(); err != nil {
 		x.Close()
-		return nil, fmt.Errorf("X display %q: %w", c.Name, err)
+		return nil, fmt.Errorf("display %q: %w", c.Name, err)
 	}
 	d.work.Go(d.listen)
 	return d, nil
@@ -236,7 +236,7 @@ func (d *Display) Next(ctx context.Context) (clip.Offer, error) {
 			} else if errors.Is(err, errClosed) {
 				return nil, err
 			} else if !errors.Is(err, clip.ErrGone) {
-				d.config.Logger.Warn("the owner of the clipboard does not say what it has", "selection", c.selection.String(), "owner", o.app, "error", err)
+				d.config.Logger.WarnContext(ctx, "the owner of the clipboard does not say what it has", "selection", c.selection.String(), "owner", o.app, "error", err)
 			}
 			continue
 		}

@@ -54,7 +54,7 @@ func (c *cli) record(ctx context.Context, log *slog.Logger) (err error) {
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
 	if r := h.Repair(); r.Aside != "" {
-		log.Warn("the history was damaged; what could be read is kept, and the damaged file was put aside", "bytes", r.Damaged, "file", r.Aside)
+		log.WarnContext(ctx, "the history was damaged; what could be read is kept, and the damaged file was put aside", "bytes", r.Damaged, "file", r.Aside)
 	}
 	display, err := openDisplay(s.selections(), log)
 	if err != nil {
@@ -72,7 +72,7 @@ func (c *cli) record(ctx context.Context, log *slog.Logger) (err error) {
 	parts, ctx := errgroup.WithContext(ctx)
 	parts.Go(func() error { return r.Run(ctx) })
 	parts.Go(func() error { return server.Run(ctx, l) })
-	log.Info("recording", "display", display.Name(), "items", h.Stats().Items, "socket", c.socket)
+	log.InfoContext(ctx, "recording", "display", display.Name(), "items", h.Stats().Items, "socket", c.socket)
 	return parts.Wait()
 }
 
