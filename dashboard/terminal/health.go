@@ -44,6 +44,9 @@ func HealthOf(s Snapshot) Health {
 		case "suspect":
 			watch("node %s is suspect", n.Name)
 		case "dead":
+			if n.Name == s.Leader { // others would have been elected by now
+				bad("no quorum: nothing can be changed before %s is back", n.Name)
+			}
 			bad("node %s is dead", n.Name)
 		}
 	}

@@ -74,7 +74,7 @@ func (m Model) Update(message tea.Msg) (tea.Model, tea.Cmd) {
 		m.lost = msg
 	case tea.PasteMsg:
 		if m.typing {
-			m.views[m.focus].filter += strings.TrimSpace(msg.Content)
+			m.views[m.focus].filter += legible(strings.TrimSpace(msg.Content))
 		}
 	case tea.KeyPressMsg:
 		return m.key(msg)
@@ -88,6 +88,7 @@ func (m Model) arrived(s Snapshot) Model {
 	if m.paused {
 		return m
 	}
+	s = s.legible()
 	if m.have {
 		if rates, ok := RateBetween(m.shown, s); ok {
 			m.history = append(slices.Clone(m.history[max(0, len(m.history)+1-keptRates):]), rates)

@@ -8,6 +8,7 @@ import (
 
 // Print writes a snapshot as tables, without colours, however wide they are.
 func Print(w io.Writer, s Snapshot, rates Rates) error {
+	s = s.legible()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, seen by %s at %s\n%s\n", s.Cluster, s.Node, s.Time.Local().Format("2006-01-02 15:04:05"), HealthOf(s))
 	printTable(&b, nodeColumns, nodeRows(s))

@@ -20,7 +20,7 @@ type Config struct {
 }
 
 // fetchLimit is how long a snapshot may take.
-const fetchLimit = 5 * time.Second
+const fetchLimit = 10 * time.Second
 
 // Run shows the cluster until the user quits or ctx ends.
 func Run(ctx context.Context, c Config) error {

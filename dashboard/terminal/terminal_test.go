@@ -217,6 +217,7 @@ func TestHealth(t *testing.T) {
 	}{
 		{"well", func(*Snapshot) {}, Well, "all is well: 3 nodes, 2 chains, 3 services"},
 		{"no quorum", func(s *Snapshot) { s.Leader = "" }, Bad, "no quorum"},
+		{"a leader that is gone", func(s *Snapshot) { s.Nodes[0].State = "dead" }, Bad, "no quorum: nothing can be changed before one is back; node one is dead"},
 		{"suspect", func(s *Snapshot) { s.Nodes[1].State = "suspect" }, Watch, "node two is suspect"},
 		{"left", func(s *Snapshot) { s.Nodes[1].State = "left" }, Well, "all is well: 2 nodes"},
 		{"silent", func(s *Snapshot) { s.Nodes[1].Usage = nil }, Watch, "node two does not answer"},
@@ -277,6 +278,29 @@ func TestPrint(t *testing.T) {
 	}
 	if want, err := os.ReadFile(path); err != nil || b.String() != string(want) {
 		t.Errorf("%v: printed is\n%s", err, b.String())
+	}
+}
+
+// TestHostileTexts: what comes from elsewhere moves no cursor and breaks no line.
+func TestHostileTexts(t *testing.T) {
+	const hostile = "a\x1b[2Jb\nc\u202ed\te\x07"
+	s := cluster(0)
+	s.Cluster, s.Trouble, s.Node = hostile, hostile, hostile
+	s.Nodes[0].Name, s.Nodes[0].Version, s.Nodes[0].Roles, s.Nodes[0].Services = hostile, hostile, []string{hostile}, []string{hostile}
+	s.Chains[0].Bucket, s.Chains[0].Waits, s.Chains[0].Members[0].Failed = hostile, hostile, hostile
+	s.Events[0].Text = hostile
+	var printed strings.Builder
+	if err := Print(&printed, s, Rates{}); err != nil {
+		t.Fatal(err)
+	}
+	frames := []string{printed.String(), after(t, size(200, 40), Lost{errors.New(hostile), at(0)}).View().Content}
+	for _, keys := range [][]string{{"1"}, {"1", "enter"}, {"2", "enter"}, {"4", "enter"}} {
+		frames = append(frames, after(t, append([]tea.Msg{size(200, 40), Arrived{s}}, press(keys...)...)...).View().Content)
+	}
+	for _, f := range frames {
+		if strings.Contains(f, "\x1b[2J") || strings.ContainsAny(f, "\x07\u202e\t") || !strings.Contains(f, "a[2Jb cd e") {
+			t.Errorf("%q", f)
+		}
 	}
 }
 

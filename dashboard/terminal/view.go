@@ -33,7 +33,7 @@ func (m Model) header() []string {
 	if !m.have {
 		text := "looking for the node ..."
 		if m.lost.Err != nil {
-			text = red.Render("cannot reach the node: " + oneLine(m.lost.Err.Error()))
+			text = red.Render("cannot reach the node: " + legible(m.lost.Err.Error()))
 		}
 		return []string{pad(bold.Render("orrery top"), m.width, false), pad(text, m.width, false)}
 	}
@@ -61,7 +61,7 @@ func (m Model) header() []string {
 
 func (m Model) health() string {
 	if m.lost.Err != nil {
-		return red.Render(fmt.Sprintf("no answer for %s, trying again: %s", since(m.lost.At, m.shown.Time), oneLine(m.lost.Err.Error())))
+		return red.Render(fmt.Sprintf("no answer for %s, trying again: %s", since(m.lost.At, m.shown.Time), legible(m.lost.Err.Error())))
 	}
 	h := HealthOf(m.shown)
 	mark := []string{green.Render("●"), yellow.Render("▲"), red.Render("■")}[h.Level]
@@ -240,5 +240,3 @@ func box(title string, lines []string, width, height int, focus bool) []string {
 	}
 	return append(out, edge.Render("╰"+strings.Repeat("─", width-2)+"╯"))
 }
-
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

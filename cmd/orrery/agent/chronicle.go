@@ -11,6 +11,7 @@ import (
 	"orrery/dashboard"
 	"orrery/deploy"
 	"orrery/fabric"
+	"orrery/fabric/chain/placement"
 	"orrery/session"
 )
 
@@ -21,6 +22,7 @@ type chronicle struct {
 	members map[fabric.NodeID]fabric.Member // as last seen
 	places  map[string]deploy.Placement     // by key
 	lives   map[string]session.Session      // by key
+	chains  map[string]placement.Chain      // by key
 	waiters map[chan struct{}]struct{}      // told when anything changed
 }
 
@@ -32,6 +34,7 @@ func newChronicle() *chronicle {
 		members: map[fabric.NodeID]fabric.Member{},
 		places:  map[string]deploy.Placement{},
 		lives:   map[string]session.Session{},
+		chains:  map[string]placement.Chain{},
 		waiters: map[chan struct{}]struct{}{},
 	}
 }

@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"orrery/dashboard/terminal"
@@ -16,20 +18,33 @@ func (c *chronicle) followChains(ctx context.Context, table fabric.Table) error 
 	if err != nil {
 		return err
 	}
-	known := map[string]placement.Chain{}
 	first := true
 	for change := range changes {
 		for _, e := range change.Entries {
-			if text := chainNews(known, e); text != "" && !first {
-				c.mu.Lock()
-				c.add("chain", named(text, c.names()))
-				c.mu.Unlock()
-			}
+			c.chainNote(e, first)
 		}
 		first = false
 		c.changed()
 	}
 	return ctx.Err()
+}
+
+// chainNote remembers a chain's record, and tells what it means unless it was there before this node looked.
+func (c *chronicle) chainNote(e fabric.Entry, quiet bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if text := chainNews(c.chains, e); text != "" && !quiet {
+		c.add("chain", named(text, c.names()))
+	}
+}
+
+// chainRecords are the chains as last seen, by id.
+func (c *chronicle) chainRecords() []placement.Chain {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := slices.Collect(maps.Values(c.chains))
+	slices.SortFunc(all, func(a, b placement.Chain) int { return cmp.Compare(a.ID, b.ID) })
+	return all
 }
 
 // chainNews takes in a chain's record and says what is new about its members and keys; "" if nothing is.

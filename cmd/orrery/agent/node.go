@@ -80,7 +80,8 @@ type Node struct {
 	dialer    *dialer.Dialer
 	dashboard *page
 	chronicle *chronicle
-	registry  *prometheus.Registry // what the parts count
+	registry  *prometheus.Registry   // what the parts count
+	cluster   atomic.Pointer[string] // its name, as the table has it
 }
 
 // RunOptions say how to run a node.
@@ -285,6 +286,7 @@ func (n *Node) run(ctx context.Context, parts *errgroup.Group) {
 	parts.Go(func() error { return n.dashboard.run(ctx) })
 	parts.Go(func() error { return ignoreEnd(ctx, n.chronicle.follow(ctx, n.table)) })
 	parts.Go(func() error { return ignoreEnd(ctx, n.chronicle.followChains(ctx, n.table)) })
+	parts.Go(func() error { return ignoreEnd(ctx, n.followName(ctx)) })
 	parts.Go(func() error { return ignoreEnd(ctx, n.settle(ctx)) })
 	parts.Go(func() error {
 		select {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -137,11 +138,11 @@ func (n *Node) usageOf(ctx context.Context, id fabric.NodeID) (terminal.Usage, e
 // top is what this node sees. It needs no quorum: what cannot be found out is missing, and the trouble says why.
 func (n *Node) top(ctx context.Context) terminal.Snapshot {
 	members := n.Members()
-	names := map[fabric.NodeID]string{"": ""}
+	names := map[fabric.NodeID]string{}
 	for _, m := range members {
 		names[m.ID] = m.Name
 	}
-	s := terminal.Snapshot{Cluster: n.settings.Cluster, Node: n.identity.Name, Leader: names[n.table.Status().Leader]}
+	s := terminal.Snapshot{Cluster: n.clusterName(), Node: n.identity.Name, Leader: nameOr(names, n.table.Status().Leader)}
 	var overview *placement.Overview
 	var failed error
 	var wait sync.WaitGroup
@@ -164,7 +165,8 @@ func (n *Node) top(ctx context.Context) terminal.Snapshot {
 		s.Nodes = append(s.Nodes, node)
 	}
 	if failed != nil {
-		s.Trouble = "the chains cannot be seen: " + failed.Error()
+		s.Trouble = "how the chains are is not known: " + failed.Error()
+		addRecords(&s, n.chronicle.chainRecords(), names)
 	} else {
 		addChains(&s, overview, names)
 	}
@@ -174,7 +176,7 @@ func (n *Node) top(ctx context.Context) terminal.Snapshot {
 
 // addChains adds what the keeper of the chains says.
 func addChains(s *terminal.Snapshot, o *placement.Overview, names map[fabric.NodeID]string) {
-	s.Keeper = names[o.Keeper]
+	s.Keeper = nameOr(names, o.Keeper)
 	for _, v := range o.Nodes {
 		if i := slices.IndexFunc(s.Nodes, func(n terminal.Node) bool { return n.ID == string(v.ID) }); i >= 0 {
 			s.Nodes[i].Replicas, s.Nodes[i].Drain = v.Replicas, v.Drain
@@ -184,6 +186,17 @@ func addChains(s *terminal.Snapshot, o *placement.Overview, names map[fabric.Nod
 		c := terminal.Chain{ID: uint64(v.ID), Bucket: v.Bucket, Range: KeyRange(v.Range), Epoch: v.Epoch, Waits: named(v.Waits, names), Reason: named(v.Reason, names)}
 		for _, m := range v.Members {
 			c.Members = append(c.Members, replicaOf(m, names))
+		}
+		s.Chains = append(s.Chains, c)
+	}
+}
+
+// addRecords adds the chains as this node knows them, which is who their members are and no more.
+func addRecords(s *terminal.Snapshot, records []placement.Chain, names map[fabric.NodeID]string) {
+	for _, r := range records {
+		c := terminal.Chain{ID: uint64(r.ID), Bucket: r.Bucket, Range: KeyRange(r.Range), Epoch: r.Epoch, Reason: named(r.Reason, names)}
+		for _, m := range r.Members {
+			c.Members = append(c.Members, replicaOf(placement.MemberView{Member: m}, names))
 		}
 		s.Chains = append(s.Chains, c)
 	}
@@ -201,12 +214,15 @@ func replicaOf(m placement.MemberView, names map[fabric.NodeID]string) terminal.
 	return r
 }
 
+// nameOr is a node's name, or its id if it is no member.
+func nameOr(names map[fabric.NodeID]string, id fabric.NodeID) string {
+	return cmp.Or(names[id], string(id))
+}
+
 // named puts the names of nodes in the place of their ids.
 func named(text string, names map[fabric.NodeID]string) string {
 	for id, name := range names {
-		if id != "" && name != "" {
-			text = strings.ReplaceAll(text, string(id), name)
-		}
+		text = strings.ReplaceAll(text, string(id), name)
 	}
 	return text
 }

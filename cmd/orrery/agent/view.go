@@ -111,7 +111,7 @@ func (n *Node) Changes(ctx context.Context) <-chan struct{} {
 
 // View is what the dashboard shows now.
 func (n *Node) View(ctx context.Context) (dashboard.View, error) {
-	view := dashboard.View{Cluster: dashboard.Cluster{Name: n.settings.Cluster, ID: n.identity.Cluster}, Events: n.chronicle.last()}
+	view := dashboard.View{Cluster: dashboard.Cluster{Name: n.clusterName(), ID: n.identity.Cluster}, Events: n.chronicle.last()}
 	reports := n.reports(ctx)
 	names := n.viewNodes(&view, reports)
 	services, err := n.services(ctx)
