@@ -520,6 +520,19 @@ func TestRemote(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	for zone, want := range map[string]int{"": 2, "zone-of-node-1": 1, "nowhere": 0} {
+		for role, has := range map[string]int{"": 1, "web": 1, "storage": 0} {
+			got := 0
+			for a, err := range r.Query(ctx, event.QueryRequest{Name: "ping", Zone: zone, Role: role}) {
+				if got++; err != nil || a.Error != "" || zone != "" && a.Node != "node-1" {
+					t.Errorf("zone %q, role %q: %+v, %v", zone, role, a, err)
+				}
+			}
+			if got != want*has {
+				t.Errorf("zone %q, role %q: %d answers", zone, role, got)
+			}
+		}
+	}
 	cancel()
 	work.Wait()
 	testenv.Eventually(t, "nobody answers", func() bool {

@@ -117,7 +117,7 @@ func (n *node) start(tb testing.TB) {
 		tb.Fatal(err)
 	}
 	n.members, err = membership.Start(tb.Context(), membership.Config{
-		Identity: n.holder.Identity(), Version: "test", RPC: server.Addr(), Bind: "127.0.0.1:0", Keys: n.holder.GossipKeys(), Profile: membership.Local,
+		Identity: n.holder.Identity(), Version: "test", Zone: "zone-of-" + n.holder.Identity().Name, Roles: []string{"web"}, RPC: server.Addr(), Bind: "127.0.0.1:0", Keys: n.holder.GossipKeys(), Profile: membership.Local,
 		Event: func(e membership.Event) { service.Heard(e.Name, e.Payload) },
 	})
 	if err != nil {

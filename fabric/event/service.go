@@ -127,7 +127,7 @@ func Open(config Config) (*Service, error) {
 		Directory: config.Directory, MaxBytes: config.MaxBytes, MaxRecords: config.MaxRecords, Keep: config.Keep, State: s.state, Logger: config.Logger,
 	}, s.restore, s.reread)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open the events: %w", err)
+		return nil, fmt.Errorf("cannot open the events: %w (if nothing else helps remove %s: the other nodes have the events)", err, config.Directory)
 	}
 	s.log.Expire(time.Now())
 	if own := s.sequence.streams[s.self.ID]; own != nil {
@@ -172,12 +172,12 @@ func (s *Service) reread(r journal.Record) {
 	case recordEvent:
 		if e, err := s.envelopeOf(r); err == nil {
 			s.clock = max(s.clock, e.time)
-			s.sequence.appended(e.id, e.time, r.Time)
+			s.sequence.appended(e.id, e.time, time.Now())
 		}
 	case recordMissed:
 		var m missedRecord
 		if json.Unmarshal(r.Head[1:], &m) == nil {
-			s.sequence.appended(id{m.From, m.To}, 0, r.Time)
+			s.sequence.appended(id{m.From, m.To}, 0, time.Now())
 		}
 	}
 }
