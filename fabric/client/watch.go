@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 
 	"orrery/fabric"
@@ -192,8 +193,12 @@ func (w *watching) follow(ctx context.Context, n *node, id chain.ID, keys chain.
 		return from, err
 	}
 	defer func() { _ = c.Close() }()
-	stop := context.AfterFunc(ctx, func() { c.End(ctx.Err()) })
-	defer stop()
+	life, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w.work.Go(func() {
+		n.client.whileServing(life, id, n)
+		c.End(errLost)
+	})
 	q := chain.Request{ID: 1, Ask: chain.AskWatch, Chain: id, Range: keys, From: from}
 	if err := c.Write(wire.AppendRequest(nil, &q)); err != nil {
 		return from, fmt.Errorf("%w: %w", errLost, err)
@@ -215,6 +220,23 @@ func (w *watching) follow(ctx context.Context, n *node, id chain.ID, keys chain.
 			return from, err
 		}
 		from = a.Applied
+	}
+}
+
+// whileServing returns when a node does not serve a chain any more, as far as the client knows, or ctx ends. Who is cut off ends no connection, and
+// may not know it.
+func (c *Client) whileServing(ctx context.Context, id chain.ID, n *node) {
+	for ctx.Err() == nil {
+		c.mu.Lock()
+		p, changed := c.places[id], c.changed
+		c.mu.Unlock()
+		if p == nil || !slices.Contains(p.readers, n) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
 	}
 }
 

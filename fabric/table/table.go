@@ -192,6 +192,9 @@ func (t *Table) Get(ctx context.Context, key string) (fabric.Entry, error) {
 	}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	if err := t.machine.Sealed(key); err != nil {
+		return fabric.Entry{}, err
+	}
 	e, ok := t.machine.Get(key)
 	if !ok {
 		return fabric.Entry{}, fmt.Errorf("key %s of the table: %w", key, fabric.ErrNotFound)
@@ -207,6 +210,9 @@ func (t *Table) List(ctx context.Context, prefix string) ([]fabric.Entry, error)
 	}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	if err := t.machine.Sealed(prefix); err != nil {
+		return nil, err
+	}
 	entries := t.machine.List(prefix)
 	for i := range entries {
 		entries[i].Value = bytes.Clone(entries[i].Value)

@@ -28,6 +28,24 @@ type suite struct {
 // Every test is in a bubble of testing/synctest, so that its table cannot use sockets.
 func Run(t *testing.T, open func(t *testing.T) fabric.Table) {
 	t.Helper()
+	each(t, func(t *testing.T, test func(suite)) {
+		t.Helper()
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) { test(suite{t, open(t)}) })
+	})
+}
+
+// RunOutside tests tables that use sockets, one after the other.
+func RunOutside(t *testing.T, open func(t *testing.T) fabric.Table) {
+	t.Helper()
+	each(t, func(t *testing.T, test func(suite)) {
+		t.Helper()
+		test(suite{t, open(t)})
+	})
+}
+
+func each(t *testing.T, run func(t *testing.T, test func(suite))) {
+	t.Helper()
 	for _, c := range []struct {
 		name string
 		test func(suite)
@@ -47,10 +65,7 @@ func Run(t *testing.T, open func(t *testing.T) fabric.Table) {
 		{"WatchEnds", suite.watchEnds},
 		{"CanceledContext", suite.canceledContext},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) { c.test(suite{t, open(t)}) })
-		})
+		t.Run(c.name, func(t *testing.T) { run(t, c.test) })
 	}
 }
 

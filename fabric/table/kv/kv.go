@@ -35,9 +35,18 @@ var (
 	ErrBadKey = errors.New("bad key")
 	// ErrSuperseded says that a newer incarnation of the client has written since, so the command was not applied.
 	ErrSuperseded = errors.New("superseded by a newer incarnation of the same node")
+	// ErrSealed says that keys without the prefix Own are kept elsewhere from now on (SealKey).
+	ErrSealed = errors.New("kept elsewhere by now")
 	// ErrBadEncoding says that bytes are not what this package encoded.
 	ErrBadEncoding = errors.New("bad encoding")
 )
+
+// Own begins the keys that are always the table's own: what is needed before there are chains, and the table of the chains themselves.
+const Own = "fabric/"
+
+// SealKey is the key that seals the table: while it is there, no key that does not begin with Own can be read strongly or written. They are being copied to
+// where they are kept from then on. What it says is its writer's.
+const SealKey = Own + "shared"
 
 // Op is what a Command does.
 type Op byte
@@ -73,6 +82,7 @@ const (
 	Conflict   Outcome = 1
 	Superseded Outcome = 2
 	Full       Outcome = 3
+	Sealed     Outcome = 4
 )
 
 // Result is what the client of a command is told.
@@ -92,6 +102,8 @@ func (r Result) Err() error {
 		return ErrSuperseded
 	case Full:
 		return fmt.Errorf("%w: keys and values are limited to %d bytes together", ErrFull, MaxSize)
+	case Sealed:
+		return ErrSealed
 	}
 	return fmt.Errorf("%w: outcome %d", ErrBadEncoding, r.Outcome)
 }
@@ -160,6 +172,9 @@ func (m *Machine) session(c Command) *Session {
 }
 
 func (m *Machine) write(c Command) (Outcome, *fabric.Entry) {
+	if m.Sealed(c.Key) != nil {
+		return Sealed, nil
+	}
 	old, exists := m.entries[c.Key]
 	if c.Op == OpSwap && c.Expect != old.Revision {
 		return Conflict, nil
@@ -207,6 +222,14 @@ func (m *Machine) remove(key string) {
 	m.keys = slices.Delete(m.keys, at, at+1)
 	m.size -= len(key) + len(m.entries[key].Value)
 	delete(m.entries, key)
+}
+
+// Sealed is ErrSealed if a key, or the keys with a prefix, are not to be read or written here any more.
+func (m *Machine) Sealed(key string) error {
+	if _, ok := m.entries[SealKey]; ok && !strings.HasPrefix(key, Own) {
+		return fmt.Errorf("%s: %w", key, ErrSealed)
+	}
+	return nil
 }
 
 // Get returns a key's entry.

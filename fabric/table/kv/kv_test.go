@@ -278,3 +278,31 @@ func FuzzRestore(f *testing.F) {
 		}
 	})
 }
+
+// While the seal is there, keys but the table's own are not written; what was refused stays refused.
+func TestSealed(t *testing.T) {
+	m := kv.New()
+	if r, _ := m.Apply(command(1, kv.OpPut, "a", "1", 0)); r.Err() != nil || m.Sealed("a") != nil {
+		t.Fatalf("%+v", r)
+	}
+	m.Apply(command(2, kv.OpSwap, kv.SealKey, "{}", 0))
+	for i, op := range []kv.Op{kv.OpPut, kv.OpSwap, kv.OpDelete} {
+		if r, changed := m.Apply(command(uint64(3+i), op, "a", "2", 1)); !errors.Is(r.Err(), kv.ErrSealed) || changed != nil { //nolint:gosec // small
+			t.Errorf("operation %d: %+v", op, r)
+		}
+	}
+	if r, _ := m.Apply(command(6, kv.OpPut, "fabric/name/a", "1", 0)); r.Err() != nil {
+		t.Errorf("a key of the table's own: %+v", r)
+	}
+	restored, err := kv.Restore(m.Snapshot())
+	if err != nil || !errors.Is(restored.Sealed(""), kv.ErrSealed) || restored.Sealed("fabric/") != nil {
+		t.Errorf("after a snapshot: %v, %v", restored.Sealed(""), err)
+	}
+	m.Apply(command(7, kv.OpDelete, kv.SealKey, "", 0))
+	if r, _ := m.Apply(command(3, kv.OpPut, "a", "2", 1)); !errors.Is(r.Err(), kv.ErrSealed) {
+		t.Errorf("the retry of a refused write: %+v", r)
+	}
+	if r, _ := m.Apply(command(8, kv.OpPut, "a", "3", 0)); r.Err() != nil {
+		t.Errorf("a write without the seal: %+v", r)
+	}
+}

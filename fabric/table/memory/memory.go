@@ -45,6 +45,9 @@ func (t *Table) Get(ctx context.Context, key string) (fabric.Entry, error) {
 	if err := t.usable(ctx); err != nil {
 		return fabric.Entry{}, err
 	}
+	if err := t.machine.Sealed(key); err != nil {
+		return fabric.Entry{}, err
+	}
 	e, ok := t.machine.Get(key)
 	if !ok {
 		return fabric.Entry{}, fmt.Errorf("key %s of the table: %w", key, fabric.ErrNotFound)
@@ -58,6 +61,9 @@ func (t *Table) List(ctx context.Context, prefix string) ([]fabric.Entry, error)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err := t.usable(ctx); err != nil {
+		return nil, err
+	}
+	if err := t.machine.Sealed(prefix); err != nil {
 		return nil, err
 	}
 	entries := t.machine.List(prefix)

@@ -217,3 +217,14 @@ func (c *Cluster) Client(name string, role fabric.Role) *client.Client {
 	c.tb.Cleanup(func() { _ = opened.Close() })
 	return opened
 }
+
+// Again lets a node that was restarted serve in all chains, alone: all others are taken out of them.
+func (c *Cluster) Again(i int) {
+	c.tb.Helper()
+	c.Change(func(m *chain.Map) {
+		for j := range m.Chains {
+			m.Chains[j].Epoch++
+			m.Chains[j].Members = []chain.Member{{Replica: c.Nodes[i].Replica(), State: chain.Serving}}
+		}
+	})
+}
