@@ -6,9 +6,10 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 LDFLAGS := -s -w -X main.version=$(VERSION)
 SEEDS   ?= 10000
 FROM    ?= 1
+ROUNDS  ?= 100
 APPS    := catalog notes sky sky-blue
 
-.PHONY: build demo test lint bench fuzz sim clean
+.PHONY: build demo test lint bench fuzz sim chains clean
 
 build: ## the binaries, and the observatory's three programs
 	CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/orrery ./cmd/orrery
@@ -31,6 +32,10 @@ fuzz: ## every fuzz target for FUZZTIME (default 20s)
 
 sim: ## SEEDS schedules of each mode of a simulated chained store; prints how to replay those that fail
 	$(GO) test ./fabric/chain/sim -count=1 -timeout 0 -v -run 'TestSeeds$$' -sim.seeds=$(SEEDS) -sim.from=$(FROM)
+
+chains: build ## ROUNDS rounds of random failures of real nodes on a bad network, from seed FROM (root); what fails is kept in var/chains
+	ORRERY_BIN=$(CURDIR)/$(BIN)/orrery ORRERY_TEST_ROUNDS=$(ROUNDS) ORRERY_TEST_SEED=$(FROM) ORRERY_TEST_KEEP=$(CURDIR)/var/chains \
+		$(GO) test ./test -count=1 -timeout 0 -v -run 'TestChainsSurviveAnything$$'
 
 clean:
 	rm -rf $(BIN) .cache examples/observatory/bin

@@ -82,6 +82,8 @@ type node struct {
 	dir     string
 	process *process
 	stopped bool // by SIGSTOP: it answers nothing
+
+	on func(program string, args ...string) *exec.Cmd // a program where the node is; nil: here
 }
 
 // newCluster starts a cluster; the first of names creates it, the others join it.
@@ -219,7 +221,11 @@ func (n *node) launch() {
 		n.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(n.bin.orrery, "--dir", n.dir, "node", "run")
+	on := n.on
+	if on == nil {
+		on = func(program string, args ...string) *exec.Cmd { return exec.Command(program, args...) }
+	}
+	cmd := on(n.bin.orrery, "--dir", n.dir, "node", "run")
 	cmd.Stdout, cmd.Stderr = log, log
 	n.process = launch(n, cmd)
 }

@@ -67,28 +67,34 @@ func (n *network) on(name, program string, args ...string) *exec.Cmd {
 	return exec.Command("ip", append([]string{"netns", "exec", n.hosts[name], program}, args...)...)
 }
 
-// cluster forms a cluster with the settings of real machines: all interfaces, well-known ports, found by multicast.
+// cluster forms a cluster on the hosts.
 func (n *network) cluster(names ...string) *cluster {
 	n.Helper()
+	return form(n.T, names, n.on)
+}
+
+// form forms a cluster with the settings of real machines: all interfaces, well-known ports, found by multicast. on is a program on the host of that name.
+func form(t *testing.T, names []string, on func(name, program string, args ...string) *exec.Cmd) *cluster {
+	t.Helper()
 	bin, err := built()
 	if err != nil {
-		n.Fatal(err)
+		t.Fatal(err)
 	}
-	c := &cluster{T: n.T, bin: bin, dir: n.TempDir(), nodes: map[string]*node{}}
-	n.Cleanup(c.close)
+	c := &cluster{T: t, bin: bin, dir: t.TempDir(), nodes: map[string]*node{}}
+	t.Cleanup(c.close)
 	for i, name := range names {
 		host := &node{cluster: c, name: name, dir: filepath.Join(c.dir, name)}
+		host.on = func(program string, args ...string) *exec.Cmd { return on(name, program, args...) }
 		verb := []string{"node", "init"}
 		if i > 0 {
 			verb = []string{"node", "join", strings.TrimSpace(c.must(c.nodes[names[0]].dir, "node", "token"))}
 		}
-		setup := n.on(name, bin.orrery, append(append([]string{"--dir", host.dir}, verb...), "--name", name)...)
+		setup := host.on(bin.orrery, append(append([]string{"--dir", host.dir}, verb...), "--name", name)...)
 		if out, err := setup.CombinedOutput(); err != nil {
-			n.Fatalf("%s: %v: %s", setup, err, out)
+			t.Fatalf("%s: %v: %s", setup, err, out)
 		}
-		host.process = launch(n, n.on(name, bin.orrery, "--dir", host.dir, "node", "run"))
 		c.nodes[name] = host
-		host.awaitAnswer()
+		host.start()
 	}
 	for _, host := range c.nodes {
 		host.awaitAlive(len(names))

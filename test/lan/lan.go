@@ -116,25 +116,35 @@ func (h *Host) Command(program string, args ...string) *exec.Cmd {
 
 // Dial connects to an address, of IP and port, from the host. The connection may be used anywhere.
 func (h *Host) Dial(ctx context.Context, network, address string) (c net.Conn, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		// The thread is the host's from here on, and ends with this goroutine because it is not unlocked.
-		runtime.LockOSThread()
-		if err = enter(h.Namespace); err == nil {
-			var d net.Dialer
-			c, err = d.DialContext(ctx, network, address)
-		}
-	}()
-	<-done
+	err = h.Do(func() error {
+		var d net.Dialer
+		c, err = d.DialContext(ctx, network, address)
+		return err
+	})
 	return c, err
 }
 
-// enter moves the thread into a network namespace.
-func enter(namespace string) error {
-	f, err := os.Open(filepath.Join("/var/run/netns", namespace))
+// Do runs f on a thread of the host: sockets that f itself makes, not in other goroutines, are the host's. The thread returns to where it was, and
+// does not end: that would kill the processes that it has started (Pdeathsig).
+func (h *Host) Do(f func() error) error {
+	runtime.LockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		runtime.UnlockOSThread()
+		return err
+	}
+	defer func() {
+		if err := errors.Join(unix.Setns(int(home.Fd()), unix.CLONE_NEWNET), home.Close()); err != nil {
+			panic(err) // a thread in the wrong network would do whatever comes next there
+		}
+		runtime.UnlockOSThread()
+	}()
+	there, err := os.Open(filepath.Join("/var/run/netns", h.Namespace))
 	if err != nil {
 		return err
 	}
-	return errors.Join(unix.Setns(int(f.Fd()), unix.CLONE_NEWNET), f.Close())
+	if err := errors.Join(unix.Setns(int(there.Fd()), unix.CLONE_NEWNET), there.Close()); err != nil {
+		return err
+	}
+	return f()
 }
