@@ -18,19 +18,29 @@ import (
 //go:linkname getNodeState github.com/hashicorp/memberlist.(*Memberlist).getNodeState
 func getNodeState(list *memberlist.Memberlist, name string) memberlist.NodeStateType
 
-// lookEvery is how often memberlist is asked whom it suspects. A suspicion that is over sooner may pass unseen.
-const lookEvery = 200 * time.Millisecond
+// How often memberlist is asked whom it suspects: more rarely where there are many to ask about. A suspicion that is over sooner may pass unseen.
+const (
+	lookEvery   = 200 * time.Millisecond
+	lookForEach = 4 * time.Millisecond
+)
 
 // observe notes who is suspect, who is not any more, and which of the dead have left.
 func (m *Membership) observe(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	last, next := time.Now(), time.Time{}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
+		now := time.Now()
+		m.strained(now.Sub(last) - lookEvery)
+		if last = now; now.Before(next) {
+			continue
+		}
+		next = now.Add(time.Duration(m.events.alive.Load()) * lookForEach)
 		for _, id := range m.doubtful() {
 			if state, known := m.believed(id); known {
 				m.reconsider(id, state)

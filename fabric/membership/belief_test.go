@@ -2,8 +2,7 @@ package membership_test
 
 import (
 	"testing"
-
-	"github.com/hashicorp/memberlist"
+	"time"
 
 	"orrery/fabric"
 	"orrery/fabric/membership"
@@ -16,7 +15,7 @@ func TestSuspect(t *testing.T) {
 	w := newWorld(t)
 	long := func(i int) membership.Config {
 		c := w.config(i)
-		c.Tune(func(l *memberlist.Config) { l.SuspicionMult = 200 })
+		c.Patience(time.Minute)
 		return c
 	}
 	a, b, c := w.start(long(1)), w.start(long(2)), w.start(long(3))

@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"bytes"
 	"strings"
 	"time"
 
@@ -53,16 +54,27 @@ func (m *Membership) set(n *memberlist.Node, state fabric.MemberState) {
 	if before != nil && before.State == state {
 		now.Since = before.Since
 	}
-	was := before != nil && before.State.Present()
-	if is := state.Present(); is && !was {
-		m.events.alive.Add(1)
-	} else if was && !is {
-		m.events.alive.Add(-1)
-	}
-	m.members[id] = &member{Member: now, gossip: n.Address(), newlyDead: state == fabric.MemberDead}
+	after := &member{Member: now, gossip: n.Address(), said: n.Meta, newlyDead: state == fabric.MemberDead}
+	m.members[id] = after
+	m.count(before, after)
 	m.remember(id, n.Address(), state)
 	m.wake(m.changed)
-	m.wake(m.kick)
+}
+
+// count takes in what a change of a member means for how many there are. The caller holds our lock and memberlist's.
+func (m *Membership) count(before, after *member) {
+	m.repair.noted(before, after)
+	was := before != nil && before.State.Present()
+	is := after.State.Present()
+	switch {
+	case was == is:
+		return
+	case !is:
+		m.events.alive.Add(-1)
+	default:
+		m.events.alive.Add(1)
+	}
+	m.adjust()
 }
 
 // left takes in that a node said it leaves.
@@ -85,6 +97,13 @@ func (m *Membership) left(id fabric.NodeID) {
 func (m *Membership) NotifyAlive(n *memberlist.Node) error {
 	if err := m.refused(fabric.NodeID(n.Name)); err != nil {
 		return err
+	}
+	m.adjust()
+	m.mu.Lock()
+	known := m.members[fabric.NodeID(n.Name)]
+	m.mu.Unlock()
+	if known != nil && bytes.Equal(known.said, n.Meta) {
+		return nil // as nearly always, where many join
 	}
 	_, err := readMeta(n)
 	return err

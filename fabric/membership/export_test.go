@@ -1,9 +1,9 @@
 package membership
 
-import "github.com/hashicorp/memberlist"
+import "time"
 
 // Cut makes cut say whether nothing reaches an address.
 func (c *Config) Cut(cut func(to string) bool) { c.cut = cut }
 
-// Tune changes memberlist's settings.
-func (c *Config) Tune(tune func(*memberlist.Config)) { c.tune = tune }
+// Patience gives suspects another time to refute.
+func (c *Config) Patience(d time.Duration) { c.patience = d }

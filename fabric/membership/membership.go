@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -38,7 +39,7 @@ type Profile int
 
 // The profiles.
 const (
-	LAN   Profile = iota // a dead node is noticed in about ten seconds, and busy machines are not taken for dead
+	LAN   Profile = iota // a dead node is noticed in about five seconds, and busy machines are not taken for dead
 	Local                // nodes of one machine: about three seconds
 )
 
@@ -63,14 +64,15 @@ type Config struct {
 	Lose   func() bool
 	Logger *slog.Logger // nil discards
 
-	cut  func(to string) bool     // of tests: whether nothing reaches an address
-	tune func(*memberlist.Config) // of tests
+	cut      func(to string) bool // of tests: whether nothing reaches an address
+	patience time.Duration        // of tests: instead of the profile's
 }
 
 // Membership is one node's view of the cluster. Safe for concurrent use.
 type Membership struct {
 	config    Config
 	list      *memberlist.Memberlist
+	settings  *memberlist.Config // of list
 	transport *transport
 	keyring   *memberlist.Keyring
 	meta      []byte
@@ -79,11 +81,13 @@ type Membership struct {
 	work      sync.WaitGroup
 	kick      chan struct{} // wakes the reconnect loop
 	changed   chan struct{} // wakes the notifier
+	strain    atomic.Int64
 
 	mu         sync.Mutex
 	members    map[fabric.NodeID]*member
 	leavers    map[fabric.NodeID]bool // said that they leave
 	candidates map[fabric.NodeID]*candidate
+	repair     repair
 	watchers   map[chan struct{}]bool
 	closed     bool
 }
@@ -92,7 +96,8 @@ type Membership struct {
 type member struct {
 	fabric.Member
 	gossip    string
-	newlyDead bool // and perhaps it left
+	said      []byte // its metadata, as it came
+	newlyDead bool   // and perhaps it left
 }
 
 // Start opens the sockets and begins to gossip, alone until Found tells of others. It ends by Close.
@@ -107,6 +112,10 @@ func Start(ctx context.Context, config Config) (*Membership, error) {
 		config: config, kick: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		members: map[fabric.NodeID]*member{}, leavers: map[fabric.NodeID]bool{}, candidates: map[fabric.NodeID]*candidate{}, watchers: map[chan struct{}]bool{},
 	}
+	m.strain.Store(maxStrain * strainFade) // where one node starts, many may
+	if config.patience == 0 {
+		m.config.patience = config.Profile.patience()
+	}
 	var err error
 	if m.meta, err = config.says(); err != nil {
 		return nil, fmt.Errorf("cannot gossip: %w", err)
@@ -114,19 +123,17 @@ func Start(ctx context.Context, config Config) (*Membership, error) {
 	if m.keyring, err = memberlist.NewKeyring(config.Keys, config.Keys[0]); err != nil {
 		return nil, fmt.Errorf("cannot gossip: %w", err)
 	}
-	own, err := m.listConfig()
+	own, err := m.listConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
+	m.settings = own
 	m.events = newEvents(config.Identity.ID, own.RetransmitMult)
-	if m.transport, err = listen(own.BindAddr, own.BindPort, config.Lose, config.Logger); err != nil {
+	if m.transport, err = listen(ctx, own.BindAddr, own.BindPort, config.Logger); err != nil {
 		return nil, fmt.Errorf("cannot gossip at %s: %w", config.Bind, err)
 	}
-	m.transport.cut = config.cut
+	m.transport.lose, m.transport.cut = config.Lose, config.cut
 	own.Transport = m.transport
-	if config.tune != nil {
-		config.tune(own)
-	}
 	if m.list, err = memberlist.Create(own); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot gossip at %s: %w", config.Bind, err), m.transport.Shutdown())
 	}
@@ -137,35 +144,24 @@ func Start(ctx context.Context, config Config) (*Membership, error) {
 	return m, nil
 }
 
-func (m *Membership) listConfig() (*memberlist.Config, error) {
+func (m *Membership) listConfig(ctx context.Context) (*memberlist.Config, error) {
 	host, port, err := net.SplitHostPort(m.config.Bind)
 	if err != nil {
 		return nil, fmt.Errorf("cannot gossip at %q: %w", m.config.Bind, err)
 	}
-	c := memberlist.DefaultLANConfig()
-	if m.config.Profile == Local {
-		c = memberlist.DefaultLocalConfig()
-		c.ProbeInterval, c.ProbeTimeout = 500*time.Millisecond, 250*time.Millisecond
-		c.SuspicionMaxTimeoutMult = 3
-	}
+	c := m.config.Profile.settings()
 	if c.BindPort, err = strconv.Atoi(port); err != nil {
 		return nil, fmt.Errorf("cannot gossip at %q: %w", m.config.Bind, err)
 	}
 	if c.BindAddr = host; host == "" {
 		c.BindAddr = "0.0.0.0"
 	}
-	c.AdvertisePort = c.BindPort
+	c.AdvertiseAddr = advertised(ctx, c.BindAddr, m.config.RPC)
 	c.Name = string(m.config.Identity.ID)
 	c.Label = m.config.Identity.Cluster
 	c.Keyring = m.keyring
-	// Its LZW costs more processor time than the bytes are worth: 200 nodes on two cores do not settle with it.
-	c.EnableCompression = false
-	c.Delegate, c.Events, c.Alive, c.Conflict = m, m, m, m
+	c.Delegate, c.Events, c.Alive, c.Conflict, c.Ping = m, m, m, m, m
 	c.LogOutput = logWriter{m.config.Logger}
-	// Close waits for an attempt to join that is under way.
-	c.TCPTimeout = min(c.TCPTimeout, 5*time.Second)
-	// A node that was killed may come back at another port, and at once.
-	c.DeadNodeReclaimTime = time.Millisecond
 	return c, nil
 }
 
@@ -284,17 +280,23 @@ func (m *Membership) Close() error {
 	return err
 }
 
-// notify tells the config's functions what happened.
+// notify tells the config's functions what happened. Where many join at once the members are told only so often.
 func (m *Membership) notify(ctx context.Context) {
+	changed, wait := m.changed, time.NewTimer(0)
+	defer wait.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-m.changed:
+		case <-changed:
 			m.wakeWatchers()
 			if m.config.Changed != nil {
 				m.config.Changed(m.Members())
 			}
+			changed = nil
+			wait.Reset(tellPause)
+		case <-wait.C:
+			changed = m.changed
 		case e := <-m.events.arrived:
 			if m.config.Event != nil {
 				m.config.Event(e)
@@ -302,6 +304,9 @@ func (m *Membership) notify(ctx context.Context) {
 		}
 	}
 }
+
+// tellPause is the least time between two tellings of changes.
+const tellPause = 200 * time.Millisecond
 
 // Changes returns a channel that yields after a member changed, until ctx ends; changes that nobody looked at are one.
 func (m *Membership) Changes(ctx context.Context) <-chan struct{} {

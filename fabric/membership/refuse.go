@@ -23,9 +23,10 @@ func (m *Membership) Expel() {
 		if m.refused(id) == nil {
 			continue
 		}
-		if known.State == fabric.MemberAlive {
+		if known.State.Present() {
 			m.events.alive.Add(-1)
 		}
+		m.repair.noted(known, nil)
 		delete(m.members, id)
 		m.wake(m.changed)
 	}
