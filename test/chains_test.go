@@ -99,11 +99,11 @@ func (c *cluster) whole() placement.Overview {
 }
 
 // startChains makes the bucket, in two partitions, and begins to read and write.
-func startChains(c *cluster, names []string) *chains {
+func startChains(c *cluster, names []string, options ...string) *chains {
 	c.Helper()
 	first := c.nodes[names[0]]
 	eventually(c.T, 30*time.Second, func() error {
-		_, err := c.run(first.dir, "kv", "bucket", "create", "b", "--factor", "3", "--split", "k3")
+		_, err := c.run(first.dir, append([]string{"kv", "bucket", "create", "b", "--factor", "3", "--split", "k3"}, options...)...)
 		return err
 	})
 	c.whole()

@@ -53,7 +53,7 @@ func startChains(ctx context.Context, dir string, o options, plain bool) (*chain
 	if err != nil {
 		return nil, err
 	}
-	whole := chain.Config{ID: 1, Bucket: bucket, Epoch: 1}
+	whole := chain.Config{ID: 1, Bucket: bucket, Epoch: 1, Unsynced: o.durability == "replicated"}
 	known := setup{Map: chain.Map{Revision: 1, Nodes: map[fabric.NodeID]string{}}, Plain: plain, Profile: o.profile}
 	for _, id := range ids {
 		port, err := freePort()

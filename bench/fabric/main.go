@@ -38,6 +38,8 @@ type options struct {
 	value   int
 	only    string
 	profile string
+	// durability is that of the chains' bucket; etcd has only one.
+	durability string
 }
 
 func main() {
@@ -59,8 +61,14 @@ func main() {
 	flag.IntVar(&o.keys, "keys", 10000, "keys that are there at the beginning")
 	flag.IntVar(&o.value, "value", 256, "bytes of a value")
 	flag.StringVar(&o.only, "only", "reads,writes,mixes,hot,memory", "which measurements")
+	flag.StringVar(&o.durability, "durability", "synced", "of the chains: synced, or replicated: writes are in the memory of all three when they are acknowledged, and on disks within 100 ms")
 	flag.StringVar(&o.profile, "profile", "", "write a profile of the clients to this file, and of the servers to FILE.0, .1 and .2")
 	flag.Parse()
+	if o.durability != "synced" && o.durability != "replicated" {
+		fmt.Fprintf(os.Stderr, "fabric: there is no durability %q\n", o.durability)
+		stop()
+		os.Exit(2)
+	}
 	for c := range strings.SplitSeq(clients, ",") {
 		n, err := strconv.Atoi(c)
 		if err != nil || n < 1 {
@@ -162,7 +170,7 @@ func (b *bench) tasks() []task {
 		plain("strong reads", mix{read: 100})
 	}
 	if b.does("writes") {
-		plain("durable writes", mix{update: 100})
+		plain(map[string]string{"synced": "durable writes", "replicated": "replicated writes"}[b.durability], mix{update: 100})
 	}
 	for _, m := range mixes {
 		if b.does("mixes") || b.does(m.short) {

@@ -36,12 +36,17 @@ func (c *cli) kvBucket() *cobra.Command {
 func (c *cli) kvBucketCreate() *cobra.Command {
 	var factor int
 	var splits []string
+	var durability string
 	cmd := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Create a bucket",
 		Args:  exactly("NAME"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
-			b := placement.Bucket{Name: args[0], Factor: factor, Durability: placement.Synced}
+			kind, ok := durabilities[durability]
+			if !ok {
+				return usageError{fmt.Errorf("--durability %s: it can be synced or replicated", durability)}
+			}
+			b := placement.Bucket{Name: args[0], Factor: factor, Durability: kind}
 			for _, s := range splits {
 				b.Splits = append(b.Splits, []byte(s))
 			}
@@ -53,9 +58,13 @@ func (c *cli) kvBucketCreate() *cobra.Command {
 		}),
 	}
 	cmd.Flags().IntVar(&factor, "factor", 3, "on how many nodes each key is; fewer while there are fewer nodes")
+	cmd.Flags().StringVar(&durability, "durability", "synced", "synced: a write is acknowledged when it is on the disks of all replicas; replicated: when it is in the memory of all, and "+
+		"on disks within 100 ms, so that if all of a chain's nodes crash or lose power the last writes may be lost")
 	cmd.Flags().StringArrayVar(&splits, "split", nil, "a key at which to cut the bucket into partitions from the beginning (may be given again, in order)")
 	return cmd
 }
+
+var durabilities = map[string]placement.Durability{"synced": placement.Synced, "replicated": placement.Replicated}
 
 func (c *cli) kvBucketList() *cobra.Command {
 	return &cobra.Command{
@@ -76,9 +85,15 @@ func (c *cli) kvBucketList() *cobra.Command {
 					}
 				}
 				state := map[placement.BucketState]string{placement.Creating: "creating", placement.Ready: "ready", placement.Deleting: "deleting"}[b.State]
-				rows = append(rows, []string{b.Name, strconv.Itoa(b.Factor), strconv.Itoa(chains), state})
+				durability := ""
+				for name, d := range durabilities {
+					if d == b.Durability {
+						durability = name
+					}
+				}
+				rows = append(rows, []string{b.Name, strconv.Itoa(b.Factor), durability, strconv.Itoa(chains), state})
 			}
-			return c.table(o.Buckets, []string{"name", "factor", "chains", "state"}, rows)
+			return c.table(o.Buckets, []string{"name", "factor", "durability", "chains", "state"}, rows)
 		}),
 	}
 }
@@ -140,6 +155,9 @@ func chainRow(v *placement.ChainView, names map[fabric.NodeID]string) []string {
 	why := v.Waits
 	if why == "" {
 		why = v.Reason
+	}
+	if v.Unsynced {
+		why += "; not synced: if all its nodes crash, writes of the last 100 ms may be lost"
 	}
 	if v.Recovery != nil {
 		why += "; " + recoveredText(v.Recovery)

@@ -152,7 +152,11 @@ func loss(p *placement.Recovery) string {
 
 // recoveredText says of a chain that it was recovered.
 func recoveredText(p *placement.Recovery) string {
-	return fmt.Sprintf("begun anew by %s at %s from %s: %s", p.By, time.UnixMilli(p.At).UTC().Format(time.RFC3339), p.Node, loss(p))
+	by := p.By
+	if by == "" {
+		by = "the keeper, because all had crashed,"
+	}
+	return fmt.Sprintf("begun anew by %s at %s from %s: %s", by, time.UnixMilli(p.At).UTC().Format(time.RFC3339), p.Node, loss(p))
 }
 
 // nodeNames are the names of the nodes that are known; none if they cannot be had.

@@ -87,7 +87,7 @@ type Member struct {
 	State State `json:"state"`
 }
 
-// Line is where a chain's log began anew, because an operator gave up those who had all of it: after an entry of Epoch at Sequence that
+// Line is where a chain's log began anew, because nobody was left who certainly had all of it: after an entry of Epoch at Sequence that
 // no log has. What replicas have of earlier epochs is not continued. The zero Line is the chain's beginning.
 type Line struct {
 	Epoch    uint64 `json:"epoch"`
@@ -102,7 +102,9 @@ type Config struct {
 	Range   Range    `json:"range"`
 	Epoch   uint64   `json:"epoch"`   // from 1; grows with every change of Members or Range
 	Members []Member `json:"members"` // head to tail, a syncing one last; empty: nobody serves
-	Line    Line     `json:"line,omitzero"`
+	// Unsynced says that a write is acknowledged once every replica has it in memory; it is on disks a little later.
+	Unsynced bool `json:"unsynced,omitempty"`
+	Line     Line `json:"line,omitzero"`
 }
 
 // Condition is met while a key's version is what somebody saw.

@@ -31,6 +31,7 @@ const formatVersion = 2
 //	"c" chain               g
 //	"d" chain g "a"         uv applied sequence, uv its epoch
 //	"d" chain g "s"         uv the sequence up to which keys, expiry and results are there; what follows, up to the applied one, is in the log. Missing until the chain's store is opened
+//	"d" chain g "m"         uv incarnation of the last process that was a member and ended in order
 //	"d" chain g "l" seq     entry (wire)
 //	"d" chain g "k" key     uv version, varint expires, value
 //	"d" chain g "e" time key    nothing: the key expires then
@@ -43,6 +44,7 @@ const (
 	partApplied = 'a'
 	partSettled = 's'
 	partLog     = 'l'
+	partMember  = 'm'
 	partKey     = 'k'
 	partExpiry  = 'e'
 	partResult  = 'r'

@@ -20,6 +20,7 @@ type State struct {
 	Applied      uint64
 	AppliedEpoch uint64
 	Pending      []chain.Entry // above Applied, in order; durable
+	Clean        uint64        // what Leave wrote last
 }
 
 // Batch is what is written at once, in this order.
@@ -156,6 +157,16 @@ func (s *Store) part(p byte) []byte { return append(append(make([]byte, 0, 64), 
 // State is what the store holds.
 func (s *Store) State() (State, error) {
 	st := State{Applied: s.applied, AppliedEpoch: s.epoch}
+	clean, err := get(s.disk.db, s.part(partMember))
+	if err != nil {
+		return st, err
+	}
+	if clean != nil {
+		incarnation, n := binary.Uvarint(clean)
+		if st.Clean = incarnation; n <= 0 {
+			return st, fmt.Errorf("%w: incarnation of the last member", chain.ErrCorrupt)
+		}
+	}
 	for next := s.applied + 1; next <= s.last; {
 		entries, err := s.Entries(next, 1<<20)
 		if err != nil {
@@ -243,6 +254,13 @@ func (s *Store) trim(p *pebble.Batch) error {
 // Sync makes durable what was written before it began.
 func (s *Store) Sync() error {
 	return s.disk.fuse.Guard(func() error { return s.disk.db.LogData(nil, pebble.Sync) })
+}
+
+// Leave notes that the process of an incarnation ended with all that it had in the store, and makes both durable.
+func (s *Store) Leave(incarnation uint64) error {
+	return s.disk.fuse.Guard(func() error {
+		return s.disk.db.Set(s.part(partMember), binary.AppendUvarint(nil, incarnation), pebble.Sync)
+	})
 }
 
 var keyBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 256); return &b }}

@@ -276,7 +276,12 @@ func (w *writers) check(t *testing.T) {
 
 func (a *assembly) create(splits ...string) {
 	a.t.Helper()
-	b := placement.Bucket{Name: "b", Factor: 3, Durability: placement.Synced}
+	a.createAs(placement.Synced, splits...)
+}
+
+func (a *assembly) createAs(durability placement.Durability, splits ...string) {
+	a.t.Helper()
+	b := placement.Bucket{Name: "b", Factor: 3, Durability: durability}
 	for _, s := range splits {
 		b.Splits = append(b.Splits, []byte(s))
 	}
@@ -460,4 +465,28 @@ func TestAssemblyRecovers(t *testing.T) {
 	if v, err := w.b.Get(ctx, []byte("lost")); !errors.Is(err, fabric.ErrNotFound) {
 		t.Errorf("%+v, %v", v, err)
 	}
+}
+
+// Nodes with an unsynced chain that are shut down in order lose nothing, whichever of them returns first, and alone.
+func TestAssemblyLeavesInOrder(t *testing.T) {
+	a := assemble(t, 3)
+	a.createAs(placement.Replicated)
+	w := a.write(4)
+	w.more(t, 100)
+	w.stop()
+	w.work.Wait()
+	for _, n := range a.nodes {
+		n.end()
+	}
+	a.leader.Store(1)
+	a.nodes[1].start()
+	a.whole(1, 1)
+	w.check(t)
+	o, err := a.keeper().Overview(t.Context())
+	if err != nil || !o.Chains[0].Unsynced || o.Chains[0].Recovery != nil {
+		t.Errorf("%+v, %v", o, err)
+	}
+	a.nodes[0].start()
+	a.nodes[2].start()
+	a.whole(1, 3)
 }

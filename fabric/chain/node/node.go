@@ -34,6 +34,8 @@ type Config struct {
 	Tick time.Duration
 	// CopyRate is how many bytes of state a second are sent to replicas that are too far behind, together; 0: 64 MiB.
 	CopyRate int
+	// SyncEvery is how often entries of unsynced chains are made durable; 0: 100 ms.
+	SyncEvery time.Duration
 	// PlainReads lets only tails answer, as in plain chain replication. For comparison.
 	PlainReads bool
 	Registerer prometheus.Registerer // nil: no metrics
@@ -52,6 +54,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.CopyRate == 0 {
 		c.CopyRate = 64 << 20
+	}
+	if c.SyncEvery == 0 {
+		c.SyncEvery = 100 * time.Millisecond
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -136,7 +141,7 @@ func (n *Node) Close() error {
 	}
 	var errs []error
 	for _, r := range *n.runners.Load() {
-		errs = append(errs, r.close())
+		errs = append(errs, r.leave())
 	}
 	n.work.Wait()
 	return errors.Join(append(errs, n.config.Disk.Close())...)

@@ -12,6 +12,7 @@ import (
 	"orrery/fabric/chain"
 	"orrery/fabric/chain/disk"
 	"orrery/fabric/chain/replica"
+	"orrery/internal/clock"
 )
 
 // runner runs one replica. One goroutine takes what came in, hands it to the replica and does what that asks for; another one makes entries durable
@@ -21,6 +22,7 @@ type runner struct {
 	id    chain.ID
 	store *disk.Store
 	born  uint64 // epoch of the newest entry that the store had when it was opened
+	clean uint64 // what it knew of an incarnation that ended in order
 
 	readCount, writeCount atomic.Uint64 // so far
 
@@ -169,6 +171,7 @@ func (n *Node) openRunner(id chain.ID) (*runner, error) {
 	if r.born = state.AppliedEpoch; len(state.Pending) > 0 {
 		r.born = state.Pending[len(state.Pending)-1].Epoch
 	}
+	r.clean = state.Clean
 	r.applied.Store(state.Applied)
 	r.ctx, r.stop = context.WithCancel(n.ctx)
 	r.work.Go(r.run)
@@ -181,6 +184,17 @@ func (r *runner) close() error {
 	r.stop()
 	r.work.Wait()
 	return r.store.Close()
+}
+
+// leave is close at the end of the process: an unsynced replica that had all keeps all, and that it did.
+func (r *runner) leave() error {
+	r.stop()
+	r.work.Wait()
+	var err error
+	if r.member && r.config.Unsynced && r.failed == nil {
+		err = r.store.Leave(r.node.config.Self.Incarnation)
+	}
+	return errors.Join(err, r.store.Close())
 }
 
 func (r *runner) do(w *writing) error {
@@ -296,6 +310,9 @@ func (r *runner) sync() {
 			return
 		case w = <-r.syncs:
 		}
+		if w = r.lazily(w); r.ctx.Err() != nil {
+			return
+		}
 		begun := time.Now()
 		if err := r.store.Sync(); err != nil {
 			r.broken(err)
@@ -308,6 +325,21 @@ func (r *runner) sync() {
 		durable = w.up
 		_ = r.inbox.put(input{persisted: &w}, 0, true)
 	}
+}
+
+// lazily waits for a while before entries of an unsynced chain are made durable, and returns the newest entry that was written then.
+func (r *runner) lazily(w written) written {
+	r.mu.RLock()
+	unsynced := r.config.Unsynced
+	r.mu.RUnlock()
+	if !unsynced || !clock.Wait(r.ctx, r.node.config.SyncEvery) {
+		return w
+	}
+	select {
+	case w = <-r.syncs:
+	default:
+	}
+	return w
 }
 
 // broken tells the replica's goroutine that the disk failed; nil: it did not.

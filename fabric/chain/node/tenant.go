@@ -54,7 +54,7 @@ func (r *runner) report() placement.Replica {
 		r.measure(&f.report, scope)
 	}
 	report := r.figures.report
-	report.Status = status
+	report.Status, report.Clean = status, r.clean
 	report.Chain, report.Self = r.id, r.node.config.Self // also before it has a config
 	if failed != nil {
 		report.Failed = failed.Error()

@@ -69,7 +69,7 @@ func (b Bucket) Encode() []byte {
 func DecodeBucket(value []byte) (Bucket, error) {
 	d := newDecoder(value, version)
 	b := Bucket{
-		Name: string(d.bytes(maxName)), Factor: int(d.most(MaxFactor)), Durability: Durability(d.byte(byte(Synced), byte(Synced))),
+		Name: string(d.bytes(maxName)), Factor: int(d.most(MaxFactor)), Durability: Durability(d.byte(byte(Synced), byte(Replicated))),
 		State: BucketState(d.byte(byte(Creating), byte(Deleting))), Created: d.varint(), First: chain.ID(d.uvarint()),
 	}
 	for range d.most(maxSplits) {
@@ -88,7 +88,7 @@ func checkBucket(b Bucket) error {
 	if b.Factor < 1 || b.Factor > MaxFactor {
 		return fmt.Errorf("bucket %s: its replication factor is %d, it can be 1 to %d", b.Name, b.Factor, MaxFactor)
 	}
-	if b.Durability != Synced {
+	if b.Durability != Synced && b.Durability != Replicated {
 		return fmt.Errorf("bucket %s: there is no durability %d", b.Name, b.Durability)
 	}
 	if len(b.Splits) > maxSplits {
@@ -105,7 +105,7 @@ func checkBucket(b Bucket) error {
 // Encode is the record's value.
 func (c Chain) Encode() []byte {
 	v := []byte{version}
-	if c.Recovery != nil {
+	if c.extended() {
 		v[0] = versionNew
 	}
 	v = binary.AppendUvarint(v, uint64(c.ID))
@@ -134,11 +134,17 @@ func (c Chain) Encode() []byte {
 		v = binary.AppendUvarint(v, c.Split.Epoch)
 	}
 	v = binary.AppendVarint(appendBytes(v, c.Reason), c.Changed)
-	if c.Recovery != nil {
-		v = c.Recovery.append(v, c.Line)
+	if c.extended() {
+		v = append(v, flag(c.Unsynced), flag(c.Recovery != nil))
+		if c.Recovery != nil {
+			v = c.Recovery.append(v, c.Line)
+		}
 	}
 	return v
 }
+
+// extended says whether a record has what version 1 has no place for.
+func (c Chain) extended() bool { return c.Unsynced || c.Recovery != nil }
 
 // DecodeChain reads what Chain.Encode wrote.
 func DecodeChain(value []byte) (Chain, error) {
@@ -163,7 +169,10 @@ func DecodeChain(value []byte) (Chain, error) {
 	}
 	c.Reason, c.Changed = string(d.bytes(maxReason)), d.varint()
 	if d.version == versionNew {
-		c.Recovery, c.Line = d.recovery()
+		c.Unsynced = d.flag()
+		if d.flag() {
+			c.Recovery, c.Line = d.recovery()
+		}
 	}
 	if err := d.end("chain", c.Encode, value); err != nil {
 		return Chain{}, err

@@ -101,13 +101,19 @@ func (w *world) until(t rapid.TB, rounds int, what func() string) {
 
 func cluster(t rapid.TB, nodes, factor int, splits ...string) (*world, *keeper) {
 	t.Helper()
+	return clusterOf(t, nodes, factor, placement.Synced, splits...)
+}
+
+func clusterOf(t rapid.TB, nodes, factor int, durability placement.Durability, splits ...string) (*world, *keeper) {
+	t.Helper()
 	w := newWorld(quick, nodes)
+	w.lossy = durability == placement.Replicated
 	w.begin(w.nodes[0])
 	for range 5 {
 		w.round(false)
 	}
 	k := w.keepers[0]
-	b := placement.Bucket{Name: "b", Factor: factor, Durability: placement.Synced}
+	b := placement.Bucket{Name: "b", Factor: factor, Durability: durability}
 	for _, s := range splits {
 		b.Splits = append(b.Splits, []byte(s))
 	}
@@ -537,7 +543,8 @@ func TestAnything(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		nodes := rapid.IntRange(2, 5).Draw(t, "nodes")
 		factor := rapid.IntRange(1, 3).Draw(t, "factor")
-		w, _ := cluster(t, nodes, factor, []string{"m"}[:rapid.IntRange(0, 1).Draw(t, "splits")]...)
+		durability := rapid.SampledFrom([]placement.Durability{placement.Synced, placement.Replicated}).Draw(t, "durability")
+		w, _ := clusterOf(t, nodes, factor, durability, []string{"m"}[:rapid.IntRange(0, 1).Draw(t, "splits")]...)
 		actions := rapid.IntRange(20, 400).Draw(t, "actions")
 		for range actions {
 			w.act(t)
@@ -559,8 +566,10 @@ func (w *world) act(t *rapid.T) {
 		w.now += time.Duration(n*n) * 5 * time.Millisecond
 	case action == 3:
 		w.now += time.Duration(n) * 300 * time.Millisecond
-	case action == 4 && n < 5:
-		m.up = false
+	case action == 4 && n < 4:
+		m.crash(w, n)
+	case action == 4 && n == 4:
+		m.leave()
 	case action == 5 || action == 6:
 		if !m.up {
 			m.start()
@@ -637,7 +646,7 @@ func (w *world) disaster(m *machine, empty bool) {
 		w.round(true)
 	}
 	for _, c := range all {
-		_, change, err := k.Recover(k.on.clock(w), placement.RecoverRequest{Chain: c.ID, Force: true, Empty: empty})
+		_, change, err := k.Recover(k.on.clock(w), placement.RecoverRequest{Chain: c.ID, Force: true, Empty: empty, By: "me"})
 		if err == nil {
 			k.order(change, err)
 		}
@@ -709,6 +718,8 @@ func FuzzRecords(f *testing.F) {
 			Keeper: 3, Fresh: true, Parent: 1, Away: []fabric.NodeID{"c"}, Move: &placement.Move{From: "a", To: "b"},
 			Split: &placement.Split{Child: 11, Range: chain.Range{Start: []byte("m"), End: []byte("z")}, Epoch: 4}, Reason: "x", Changed: -1,
 		},
+		placement.Bucket{Name: "c", Factor: 1, Durability: placement.Replicated, State: placement.Creating},
+		placement.Chain{Config: chain.Config{ID: 9, Bucket: "b", Epoch: 4, Unsynced: true}},
 		placement.Chain{
 			Config:   chain.Config{ID: 9, Bucket: "b", Epoch: 4, Line: chain.Line{Epoch: 3, Sequence: 1 << 30, Empty: true}},
 			Recovery: &placement.Recovery{By: "sander@desk", At: 7, Node: "a", Has: 2, Known: 3, Empty: true},

@@ -51,6 +51,7 @@ func (k *Keeper) keepPlace(c *Chain, m chain.Member) {
 }
 
 func serves(m chain.Member) bool { return m.State == chain.Serving }
+func joins(m chain.Member) bool  { return m.State == chain.Joining }
 
 func (k *Keeper) recent(now Instant, r chain.Replica) bool {
 	silence, ok := k.silent(now, r)
@@ -67,22 +68,11 @@ func (k *Keeper) promoted(c Chain, m chain.Member) chain.Member {
 	return m
 }
 
-// restart lets a chain of which all serving members are gone begin again with one of their nodes. Each of them has all that was acknowledged on its disk; of
-// those that are there the one with most in its log is taken.
+// restart lets a chain of which all serving members are gone begin again with one of their nodes.
 func (k *Keeper) restart(now Instant, c *Chain, keep, lost []chain.Member) string {
-	best, most := fabric.NodeID(""), uint64(0)
-	for _, m := range lost {
-		n := k.nodes[m.Node]
-		if m.State != chain.Serving || !k.alive(now, m.Node) || n.Incarnation <= m.Incarnation {
-			continue
-		}
-		has := n.replica(c.ID)
-		if has == nil && c.Fresh {
-			has = &Replica{}
-		}
-		if has != nil && has.Failed == "" && (best == "" || has.Last > most) {
-			best, most = m.Node, has.Last
-		}
+	best, line := k.first(now, *c)
+	if line && slices.ContainsFunc(keep, joins) {
+		return "" // it may answer reads; its lease is being taken away
 	}
 	if best != "" {
 		for _, m := range lost {
@@ -90,8 +80,17 @@ func (k *Keeper) restart(now Instant, c *Chain, keep, lost []chain.Member) strin
 				k.keepPlace(c, m)
 			}
 		}
+		reason := fmt.Sprintf("all that served were gone; node %s has returned and begins", best)
+		if line {
+			r := Recovery{At: k.calendar, Node: best, Known: k.known(*c)}
+			if has := k.nodes[best].replica(c.ID); has != nil {
+				r.Has = has.Last
+			}
+			k.renew(c, r)
+			reason = fmt.Sprintf("all that served have crashed; node %s has most and begins anew, up to entry %d of %d that are known", best, r.Has, r.Known)
+		}
 		c.Members = append([]chain.Member{{Replica: k.process(best), State: chain.Serving}}, keep...)
-		return fmt.Sprintf("all that served were gone; node %s has returned and begins", best)
+		return reason
 	}
 	// Nobody of them is there yet. What did not serve can go.
 	rest := slices.DeleteFunc(slices.Clone(c.Members), func(m chain.Member) bool { return !serves(m) && slices.Contains(lost, m) })
@@ -100,6 +99,39 @@ func (k *Keeper) restart(now Instant, c *Chain, keep, lost []chain.Member) strin
 	}
 	c.Members = rest
 	return "removed a replica that is lost before it served"
+}
+
+// first is the node with which a chain can begin again of which all serving members are gone; "" for none. Each of them has all that was acknowledged on its
+// disk; of those that are there the one with most in its log is taken. In an unsynced chain only one that ended cleanly has. If none did, the one with most
+// begins, but not before all are there, and on a line of its own: what it lost may be elsewhere, even as committed.
+func (k *Keeper) first(now Instant, c Chain) (best fabric.NodeID, line bool) {
+	most, away := uint64(0), false
+	line = c.Unsynced
+	for _, m := range c.Members {
+		if m.State != chain.Serving {
+			continue
+		}
+		n := k.nodes[m.Node]
+		if s := n.status(c.ID, m.Replica); !k.alive(now, m.Node) || n.Incarnation <= m.Incarnation {
+			away = away || s == nil || s.Failed == ""
+			continue
+		}
+		has := n.replica(c.ID)
+		if has == nil && c.Fresh {
+			has = &Replica{}
+		}
+		if has == nil || has.Failed != "" {
+			continue
+		}
+		clean := !c.Unsynced || has.Clean == m.Incarnation
+		if best == "" || line && clean || line == !clean && has.Last > most {
+			best, most, line = m.Node, has.Last, !clean
+		}
+	}
+	if line && away {
+		return "", false
+	}
+	return best, line && most >= c.Line.Sequence // or else the line that there is has not begun yet
 }
 
 // advance takes a replica that is being filled a step further.
@@ -202,6 +234,11 @@ func (k *Keeper) retiring(now Instant, c Chain) (all []chain.Replica, reason str
 			all = append(all, m.Replica)
 		}
 		return all, "its bucket is deleted"
+	}
+	if m, ok := c.last(); ok && joins(m) {
+		if _, line := k.first(now, c); line && !slices.ContainsFunc(c.Members, func(m chain.Member) bool { return serves(m) && k.gone(now, c.ID, m.Replica) == "" }) {
+			return []chain.Replica{m.Replica}, fmt.Sprintf("all others have crashed before node %s had all", m.Node)
+		}
 	}
 	if o := k.watches[c.ID]; o != nil && o.reason != "" {
 		if i := c.On(o.retire.Node); i >= 0 && c.Members[i].Replica == o.retire && k.dispensable(now, c, i) {

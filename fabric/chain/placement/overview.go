@@ -73,6 +73,8 @@ func (k *Keeper) waits(now Instant, c Chain) string {
 	switch {
 	case len(c.Members) == 0:
 		return "its bucket is being deleted"
+	case len(gone) == len(c.Serving()) && c.Unsynced:
+		return fmt.Sprintf("all that served are gone: one that was shut down in order has to return, or all, of which the one with most begins (%v); if they never will: orrery kv recover", nodesOf(gone))
 	case len(gone) == len(c.Serving()):
 		return fmt.Sprintf("all that served are gone: one of them has to return with its disk (%v); if none ever will: orrery kv recover", nodesOf(gone))
 	case filling && m.State == chain.Syncing:

@@ -109,6 +109,8 @@ type Replica struct {
 	replica.Status
 	// Failed says why the replica has stopped for good (its disk), and answers nothing any more.
 	Failed string
+	// Clean is the incarnation of a process that ended with all that it had on the disk, and was a member; 0: none is known.
+	Clean  uint64
 	Bytes  uint64  // on disk, about
 	Reads  float64 // a second, lately
 	Writes float64 // a second, lately

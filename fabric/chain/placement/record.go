@@ -36,9 +36,14 @@ type KeeperRecord struct {
 // Durability is what an acknowledged write survives. The numbers are in the chain table.
 type Durability byte
 
-// Synced writes are on the disk of every replica when they are acknowledged. It is the only durability so far: with a weaker one, replicas that lost power could
-// come back with less than was acknowledged, which a restart of a chain (../DESIGN.md, rule 2) relies on not to happen.
-const Synced Durability = 1
+// The durabilities.
+const (
+	// Synced writes are on the disk of every replica when they are acknowledged.
+	Synced Durability = 1
+	// Replicated writes are in the memory of every replica when they are acknowledged, and on disks a little later. They survive as long as one replica
+	// does not crash; if all crash, the last ones may be lost (../DESIGN.md, "Unsynced chains").
+	Replicated Durability = 2
+)
 
 // BucketState is how far a bucket is. The numbers are in the chain table.
 type BucketState byte
@@ -89,7 +94,7 @@ type Chain struct {
 	Away  []fabric.NodeID `json:"away,omitempty"`
 	Move  *Move           `json:"move,omitempty"`
 	Split *Split          `json:"split,omitempty"`
-	// Recovery is how an operator let it begin anew last; nil: never.
+	// Recovery is how it began anew last, by an operator's act or because all crashed that had unsynced writes; nil: never.
 	Recovery *Recovery `json:"recovery,omitempty"`
 	// Reason is why it was changed last, and Changed when, in milliseconds since 1970 by the keeper's calendar. Both are for people.
 	Reason  string `json:"reason"`

@@ -23,7 +23,7 @@ type RecoverRequest struct {
 
 // Recovery is how a chain begins anew.
 type Recovery struct {
-	By   string        `json:"by"`
+	By   string        `json:"by"` // empty: the keeper, for an unsynced chain of which all had crashed
 	At   int64         `json:"at"` // milliseconds since 1970 by the keeper's calendar
 	Node fabric.NodeID `json:"node"`
 	// Has is the newest entry of what it begins with, and Known the newest one that any replica is known to have had; 0: nothing is known. Entries after Has are lost.
@@ -48,7 +48,7 @@ func (k *Keeper) Recover(now Instant, q RecoverRequest) (Recovery, Change, error
 	}
 	r := Recovery{By: q.By[:min(len(q.By), maxName)], At: k.calendar, Empty: q.Empty, Known: k.known(c)}
 	for _, m := range c.Members {
-		if serves(m) && k.mayReturn(now, c.ID, m.Replica) {
+		if serves(m) && k.mayReturn(now, c, m.Replica) {
 			r.Waits = append(r.Waits, m.Node)
 		}
 	}
@@ -68,15 +68,20 @@ func (k *Keeper) Recover(now Instant, q RecoverRequest) (Recovery, Change, error
 	}
 	waits := r.Waits
 	r.Waits = nil
-	c.Epoch++
 	c.Members = []chain.Member{{Replica: k.process(r.Node), State: chain.Serving}}
 	c.Away, c.Move, c.Fresh = nil, nil, q.Empty
-	c.Line = chain.Line{Epoch: c.Epoch, Sequence: max(r.Has, r.Known, c.Line.Sequence) + lineGap, Empty: q.Empty}
-	c.Recovery = &r
+	k.renew(&c, r)
+	c.Epoch++
 	change := k.change(c, fmt.Sprintf("begun anew by %s with what node %s has, up to entry %d of %d that are known", r.By, r.Node, r.Has, r.Known))
 	told := r
 	told.Waits = waits
 	return told, change, nil
+}
+
+// renew begins a line with the chain's next epoch.
+func (k *Keeper) renew(c *Chain, r Recovery) {
+	c.Line = chain.Line{Epoch: c.Epoch + 1, Sequence: max(r.Has, r.Known, c.Line.Sequence) + lineGap, Empty: r.Empty}
+	c.Recovery = &r
 }
 
 // lost is a copy of the record of a chain of which all that served are gone, and which cannot go on by itself.
@@ -96,11 +101,9 @@ func (k *Keeper) lost(now Instant, id chain.ID) (Chain, error) {
 		if k.gone(now, id, r) == "" {
 			return Chain{}, fmt.Errorf("node %s serves it, or may: nothing is lost", r.Node)
 		}
-		if n := k.nodes[r.Node]; k.alive(now, r.Node) && n.Incarnation > r.Incarnation {
-			if has := n.replica(id); has != nil && has.Failed == "" {
-				return Chain{}, fmt.Errorf("node %s has returned with its disk: the chain goes on by itself", r.Node)
-			}
-		}
+	}
+	if n, _ := k.first(now, c); n != "" {
+		return Chain{}, fmt.Errorf("node %s has returned with its disk: the chain goes on by itself", n)
 	}
 	return c.clone(), nil
 }
@@ -116,12 +119,16 @@ func (k *Keeper) known(c Chain) uint64 {
 	return newest
 }
 
-// mayReturn says whether a replica that is gone may still be on its node's disk. It is not if the node is there and does not have it.
-func (k *Keeper) mayReturn(now Instant, id chain.ID, r chain.Replica) bool {
+// mayReturn says whether a replica that is gone may come back with all that was acknowledged. It does not if its node is there and does not have it.
+func (k *Keeper) mayReturn(now Instant, c Chain, r chain.Replica) bool {
+	n := k.nodes[r.Node]
 	if !k.alive(now, r.Node) {
 		return true
 	}
-	has := k.nodes[r.Node].replica(id)
+	has := n.replica(c.ID)
+	if c.Unsynced && n.Incarnation > r.Incarnation {
+		return false // it has crashed
+	}
 	return has != nil && (has.Failed == "" || has.Last > 0)
 }
 

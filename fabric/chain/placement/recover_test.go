@@ -43,7 +43,7 @@ func lose(t *testing.T) (w *world, k *keeper, remains *machine) {
 }
 
 func (w *world) recover(k *keeper, q placement.RecoverRequest) (placement.Recovery, error) {
-	q.Chain = w.chains()[0].ID
+	q.Chain, q.By = w.chains()[0].ID, "me"
 	r, change, err := k.Recover(k.on.clock(w), q)
 	if change.Key != "" {
 		k.order(change, err)
@@ -59,7 +59,7 @@ func TestRecover(t *testing.T) {
 	if _, err := w.recover(k, placement.RecoverRequest{}); err == nil || !strings.Contains(err.Error(), "may return") {
 		t.Fatalf("two nodes that may return are given up: %v", err)
 	}
-	plan, err := w.recover(k, placement.RecoverRequest{Try: true, Force: true, By: "me"})
+	plan, err := w.recover(k, placement.RecoverRequest{Try: true, Force: true})
 	if err != nil || plan.Node != remains.id || plan.Has != has || len(plan.Waits) != 2 {
 		t.Fatalf("%+v, %v", plan, err)
 	}
@@ -69,7 +69,7 @@ func TestRecover(t *testing.T) {
 	if c := w.chains()[0]; c.Epoch != before.Epoch {
 		t.Fatalf("a trial changed the chain: %+v", c)
 	}
-	if _, err := w.recover(k, placement.RecoverRequest{Force: true, By: "me"}); err != nil {
+	if _, err := w.recover(k, placement.RecoverRequest{Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	w.until(t, 100, func() string { return w.whole(1) })

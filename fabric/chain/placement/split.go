@@ -71,7 +71,7 @@ func (k *Keeper) bear(now Instant) []Change {
 			continue
 		}
 		child := Chain{
-			Config: chain.Config{ID: c.Split.Child, Bucket: c.Bucket, Range: c.Split.Range, Epoch: c.Epoch, Members: c.clone().Members, Line: c.Line},
+			Config: chain.Config{ID: c.Split.Child, Bucket: c.Bucket, Range: c.Split.Range, Epoch: c.Epoch, Members: c.clone().Members, Unsynced: c.Unsynced, Line: c.Line},
 			Parent: c.ID, Away: c.clone().Away, Recovery: c.Recovery,
 		}
 		all = append(all, k.change(child, fmt.Sprintf("split off from chain %d", c.ID)))

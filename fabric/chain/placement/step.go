@@ -70,7 +70,7 @@ func (k *Keeper) create(now Instant, b Bucket) []Change {
 		if i < len(b.Splits) {
 			keys.End = b.Splits[i]
 		}
-		c := Chain{Config: chain.Config{ID: id, Bucket: b.Name, Range: keys, Epoch: 1}, Fresh: true}
+		c := Chain{Config: chain.Config{ID: id, Bucket: b.Name, Range: keys, Epoch: 1, Unsynced: b.Durability == Replicated}, Fresh: true}
 		for range b.Factor {
 			if n, ok := k.choose(now, c, fresh); ok {
 				c.Members = append(c.Members, chain.Member{Replica: k.process(n), State: chain.Serving})

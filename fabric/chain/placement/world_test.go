@@ -28,6 +28,7 @@ type world struct {
 	cut     map[[2]fabric.NodeID]bool // messages of replicas from, to, are lost
 	parts   map[chain.ID]part         // by the chain that was split off
 	idle    bool                      // nobody writes
+	lossy   bool                      // chains are unsynced: who crashes loses something
 	size    uint64                    // what all replicas say of their size
 	epochs  map[chain.ID]uint64
 	lines   map[chain.ID]uint64 // epoch in which an operator let a chain begin anew
@@ -72,6 +73,9 @@ type copied struct {
 	linked    bool
 	floor     int
 	failed    string
+	clean     uint64 // incarnation that ended in order
+	durable   int    // what is certainly on the disk
+	base      uint64 // what a line added to the sequences of entries
 }
 
 type keeper struct {
@@ -128,8 +132,29 @@ func (m *machine) start() {
 	m.view, m.revision, m.records = 0, 0, map[chain.ID]placement.Chain{}
 	m.sequence, m.sent, m.granted = 0, map[uint64]time.Duration{}, placement.Grant{}
 	for _, r := range m.replicas {
-		r.epoch, r.linked, r.floor, r.failed = 0, false, 0, ""
+		r.epoch, r.linked, r.floor, r.failed, r.durable = 0, false, 0, "", len(r.log)
 	}
+}
+
+// crash ends the process; in unsynced chains it loses the last n entries, but for those that were committed before it was started.
+func (m *machine) crash(w *world, n int) {
+	for _, r := range m.replicas {
+		if w.lossy && m.up {
+			r.log = r.log[:max(min(r.durable, len(r.log)), len(r.log)-n)]
+			r.committed = min(r.committed, len(r.log))
+		}
+	}
+	m.up = false
+}
+
+// leave ends the process in order.
+func (m *machine) leave() {
+	for id, r := range m.replicas {
+		if m.up && r.epoch > 0 && m.records[id].On(m.id) >= 0 {
+			r.clean = m.incarnation
+		}
+	}
+	m.up = false
 }
 
 func (m *machine) clock(w *world) time.Duration { return time.Duration(float64(w.now) * m.rate) }
@@ -175,6 +200,12 @@ func (w *world) check(key string, before, after fabric.Entry) {
 		return
 	}
 	if next.Line != old.Line { // what was acknowledged is given up
+		for _, r := range old.Serving() {
+			m := w.node(r.Node)
+			if next.Recovery.By == "" && (m.self() == r && m.up || !w.lossy || m.replicas[old.ID] != nil && m.replicas[old.ID].clean == r.Incarnation) {
+				w.fail("chain %d is begun anew (%s) although %v has everything", next.ID, next.Reason, r)
+			}
+		}
 		w.lines[next.ID] = next.Line.Epoch
 		delete(w.acked, next.ID)
 		if next.Split != nil && w.table[placement.ChainKey(next.Split.Child)].Value == nil {
@@ -276,7 +307,8 @@ func (r *copied) renew(l chain.Line) {
 		r.log = nil
 	}
 	r.log = append(slices.Clone(r.log), entry{l.Epoch, uint64(len(r.log) + 1)})
-	r.committed = len(r.log)
+	r.committed, r.durable = len(r.log), len(r.log)
+	r.base = l.Sequence - uint64(len(r.log))
 }
 
 func (m *machine) report(w *world, to *keeper) {
@@ -285,8 +317,8 @@ func (m *machine) report(w *world, to *keeper) {
 	r := placement.Report{Node: m.id, Incarnation: m.incarnation, Sequence: m.sequence, Zone: m.zone, Free: 1 << 40, Seen: m.granted.ID}
 	for _, id := range slices.Sorted(maps.Keys(m.replicas)) {
 		c := m.replicas[id]
-		s := replica.Status{Chain: id, Epoch: c.epoch, Self: m.self(), Linked: c.linked, Last: uint64(len(c.log)), Committed: uint64(c.committed)}
-		r.Replicas = append(r.Replicas, placement.Replica{Status: s, Failed: c.failed, Bytes: w.size, Split: half(m.records[id].Range)})
+		s := replica.Status{Chain: id, Epoch: c.epoch, Self: m.self(), Linked: c.linked, Last: c.base + uint64(len(c.log)), Committed: c.base + uint64(c.committed)}
+		r.Replicas = append(r.Replicas, placement.Replica{Status: s, Failed: c.failed, Clean: c.clean, Bytes: w.size, Split: half(m.records[id].Range)})
 	}
 	w.mail = append(w.mail, &report{Report: r, to: to})
 }
@@ -488,12 +520,13 @@ func (w *world) part(m *machine, c placement.Chain, log []entry) {
 	if !slices.Equal(w.acked[child][:w.parts[child].base], log) {
 		w.fail("chain %d: its replicas begin with other entries", child)
 	}
-	m.replicas[child] = &copied{log: slices.Clone(log), committed: len(log)}
+	m.replicas[child] = &copied{log: slices.Clone(log), committed: len(log), durable: len(log), base: m.replicas[c.ID].base}
 }
 
 func (w *world) link(r, p *copied, id chain.ID) {
 	if line := w.lines[id]; r.newest() < line && p.newest() >= line {
 		r.log, r.committed = slices.Clone(p.log[:p.committed]), p.committed // a copy
+		r.durable, r.base = len(r.log), p.base
 	}
 	common := 0
 	for common < min(len(r.log), len(p.log)) && r.log[common] == p.log[common] {
@@ -503,7 +536,7 @@ func (w *world) link(r, p *copied, id chain.ID) {
 		if r.linked || common < r.committed {
 			w.fail("chain %d: a linked or committed entry is not its predecessor's", id)
 		}
-		r.log = r.log[:common]
+		r.log, r.durable = r.log[:common], min(r.durable, common)
 	}
 	switch {
 	case len(r.log) < len(p.log):

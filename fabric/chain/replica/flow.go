@@ -5,10 +5,10 @@ import "orrery/fabric/chain"
 // window is how many messages with entries from the disk are under way at the most.
 const window = 4
 
-// mark is the watermark that is passed on: what is durable from the head up to here.
+// mark is the watermark that is passed on: what is durable from the head up to here, or in an unsynced chain what is there.
 func (r *Replica) mark() uint64 {
 	durable := r.durable
-	if r.broken(RuleDurable) {
+	if r.chain.Unsynced || r.broken(RuleDurable) {
 		durable = r.last
 	}
 	if r.self == 0 {

@@ -25,6 +25,8 @@ const (
 	faultTrap    // something goes wrong at a chosen point
 	faultLegs    // one after the other, all nodes crash
 	faultMending // all cuts are mended
+	faultLeave   // a node is shut down in order
+	faultLost    // all that serve are gone for long, and an operator gives them up
 	faults
 )
 
@@ -119,6 +121,15 @@ func (w *world) wrong(f fault) { //nolint:gocyclo // a case a kind
 		w.until(w.while(), w.mend)
 	case faultMending:
 		w.mend()
+	case faultLeave:
+		n.leave()
+		w.after(w.while(), func() {
+			if n.process == nil {
+				n.start()
+			}
+		})
+	case faultLost:
+		w.lose()
 	case faultApart:
 		w.log("APART %s", n.id)
 		n.apart = true
@@ -161,6 +172,46 @@ func (w *world) down(n *node) {
 			n.start()
 		}
 	})
+}
+
+// lose lets all that serve crash, and an operator let the chain begin anew with what remains.
+func (w *world) lose() {
+	record, _ := w.table.record()
+	w.log("LOST %v", record.Serving())
+	for _, r := range record.Serving() {
+		n := w.node(r.Node)
+		n.crash()
+		w.after(w.between(2*chainLease, 8*chainLease), func() {
+			if n.process == nil {
+				n.start()
+			}
+		})
+	}
+	for i := range 8 {
+		w.after(chainLease+time.Duration(i)*chainLease/2, w.giveUp)
+	}
+}
+
+// giveUp is an operator, who knows that all that serve have crashed.
+func (w *world) giveUp() {
+	record, _ := w.table.record()
+	for _, r := range record.Serving() {
+		if n := w.node(r.Node); n.process != nil && n.process.self == r {
+			return
+		}
+	}
+	k := w.newest()
+	if k.over || k.process.dead || k.process.paused {
+		return
+	}
+	q := placement.RecoverRequest{Chain: theChain, Force: true, By: "operator", Empty: w.rng.IntN(8) == 0, Try: true}
+	plan, _, err := k.Recover(k.process.node.clock(), q)
+	// What was never committed may take the place of what was: that is in the nature of the act, and nothing to check.
+	if err == nil && (q.Empty || w.truth.agrees(&w.node(plan.Node).disks[theChain].now)) {
+		q.Try, q.From = false, plan.Node
+		_, c, err := k.Recover(k.process.node.clock(), q)
+		k.order(c, err)
+	}
 }
 
 // ruin breaks a disk for good. One disk that has everything must be left; the one of a node that is not there may be the only one.

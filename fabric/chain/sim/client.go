@@ -23,7 +23,8 @@ type operation struct {
 	result    chain.Result
 	values    [len(keyNames)]chain.Value // of a read; no version: there is no such key
 	applied   uint64
-	given     bool // nobody waits for it any more
+	told      uint64 // sequence of the entry of a command that ended
+	given     bool   // nobody waits for it any more
 }
 
 func (o *operation) String() string {
@@ -317,8 +318,9 @@ func (a *attempt) replied(d *driver, r replica.Reply) {
 		return
 	}
 	w.truth.replied(d, o, r.Result)
+	sequence := w.truth.done[request{o.command.Client, o.command.Request}]
 	a.reply(d.process.node, func() {
-		o.result = r.Result
+		o.result, o.told = r.Result, sequence
 		switch r.Result.Outcome { //nolint:exhaustive // the others tell no version
 		case chain.Done:
 			for _, s := range o.command.Do {

@@ -11,6 +11,7 @@ func TestReach(t *testing.T) {
 	for _, s := range []string{
 		"hello", "link", "probe", "snapshot", "append", "ack", "query", "answer", "refused", "COPY", "INSTALL", "CRASH", "PAUSE", "SPLIT", "CUT", "APART", "DEAF", "BROKEN", "FAILED",
 		"DARK", "TRAP", "KEEPER 5", "joins", "and serves", "all that served were gone", "moved from", "has run out", "has restarted", "is given up", ": busy", "outcome unknown",
+		"LEAVE", "LOST", "ANEW", "have crashed", "begun anew by operator",
 	} {
 		missing[s] = true
 	}

@@ -113,6 +113,18 @@ func (i *image) apply(e chain.Entry) bool {
 	return true
 }
 
+// renew goes on as the beginning of a line.
+func (i *image) renew(l chain.Line) {
+	for _, e := range i.log[i.applied.sequence-i.base.sequence:] {
+		i.apply(e)
+	}
+	if l.Empty {
+		*i = newImage()
+	}
+	i.base = mark{l.Sequence, l.Epoch, 0}
+	i.applied, i.log, i.marks = i.base, nil, nil
+}
+
 // trim forgets entries that are applied, up to a sequence.
 func (i *image) trim(to uint64) {
 	to = min(to, i.applied.sequence)
@@ -144,6 +156,7 @@ func hash(before uint64, e chain.Entry) uint64 {
 // write is one atomic write to a disk.
 type write struct {
 	install  *image
+	renew    *chain.Line
 	truncate bool
 	keep     uint64
 	append   []chain.Entry
@@ -154,6 +167,9 @@ type write struct {
 func (i *image) write(w *write) bool {
 	if w.install != nil {
 		*i = w.install.clone()
+	}
+	if w.renew != nil {
+		i.renew(*w.renew)
 	}
 	ok := !w.truncate || i.truncate(w.keep)
 	for _, e := range w.append {
@@ -172,6 +188,7 @@ type disk struct {
 	journal      []*write // not durable yet
 	written      uint64   // count of all writes
 	broken       bool     // everything ends in an error from now on
+	clean        uint64   // incarnation that was a member and ended in order
 }
 
 func newDisk() *disk { return &disk{now: newImage(), durable: newImage()} }

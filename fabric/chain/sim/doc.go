@@ -14,5 +14,9 @@
 // all requests have ended and the chain is whole again within a time after the last fault, and porcupine puts the history of all strong operations of the
 // chain (puts, deletes, increments, appends, conditions, mini-transactions, ranges, expiry) in an order that a naive model accepts.
 //
+// A third of the runs has an unsynced chain, whose acknowledged writes are lost when all that served have crashed, and only then; and operators give up
+// chains whose replicas are lost. What goes on then is another line of the chain's history (line): it begins with what was committed up to some entry, and
+// porcupine sees it as a step that takes the state back.
+//
 // With Options.Skip, or Options.Break, a rule is broken, and tests see to it that the simulator notices.
 package sim

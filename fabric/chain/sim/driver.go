@@ -142,6 +142,9 @@ func (d *driver) sync() {
 	w := d.world()
 	n, up, cuts := d.disk.written, d.disk.now.last().sequence, d.cuts
 	takes := w.between(w.nature.sync/4, w.nature.sync) * time.Duration(d.process.node.slow)
+	if w.nature.unsynced {
+		takes += w.nature.lazy
+	}
 	w.after(takes, func() {
 		if d.process.dead {
 			return
@@ -262,12 +265,19 @@ func (p *process) install(c replica.Copy, i image) {
 	}
 	w := p.node.world
 	w.log("INSTALL %v %d", p.self, i.applied.sequence)
+	if p.replace(d, &write{install: &i}) {
+		w.truth.installed(d, i.applied)
+	}
+}
+
+// replace ends a replica, changes what its disk has, and begins it anew once that is durable.
+func (p *process) replace(d *driver, change *write) bool {
+	w := p.node.world
 	d.fail(errReplaced)
 	delete(p.drivers, theChain)
-	if err := d.disk.write(&write{install: &i}); err != nil {
-		return
+	if err := d.disk.write(change); err != nil {
+		return false
 	}
-	w.truth.installed(d, i.applied)
 	n := d.disk.written
 	w.after(w.between(w.nature.sync/4, w.nature.sync)*time.Duration(p.node.slow), func() {
 		if p.dead {
@@ -284,6 +294,7 @@ func (p *process) install(c replica.Copy, i image) {
 			}
 		})
 	})
+	return true
 }
 
 // errReplaced ends a replica whose place a copy takes.

@@ -237,7 +237,8 @@ func (p *process) report() {
 	delete(p.sent, p.sequence-64)
 	r := placement.Report{Node: p.self.Node, Incarnation: p.self.Incarnation, Sequence: p.sequence, Free: 1 << 40, Seen: p.grant.ID}
 	if d := p.drivers[theChain]; d != nil {
-		r.Replicas = append(r.Replicas, placement.Replica{Status: d.status(), Failed: d.failed})
+		r.Replicas = append(r.Replicas, placement.Replica{Status: d.status(), Failed: d.failed, Clean: d.disk.clean})
+		r.Replicas[0].Chain = theChain // also before it has a config
 	} else if c, ok := p.records[theChain]; ok && p.empty(c) {
 		r.Replicas = append(r.Replicas, placement.Replica{Failed: "nothing of it is on the disk"})
 		r.Replicas[0].Chain, r.Replicas[0].Self = theChain, p.self

@@ -27,6 +27,13 @@ type effect struct {
 	sequence uint64
 }
 
+// anew is the beginning of a line: the chain is as it was at an earlier entry.
+type anew struct {
+	at         time.Duration
+	from, base uint64
+	keys       [len(keyNames)]cell
+}
+
 // expiry is a deletion by the chain itself.
 type expiry struct{ entry chain.Entry }
 
@@ -40,6 +47,8 @@ var model = porcupine.Model{
 			return s.(state).does(in, output.(chain.Result))
 		case expiry:
 			return s.(state).expires(&in.entry)
+		case anew:
+			return s.(state).last == in.from, state{in.base, in.keys}
 		}
 		return false, s
 	},
@@ -106,27 +115,30 @@ func (s state) does(e effect, r chain.Result) (bool, state) {
 // linearizable checks the history; undecided says that there was no time for it.
 func (w *world) linearizable() (undecided bool) {
 	var all []porcupine.Operation
+	commands := map[request]*operation{}
 	for i, o := range w.history {
-		p := porcupine.Operation{ClientId: i, Input: o, Call: int64(o.call), Output: o.result, Return: int64(o.end)}
-		if o.read != nil {
-			if o.end != 0 && o.read.Consistency == chain.Strong && w.options.Mode != Skewed {
-				all = append(all, p)
-			}
-			continue
+		if o.command != nil {
+			commands[request{o.command.Client, o.command.Request}] = o
+		} else if o.end != 0 && o.read.Consistency == chain.Strong && w.options.Mode != Skewed {
+			all = append(all, porcupine.Operation{ClientId: i, Input: o, Call: int64(o.call), Output: o.result, Return: int64(o.end)})
 		}
-		sequence, ok := w.truth.done[request{o.command.Client, o.command.Request}]
-		if !ok {
-			continue // it never happened; if its client was told something else, that was noticed
-		}
-		p.Input = effect{o, sequence}
-		if o.end == 0 { // nobody was told how it ended; once it is committed strong reads see it
-			p.Output, p.Return = w.truth.entries[sequence-1].Result, int64(w.truth.entries[sequence-1].at)
-		}
-		all = append(all, p)
 	}
-	for _, e := range w.truth.entries {
-		if e.Client == 0 {
-			all = append(all, porcupine.Operation{ClientId: len(w.history), Input: expiry{e.Entry}, Return: int64(e.at)})
+	for n := range w.truth.lines {
+		l := &w.truth.lines[n]
+		if n > 0 {
+			all = append(all, porcupine.Operation{ClientId: len(w.history), Input: l.began, Call: int64(l.began.at), Return: int64(l.began.at)})
+		}
+		for i := range l.entries {
+			e := &l.entries[i]
+			p := porcupine.Operation{ClientId: len(w.history), Input: expiry{e.Entry}, Return: int64(e.at)}
+			if o := commands[request{e.Client, e.Request}]; o != nil {
+				// Until a client was told how it ended it may take effect as late as it is committed; from then on strong reads see it.
+				p.Input, p.Call, p.Output = effect{o, e.Sequence}, int64(o.call), e.Result
+				if o.end != 0 && o.told == e.Sequence {
+					p.Output, p.Return = o.result, int64(o.end)
+				}
+			}
+			all = append(all, p)
 		}
 	}
 	switch porcupine.CheckOperationsTimeout(model, all, 20*time.Second) {

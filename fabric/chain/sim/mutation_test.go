@@ -34,6 +34,8 @@ func TestRules(t *testing.T) {
 		{"conditionals", replica.RuleConditionals, 0},
 		{"removal waits for the lease", 0, BreakWait},
 		{"restart with one that served last", 0, BreakRestart},
+		{"who crashed has not ended in order", 0, BreakClean},
+		{"a line after a crash of all", 0, BreakLine},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r, tried := search(func(seed uint64) Options {

@@ -22,7 +22,9 @@ type nature struct {
 	lag                              time.Duration
 	plain                            bool
 	expire                           bool
-	direct                           float64 // reads that ask for permission without a step
+	unsynced                         bool
+	lazy                             time.Duration // between syncs of an unsynced chain
+	direct                           float64       // reads that ask for permission without a step
 	placement                        placement.Config
 }
 
@@ -50,6 +52,7 @@ func (w *world) draw() nature {
 	n.lag = w.between(time.Millisecond, 30*time.Millisecond)
 	n.plain = r.IntN(16) == 0
 	n.expire = r.IntN(3) == 0
+	n.unsynced, n.lazy = r.IntN(3) == 0, w.between(0, 100*time.Millisecond)
 	n.direct = r.Float64()
 	n.faults = w.drawFaults()
 	n.placement = placement.Config{

@@ -67,6 +67,28 @@ func (n *node) crash() {
 		}
 		n.world.log("CRASH %v, %d of %d writes lost", p.self, len(d.journal)-kept, len(d.journal))
 		d.crash(kept)
+		if n.world.options.Break&BreakClean != 0 {
+			d.clean = p.self.Incarnation
+		}
+	}
+}
+
+// leave ends the process in order.
+func (n *node) leave() {
+	p := n.process
+	if p == nil || p.paused {
+		return
+	}
+	p.dead, n.process = true, nil
+	n.world.log("LEAVE %v", p.self)
+	for id, d := range n.disks {
+		if d.broken {
+			continue
+		}
+		d.synced(d.written)
+		if r := p.drivers[id]; r != nil && r.failed == "" && r.core.Status().State != 0 && n.world.nature.unsynced {
+			d.clean = p.self.Incarnation
+		}
 	}
 }
 
@@ -211,12 +233,17 @@ func (p *process) adopt(c placement.Chain) {
 	d := p.drivers[c.ID]
 	if d == nil {
 		i := c.On(p.self.Node)
-		if i < 0 || c.Members[i].Replica != p.self || p.empty(c) {
+		if i < 0 || c.Members[i].Replica != p.self || p.empty(c) || p.node.disks[c.ID] != nil { // it is being replaced
 			return
 		}
 		p.node.disks[c.ID] = newDisk()
 		p.node.disks[c.ID].broken = p.node.failed
 		d = p.open(c.ID, p.node.disks[c.ID])
+	}
+	if i := c.On(p.self.Node); d != nil && i >= 0 && c.Members[i] == (chain.Member{Replica: p.self, State: chain.Serving}) && d.disk.now.last().epoch < c.Line.Epoch {
+		p.node.world.truth.renewed(c.Line, d.disk.now.clone())
+		p.replace(d, &write{renew: &c.Line})
+		return
 	}
 	if d != nil {
 		d.configure(c.Config)

@@ -48,7 +48,10 @@ func (t *table) record() (placement.Chain, bool) {
 // found writes the records of the run's bucket and chain.
 func (w *world) found() {
 	b := placement.Bucket{Name: "b", Factor: w.nature.factor, Durability: placement.Synced, State: placement.Ready, First: theChain}
-	c := placement.Chain{Config: chain.Config{ID: theChain, Bucket: "b", Epoch: 1}, Fresh: true, Reason: "founded"}
+	c := placement.Chain{Config: chain.Config{ID: theChain, Bucket: "b", Epoch: 1, Unsynced: w.nature.unsynced}, Fresh: true, Reason: "founded"}
+	if w.nature.unsynced {
+		b.Durability = placement.Replicated
+	}
 	for _, n := range w.nodes[:w.nature.factor] {
 		c.Members = append(c.Members, chain.Member{Replica: n.process.self, State: chain.Serving})
 	}
@@ -58,6 +61,11 @@ func (w *world) found() {
 
 // swap writes to the table and lets nodes' watches see it.
 func (w *world) swap(key string, revision uint64, value []byte) (uint64, error) {
+	before, _ := w.table.record()
+	if c, err := placement.DecodeChain(value); err == nil && w.options.Break&BreakLine != 0 && c.Line != (chain.Line{}) {
+		c.Line, c.Recovery = chain.Line{}, nil
+		value = c.Encode()
+	}
 	at, err := w.table.swap(key, revision, value)
 	if err != nil {
 		return 0, err
@@ -65,7 +73,7 @@ func (w *world) swap(key string, revision uint64, value []byte) (uint64, error) 
 	if c, err := placement.DecodeChain(value); err == nil && key == placement.ChainKey(theChain) {
 		w.log("TABLE chain %d epoch %d %v by keeper %d: %s", c.ID, c.Epoch, c.Members, c.Keeper, c.Reason)
 		w.table.configs[c.Epoch] = c.Config
-		w.truth.configured(c)
+		w.truth.configured(before, c)
 	}
 	for _, n := range w.nodes {
 		if n.process != nil {

@@ -11,12 +11,17 @@ import (
 
 // truth is what the world knows and no node does: what is committed, and what clients were told. It checks DESIGN.md's invariants at every step.
 type truth struct {
-	world   *world
-	entries []committed // of the chain, in order
-	keys    map[string][]version
-	done    map[request]uint64 // the sequence of each request's entry
-	acked   uint64             // newest entry of which a client was told
-	views   map[view]uint64
+	world *world
+	lines []line // of the chain, in order; the last one goes on
+	keys  map[string][]version
+	done  map[request]uint64 // the sequence of each request's entry
+	lost  map[request]bool   // requests whose entry was lost when a line ended
+	acked uint64             // newest entry of which a client was told
+	views map[view]uint64
+}
+
+func newTruth(w *world) truth {
+	return truth{world: w, lines: make([]line, 1), keys: map[string][]version{}, done: map[request]uint64{}, lost: map[request]bool{}, views: map[view]uint64{}}
 }
 
 // committed is an entry that some replica has committed.
@@ -43,17 +48,18 @@ type view struct{ replica chain.Replica }
 func (t *truth) applied(d *driver, entries []chain.Entry) {
 	for _, e := range entries {
 		m, ok := d.disk.now.at(e.Sequence)
+		known, there := t.at(e.Sequence)
 		switch {
 		case !ok:
 			t.world.fail("%v commits entry %d, which it does not have", d.process.self, e.Sequence)
 			return
-		case e.Sequence <= uint64(len(t.entries)):
-			if t.entries[e.Sequence-1].mark != m {
-				t.world.fail("%v commits entry %v in place of %v, which was committed", d.process.self, m, t.entries[e.Sequence-1].mark)
+		case there:
+			if known.mark != m {
+				t.world.fail("%v commits entry %v in place of %v, which was committed", d.process.self, m, known.mark)
 				return
 			}
-		case e.Sequence != uint64(len(t.entries))+1:
-			t.world.fail("%v commits entry %d, %d were", d.process.self, e.Sequence, len(t.entries))
+		case e.Sequence != t.top()+1:
+			t.world.fail("%v commits entry %d, %d were", d.process.self, e.Sequence, t.top())
 			return
 		default:
 			t.commit(d, e, m)
@@ -64,29 +70,7 @@ func (t *truth) applied(d *driver, entries []chain.Entry) {
 // commit takes an entry that nobody had committed.
 func (t *truth) commit(d *driver, e chain.Entry, m mark) {
 	w := t.world
-	if t.keys == nil {
-		t.keys, t.done, t.views = map[string][]version{}, map[request]uint64{}, map[view]uint64{}
-	}
-	if n := len(t.entries); n > 0 && e.Epoch == t.entries[n-1].Epoch && e.Time < t.entries[n-1].Time {
-		w.fail("entry %d is of %d, the one before of %d", e.Sequence, e.Time, t.entries[n-1].Time)
-	}
-	t.entries = append(t.entries, committed{Entry: e, mark: m, at: w.now})
-	for _, c := range e.Changes {
-		key := string(c.Key)
-		if e.Client == 0 {
-			if all := t.keys[key]; len(all) == 0 || all[len(all)-1].Expires == 0 || all[len(all)-1].Expires > e.Time {
-				w.fail("entry %d deletes key %s, which has not expired", e.Sequence, key)
-			}
-		}
-		t.keys[key] = append(t.keys[key], version{e.Sequence, chain.Value{Value: c.Value, Version: e.Sequence, Expires: c.Expires}, c.Deleted})
-	}
-	if e.Client != 0 {
-		name := request{e.Client, e.Request}
-		if before, ok := t.done[name]; ok {
-			w.fail("request %v is done by entry %d and again by entry %d", name, before, e.Sequence)
-		}
-		t.done[name] = e.Sequence
-	}
+	t.add(e, m)
 	if w.options.Trace != nil {
 		w.log("COMMITTED %d/%d by %v in epoch %d", e.Sequence, e.Epoch, d.process.self, d.epoch)
 	}
@@ -99,33 +83,66 @@ func (t *truth) commit(d *driver, e chain.Entry, m mark) {
 	t.kept()
 }
 
-// holds checks that a member has all that is committed durably, whether its process lives or not.
+// add puts an entry to those that are committed.
+func (t *truth) add(e chain.Entry, m mark) {
+	w := t.world
+	l := &t.lines[len(t.lines)-1]
+	if n := len(l.entries); n > 0 && e.Epoch == l.entries[n-1].Epoch && e.Time < l.entries[n-1].Time {
+		w.fail("entry %d is of %d, the one before of %d", e.Sequence, e.Time, l.entries[n-1].Time)
+	}
+	for _, c := range e.Changes {
+		key := string(c.Key)
+		if e.Client == 0 {
+			if v := t.value(key, e.Sequence); v.Expires == 0 || v.Expires > e.Time {
+				w.fail("entry %d deletes key %s, which has not expired", e.Sequence, key)
+			}
+		}
+		t.keys[key] = append(t.keys[key], version{e.Sequence, chain.Value{Value: c.Value, Version: e.Sequence, Expires: c.Expires}, c.Deleted})
+	}
+	if e.Client != 0 {
+		name := request{e.Client, e.Request}
+		if before, ok := t.done[name]; ok {
+			w.fail("request %v is done by entry %d and again by entry %d", name, before, e.Sequence)
+		}
+		t.done[name] = e.Sequence
+	}
+	l.entries = append(l.entries, committed{Entry: e, mark: m, at: w.now})
+}
+
+// holds checks that a member has all that is committed durably, whether its process lives or not; in an unsynced chain, that it has it unless it crashed.
 func (t *truth) holds(m chain.Member, why string) {
 	n := t.world.node(m.Node)
-	if n.failed {
+	if n.failed || t.world.nature.unsynced && (n.process == nil || n.process.self != m.Replica) {
 		return
 	}
 	d := n.disks[theChain]
+	if t.top() == t.lines[len(t.lines)-1].base.sequence {
+		return // what the line goes on with may be about to be made
+	}
 	if d == nil {
-		t.world.fail("%v, %s, has nothing, %d are committed", m, why, len(t.entries))
+		t.world.fail("%v, %s, has nothing, %d are committed", m, why, t.top())
 		return
 	}
 	if !t.has(d) {
-		t.world.fail("%v, %s, does not have entry %v durably (it has up to %v)", m, why, t.entries[len(t.entries)-1].mark, d.durable.last())
+		t.world.fail("%v, %s, does not have entry %v (durably it has up to %v)", m, why, t.newest(), d.durable.last())
 	}
 }
 
-// has says whether a disk has durably what is committed.
+// has says whether a disk has what is committed, durably in a chain that is synced.
 func (t *truth) has(d *disk) bool {
-	newest := t.entries[len(t.entries)-1].mark
-	at, ok := d.durable.at(newest.sequence)
-	return ok && at == newest || d.durable.base.sequence >= newest.sequence
+	i := &d.durable
+	if t.world.nature.unsynced {
+		i = &d.now
+	}
+	newest := t.newest()
+	at, ok := i.at(newest.sequence)
+	return ok && at == newest || i.base.sequence >= newest.sequence
 }
 
 // kept checks that all serving members have durably what is committed.
 func (t *truth) kept() {
 	record, ok := t.world.table.record()
-	if !ok || len(t.entries) == 0 || t.world.fault != "" {
+	if !ok || t.top() == 0 || t.world.fault != "" {
 		return
 	}
 	for _, m := range record.Members {
@@ -136,11 +153,16 @@ func (t *truth) kept() {
 }
 
 // configured checks a new record.
-func (t *truth) configured(placement.Chain) { t.kept() }
+func (t *truth) configured(before, c placement.Chain) {
+	if c.Line != before.Line {
+		t.begin(before, c)
+	}
+	t.kept()
+}
 
 // installed checks a copy.
 func (t *truth) installed(d *driver, m mark) {
-	if m.sequence > uint64(len(t.entries)) || t.entries[m.sequence-1].mark != m {
+	if known, ok := t.markAt(m.sequence); !ok || known != m {
 		t.world.fail("%v was given a copy as of %v, which is not committed", d.process.self, m)
 	}
 }
@@ -187,7 +209,7 @@ func (t *truth) linked(p, s chain.Replica) {
 	end := after.disk.now.last()
 	at, ok := before.disk.now.at(end.sequence)
 	if !ok && end.sequence < before.disk.now.base.sequence && end.sequence > 0 {
-		at, ok = t.entries[end.sequence-1].mark, true
+		at, ok = t.markAt(end.sequence)
 	}
 	if (!ok || at != end) && end.sequence > 0 {
 		w.fail("epoch %d: the log of %v ends with %v, its predecessor %v has %v there (%v)", a.Epoch, s, end, p, at, ok)
@@ -201,12 +223,13 @@ func (t *truth) replied(d *driver, o *operation, r chain.Result) {
 		t.world.fail("%v tells client %d how request %d ended, which is not committed", d.process.self, o.client, o.command.Request)
 		return
 	}
-	if e := t.entries[sequence-1]; e.Result != r {
+	if e, _ := t.at(sequence); e.Result != r {
 		t.world.fail("%v tells client %d that request %d ended with %+v, it ended with %+v", d.process.self, o.client, o.command.Request, r, e.Result)
 	}
 	for t.acked < sequence {
-		t.entries[t.acked].ended = t.world.now
 		t.acked++
+		e, _ := t.at(t.acked)
+		e.ended = t.world.now
 	}
 }
 
@@ -227,17 +250,14 @@ func (t *truth) read(d *driver, a *attempt, values *[len(keyNames)]chain.Value) 
 		t.views[v] = applied
 	}
 	for i := o.first; i < o.first+o.count; i++ {
+		want := t.value(keyNames[i], applied)
+		if got := values[i]; got.Version != want.Version || !bytes.Equal(got.Value, want.Value) {
+			w.fail("%v answers %s with %v as of %d, it was %v", d.process.self, keyNames[i], got, applied, want)
+		}
 		all := t.keys[keyNames[i]]
 		n := len(all)
 		for n > 0 && all[n-1].sequence > applied {
 			n--
-		}
-		var want chain.Value
-		if n > 0 && !all[n-1].deleted {
-			want = all[n-1].Value
-		}
-		if got := values[i]; got.Version != want.Version || !bytes.Equal(got.Value, want.Value) {
-			w.fail("%v answers %s with %v as of %d, it was %v", d.process.self, keyNames[i], got, applied, want)
 		}
 		t.recent(d, a, keyNames[i], all[n:])
 	}
@@ -250,8 +270,9 @@ func (t *truth) recent(d *driver, a *attempt, key string, missed []version) {
 		return
 	}
 	count := uint64(0)
+	first, _ := t.at(missed[0].sequence)
 	for _, v := range missed {
-		e := t.entries[v.sequence-1]
+		e, _ := t.at(v.sequence)
 		if e.ended == 0 || e.ended >= a.began {
 			break
 		}
@@ -267,7 +288,7 @@ func (t *truth) recent(d *driver, a *attempt, key string, missed []version) {
 	case q.Bound.Versions > 0 && count > q.Bound.Versions:
 		t.late("%v answers %s without %d newer versions, %d are allowed", d.process.self, key, count, q.Bound.Versions)
 	case q.Bound == chain.Bound{} && count > 0:
-		t.late("%v answers %s without entry %d, which a client was told of at %v, before the read began at %v", d.process.self, key, missed[0].sequence, t.entries[missed[0].sequence-1].ended, a.began)
+		t.late("%v answers %s without entry %d, which a client was told of at %v, before the read began at %v", d.process.self, key, missed[0].sequence, first.ended, a.began)
 	}
 	_ = w
 }
@@ -291,18 +312,14 @@ func (t *truth) finish() {
 	record, _ := w.table.record()
 	for _, m := range record.Members {
 		d := w.driver(m.Replica)
-		if d == nil || len(t.entries) == 0 || w.doomed() {
+		if d == nil || t.top() == 0 || w.doomed() {
 			continue
 		}
-		if newest := t.entries[len(t.entries)-1].mark; d.disk.now.last() != newest {
+		if newest := t.newest(); d.disk.now.last() != newest {
 			w.fail("at the end %v has %v, committed is %v", m, d.disk.now.last(), newest)
 		}
 		for _, key := range keyNames {
-			all := t.keys[key]
-			var want chain.Value
-			if n := len(all); n > 0 && !all[n-1].deleted {
-				want = all[n-1].Value
-			}
+			want := t.value(key, t.top())
 			if got := d.disk.now.keys[key]; got.Version != want.Version || !bytes.Equal(got.Value, want.Value) {
 				w.fail("at the end %v has %v for key %s, committed is %v", m, got, key, want)
 			}
@@ -312,7 +329,7 @@ func (t *truth) finish() {
 		if o.command == nil || o.end == 0 {
 			continue
 		}
-		if _, ok := t.done[request{o.command.Client, o.command.Request}]; !ok {
+		if name := (request{o.command.Client, o.command.Request}); t.done[name] == 0 && !t.lost[name] {
 			w.fail("client was told how its request ended, and it is lost: %v", o)
 		}
 	}

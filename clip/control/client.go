@@ -1,0 +1,104 @@
+package control
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"syscall"
+
+	"orrery/clip"
+)
+
+// ErrNoRecorder says that no recorder runs.
+var ErrNoRecorder = errors.New("no recorder runs (start it: clip record, or clip install)")
+
+// Client talks to the recorder behind a socket.
+type Client struct{ Socket string }
+
+func (c Client) dial(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", c.Socket)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, fmt.Errorf("%w: nobody listens at %s", ErrNoRecorder, c.Socket)
+	}
+	return conn, err
+}
+
+// Do asks for something that has one answer. contents are sent along, and those of the answer are returned.
+func (c Client) Do(ctx context.Context, q Request, contents ...clip.Content) (*Response, []clip.Content, error) {
+	conn, r, answer, err := c.ask(ctx, q, contents)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	given, err := readContents(r, answer.Contents)
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return answer, given, err
+}
+
+// Lines asks for lines; the reader ends when ctx does, and is to be closed.
+func (c Client) Lines(ctx context.Context, q Request) (io.ReadCloser, error) {
+	conn, r, _, err := c.ask(ctx, q, nil)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	return &lines{Reader: r, conn: conn, stop: stop}, nil
+}
+
+type lines struct {
+	io.Reader
+	conn net.Conn
+	stop func() bool
+}
+
+// Close ends the request.
+func (l *lines) Close() error {
+	l.stop()
+	return l.conn.Close()
+}
+
+// ask sends a request and reads the message that answers it.
+func (c Client) ask(ctx context.Context, q Request, contents []clip.Content) (net.Conn, *bufio.Reader, *Response, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	q.Version, q.Contents = Version, announce(contents)
+	err = writeMessage(conn, q)
+	for _, content := range contents {
+		if err == nil {
+			_, err = conn.Write(content.Data)
+		}
+	}
+	r := bufio.NewReaderSize(conn, 64<<10)
+	answer := new(Response)
+	// A recorder that refuses answers before it has read everything.
+	if refused := readMessage(r, answer); refused != nil {
+		err = errors.Join(err, refused)
+	} else {
+		err = nil
+	}
+	switch {
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	case err != nil:
+		err = fmt.Errorf("the recorder does not answer: %w", err)
+	case answer.Error != "":
+		err = &told{answer.Error, kinds[answer.Kind]}
+	}
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, conn.Close())
+	}
+	return conn, r, answer, nil
+}

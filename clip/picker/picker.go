@@ -1,0 +1,222 @@
+// Package picker is what a picker shows and does, whatever draws it. It is pure: keys and results in, effects out.
+//
+// Keys are written as words: "a", "enter", "ctrl+p". What is typed narrows the list at once; arrows move in it at the same time.
+package picker
+
+import (
+	"slices"
+	"unicode/utf8"
+
+	"orrery/clip"
+	"orrery/clip/find"
+)
+
+// State is a picker's state.
+type State struct {
+	Query  string
+	Mode   find.Mode
+	Items  []clip.Summary // the best match first
+	Cursor int            // place in Items
+	Top    int            // first of Items that is shown
+	Rows   int            // how many are shown
+	Item   *clip.Item     // whole, of the one under the cursor, once it is there; nil before
+	Help   bool
+	Note   string // what went wrong, or was done
+}
+
+// Effect is what is to be done outside. Its answer comes back by Found, Shown or Done.
+type Effect any
+
+// The effects.
+type (
+	// Search asks for the items that match; Found is its answer.
+	Search struct {
+		Query string
+		Mode  find.Mode
+	}
+	// Show asks for a whole item; Shown is its answer.
+	Show struct{ ID clip.ID }
+	// Give puts an item into the clipboard, and ends the picker.
+	Give struct {
+		ID    clip.ID
+		Plain bool
+	}
+	// Pin pins an item, or does not any more; Done is its answer.
+	Pin struct {
+		ID     clip.ID
+		Pinned bool
+	}
+	// Delete deletes an item; Done is its answer.
+	Delete struct{ ID clip.ID }
+	// Quit ends the picker.
+	Quit struct{}
+)
+
+// modes in the order in which a key goes through them.
+var modes = []find.Mode{find.Words, find.Fuzzy, find.Pattern, find.Exact} //nolint:gochecknoglobals // a list
+
+// Start makes a picker with room for some rows.
+func Start(rows int) (*State, []Effect) {
+	s := &State{Mode: find.Words, Rows: max(1, rows)}
+	return s, s.search()
+}
+
+// Keys are all keys and what they do.
+var Keys = [][2]string{ //nolint:gochecknoglobals // a table
+	{"type", "narrow the list"},
+	{"up, down", "move"},
+	{"pgup, pgdown", "move by a page"},
+	{"enter", "copy, and end"},
+	{"alt+enter", "copy the text alone"},
+	{"alt+1 … alt+9", "copy the item in that row"},
+	{"ctrl+p", "pin, unpin"},
+	{"ctrl+d", "delete"},
+	{"tab", "words, fuzzy, regexp, exact"},
+	{"ctrl+u", "clear the query"},
+	{"f1", "this help"},
+	{"esc", "end"},
+}
+
+func (s *State) search() []Effect { return []Effect{Search{s.Query, s.Mode}} }
+
+// Key takes a key in.
+func (s *State) Key(key string) []Effect {
+	s.Note = ""
+	if s.Help {
+		s.Help = false
+		return nil
+	}
+	switch key {
+	case "esc", "ctrl+c":
+		return []Effect{Quit{}}
+	case "f1":
+		s.Help = true
+	case "up":
+		return s.move(-1)
+	case "down":
+		return s.move(1)
+	case "pgup":
+		return s.move(-s.Rows)
+	case "pgdown":
+		return s.move(s.Rows)
+	case "home":
+		return s.move(-len(s.Items))
+	case "end":
+		return s.move(len(s.Items))
+	case "tab":
+		s.Mode = modes[(slices.Index(modes, s.Mode)+1)%len(modes)]
+		return s.search()
+	case "ctrl+u":
+		return s.Type("", len(s.Query))
+	case "backspace":
+		_, n := utf8.DecodeLastRuneInString(s.Query)
+		return s.Type("", n)
+	case "enter", "alt+enter", "ctrl+p", "ctrl+d":
+		return s.act(key)
+	default:
+		if n := len("alt+"); len(key) == n+1 && key[:n] == "alt+" && key[n] >= '1' && key[n] <= '9' {
+			if at := s.Top + int(key[n]-'1'); at < len(s.Items) {
+				return []Effect{Give{ID: s.Items[at].ID}}
+			}
+		}
+	}
+	return nil
+}
+
+// act does something with the item under the cursor.
+func (s *State) act(key string) []Effect {
+	if s.Cursor >= len(s.Items) {
+		return nil
+	}
+	item := &s.Items[s.Cursor]
+	switch key {
+	case "enter", "alt+enter":
+		return []Effect{Give{item.ID, key == "alt+enter"}}
+	case "ctrl+p":
+		item.Pinned = !item.Pinned
+		return []Effect{Pin{item.ID, item.Pinned}}
+	default:
+		id := item.ID
+		s.Items = slices.Delete(s.Items, s.Cursor, s.Cursor+1)
+		return append([]Effect{Delete{id}}, s.move(0)...)
+	}
+}
+
+// Type takes back the last bytes of the query, and adds text to it.
+func (s *State) Type(text string, back int) []Effect {
+	s.Help = false
+	before := s.Query
+	s.Query = s.Query[:len(s.Query)-min(back, len(s.Query))] + text
+	if s.Query == before {
+		return nil
+	}
+	s.Cursor, s.Top = 0, 0
+	return s.search()
+}
+
+// Resize gives it room for other rows.
+func (s *State) Resize(rows int) {
+	s.Rows = max(1, rows)
+	s.move(0)
+}
+
+// move moves the cursor, and what is shown with it.
+func (s *State) move(by int) []Effect {
+	s.Cursor = max(0, min(s.Cursor+by, len(s.Items)-1))
+	s.Top = max(0, min(s.Top, s.Cursor, len(s.Items)-s.Rows))
+	s.Top = max(s.Top, s.Cursor-s.Rows+1)
+	return s.show()
+}
+
+// show asks for the item under the cursor, unless it is there.
+func (s *State) show() []Effect {
+	if s.Cursor >= len(s.Items) {
+		s.Item = nil
+		return nil
+	}
+	id := s.Items[s.Cursor].ID
+	if s.Item != nil && s.Item.ID == id {
+		return nil
+	}
+	s.Item = nil
+	return []Effect{Show{id}}
+}
+
+// Found takes the answer to a search in; that of an earlier query is of no use any more.
+func (s *State) Found(q Search, items []clip.Summary, err error) []Effect {
+	if q.Query != s.Query || q.Mode != s.Mode {
+		return nil
+	}
+	if err != nil {
+		s.Note = err.Error()
+		return nil
+	}
+	s.Note = ""
+	s.Items = items
+	return s.move(0)
+}
+
+// Shown takes a whole item in.
+func (s *State) Shown(item clip.Item, err error) {
+	if err != nil {
+		s.Note = err.Error()
+		return
+	}
+	if s.Cursor < len(s.Items) && s.Items[s.Cursor].ID == item.ID {
+		s.Item = &item
+	}
+}
+
+// Done takes in how something ended.
+func (s *State) Done(err error) []Effect {
+	if err != nil {
+		s.Note = err.Error()
+		return s.search()
+	}
+	return nil
+}
+
+// Visible are the items that are shown.
+func (s *State) Visible() []clip.Summary {
+	return s.Items[min(s.Top, len(s.Items)):min(s.Top+s.Rows, len(s.Items))]
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"orrery/clip"
+	"orrery/clip/control"
+	"orrery/clip/history"
+	"orrery/clip/recorder"
+	"orrery/clip/x11"
+)
+
+func (c *cli) recordCommand() *cobra.Command {
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "record",
+		Short: "Record what is copied, until Ctrl-C or SIGTERM",
+		Args:  exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			level := slog.LevelInfo
+			if verbose {
+				level = slog.LevelDebug
+			}
+			return c.record(cmd.Context(), slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: level})))
+		},
+	}
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "also log what is not recorded, and why; never its content")
+	return cmd
+}
+
+func (c *cli) record(ctx context.Context, log *slog.Logger) (err error) {
+	s, err := load(c.settings)
+	if err != nil {
+		return err
+	}
+	rules, err := s.rules()
+	if err != nil {
+		return err
+	}
+	limits, err := s.limits()
+	if err != nil {
+		return err
+	}
+	h, err := history.Open(history.Config{Directory: c.directory})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	if r := h.Repair(); r.Aside != "" {
+		log.WarnContext(ctx, "the history was damaged; what could be read is kept, and the damaged file was put aside", "bytes", r.Damaged, "file", r.Aside)
+	}
+	display, err := openDisplay(s.selections(), log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, display.Close()) }()
+	l, err := control.Listen(ctx, c.socket)
+	if err != nil {
+		return err
+	}
+	r := recorder.New(recorder.Config{Display: display, History: h, Rules: rules, Limits: limits, Keep: s.kept(), Logger: log})
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	server := &control.Server{Recorder: r, History: h, Display: display.Name(), Stop: stop, Logger: log}
+	parts, ctx := errgroup.WithContext(ctx)
+	parts.Go(func() error { return r.Run(ctx) })
+	parts.Go(func() error { return server.Run(ctx, l) })
+	log.InfoContext(ctx, "recording", "display", display.Name(), "items", h.Stats().Items, "socket", c.socket)
+	return parts.Wait()
+}
+
+// openDisplay connects to the display of this session.
+func openDisplay(selections []clip.Selection, log *slog.Logger) (clip.Display, error) {
+	if os.Getenv("DISPLAY") == "" {
+		return nil, fmt.Errorf("there is no display here: %w: DISPLAY is not set", clip.ErrUnsupported)
+	}
+	return x11.Open(x11.Config{Selections: selections, Logger: log})
+}

@@ -1,0 +1,162 @@
+package sim
+
+import (
+	"slices"
+	"sort"
+
+	"orrery/fabric/chain"
+	"orrery/fabric/chain/placement"
+)
+
+// line is a part of the chain's history without a break: what was committed since it was begun anew.
+type line struct {
+	base    mark   // before its first entry
+	from    uint64 // the newest entry of before that it goes on with
+	began   anew
+	entries []committed
+}
+
+// of is the line that a sequence is of.
+func (t *truth) of(sequence uint64) *line {
+	i := sort.Search(len(t.lines), func(i int) bool { return t.lines[i].base.sequence > sequence })
+	return &t.lines[max(i-1, 0)]
+}
+
+// at is a committed entry.
+func (t *truth) at(sequence uint64) (*committed, bool) {
+	l := t.of(sequence)
+	if sequence <= l.base.sequence || sequence > l.base.sequence+uint64(len(l.entries)) {
+		return nil, false
+	}
+	return &l.entries[sequence-l.base.sequence-1], true
+}
+
+// markAt is the mark of a committed entry, or of a line's beginning.
+func (t *truth) markAt(sequence uint64) (mark, bool) {
+	if e, ok := t.at(sequence); ok {
+		return e.mark, true
+	}
+	i := slices.IndexFunc(t.lines, func(l line) bool { return l.base.sequence == sequence })
+	if i < 0 {
+		return mark{}, false
+	}
+	return t.lines[i].base, true
+}
+
+// top is the sequence of the newest committed entry.
+func (t *truth) top() uint64 {
+	l := &t.lines[len(t.lines)-1]
+	return l.base.sequence + uint64(len(l.entries))
+}
+
+func (t *truth) newest() mark {
+	m, _ := t.markAt(t.top())
+	return m
+}
+
+// count is how many entries are committed, or were.
+func (t *truth) count() int {
+	n := 0
+	for i := range t.lines {
+		n += len(t.lines[i].entries)
+	}
+	return n
+}
+
+// value is a key's value for who has applied the entries up to one: those that a line lost do not count for who is on that line.
+func (t *truth) value(key string, applied uint64) chain.Value {
+	for _, v := range slices.Backward(t.keys[key]) {
+		if v.sequence <= applied && !t.passed(v.sequence, applied) {
+			if v.deleted {
+				return chain.Value{}
+			}
+			return v.Value
+		}
+	}
+	return chain.Value{}
+}
+
+// passed says whether an entry is not of the history of another one.
+func (t *truth) passed(sequence, by uint64) bool {
+	for l := t.of(by); sequence <= l.base.sequence && l.base.sequence > 0; l = t.of(l.from) {
+		if sequence > l.from {
+			return true
+		}
+	}
+	return false
+}
+
+// begin takes over that the chain begins anew with what its only member has, and sees to it that this was allowed: an operator did it, or all that
+// served have crashed, and none ended in order.
+func (t *truth) begin(before, c placement.Chain) {
+	w := t.world
+	for _, r := range before.Serving() {
+		n := w.node(r.Node)
+		lives, d := n.process != nil && n.process.self == r && !n.failed, n.disks[theChain]
+		if c.Recovery.By == "" && (lives || !w.nature.unsynced || d != nil && d.clean == r.Incarnation && !n.failed) {
+			w.fail("the chain is begun anew (%s), although %v has everything", c.Reason, r)
+		}
+	}
+	var has image
+	if d := w.node(c.Members[0].Node).disks[theChain]; d != nil {
+		has = d.now
+	}
+	w.log("ANEW %v", c.Members)
+	t.goOn(c.Line, has)
+}
+
+// renewed takes over that the only member of a new line begins it with what it has now: it may have crashed since it was chosen, and have less.
+func (t *truth) renewed(l chain.Line, has image) {
+	if n := len(t.lines) - 1; len(t.lines[n].entries) == 0 && t.lines[n].base.sequence == l.Sequence {
+		t.lines = t.lines[:n]
+		t.goOn(l, has)
+	}
+}
+
+// goOn begins a line with what a disk has.
+func (t *truth) goOn(to chain.Line, i image) {
+	w := t.world
+	if to.Empty {
+		i = newImage()
+	}
+	for n, e := range i.log { // all that it has is committed now
+		if e.Sequence == t.top()+1 {
+			t.add(e, i.marks[n])
+		}
+	}
+	from := i.last()
+	if known, ok := t.markAt(from.sequence); from.sequence > 0 && (!ok || known != from) {
+		w.fail("the chain is begun anew with a log that ends with %v, committed was %v", from, known)
+		return
+	}
+	l := line{base: mark{to.Sequence, to.Epoch, 0}, from: from.sequence}
+	l.began = anew{at: w.now, from: t.top(), base: l.base.sequence}
+	for k, key := range keyNames {
+		v := t.value(key, l.from)
+		l.began.keys[k] = cell{string(v.Value), v.Version}
+	}
+	w.log("LINE from %d of %d", l.from, t.top())
+	t.lines = append(t.lines, l)
+	t.acked = l.base.sequence
+	clear(t.done)
+	clear(t.lost)
+	for n := range t.lines {
+		for i := range t.lines[n].entries {
+			e := &t.lines[n].entries[i]
+			if name := (request{e.Client, e.Request}); e.Client == 0 {
+				continue
+			} else if t.passed(e.Sequence, t.acked) {
+				t.lost[name] = true
+			} else {
+				t.done[name] = e.Sequence
+			}
+		}
+	}
+}
+
+// agrees says whether all that a disk has is committed, or can be next.
+func (t *truth) agrees(i *image) bool {
+	at, ok := t.markAt(min(i.last().sequence, t.top()))
+	has, there := i.at(at.sequence)
+	return ok && there && at == has
+}
