@@ -185,7 +185,7 @@ func TestExpired(t *testing.T) {
 	slow := all[0].Watch(t.Context(), event.Watch{Since: time.Unix(1, 0)})
 	all[1].start(t)
 	seen, missed := 0, uint64(0)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for s, err := range all[1].Watch(ctx, w) {
 		if err != nil {
@@ -423,7 +423,7 @@ func TestQuery(t *testing.T) {
 	if _, err := all[0].Handle("colour", nil); !errors.Is(err, fabric.ErrConflict) {
 		t.Error(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	answers, err := all[0].Query(ctx, "colour", []byte("which?"), "anna", nil)
 	if err != nil {
@@ -431,12 +431,14 @@ func TestQuery(t *testing.T) {
 	}
 	got := map[string]event.Answer{}
 	for a := range answers {
-		got[a.Node] = a
+		if got[a.Node] = a; len(got) == 3 {
+			cancel()
+		}
 	}
 	if len(got) != 4 || string(got["node-0"].Payload) != "0" || string(got["node-1"].Payload) != "1" || got["node-1"].From != all[1].id() {
 		t.Errorf("%+v", got)
 	}
-	if err := got["node-2"].Err; !errors.Is(err, context.DeadlineExceeded) {
+	if err := got["node-2"].Err; !errors.Is(err, context.Canceled) {
 		t.Errorf("the one that does not answer: %v", err)
 	}
 	if err := got["node-3"].Err; !errors.Is(err, event.ErrNobody) {

@@ -148,7 +148,7 @@ func (n *node) start(tb testing.TB) {
 // collect watches for count events, and fails if there is anything else.
 func (n *node) collect(tb testing.TB, w event.Watch, count int) (all []event.Event) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
 	defer cancel()
 	for seen, err := range n.Watch(ctx, w) {
 		if err != nil {
