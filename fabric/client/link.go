@@ -21,6 +21,8 @@ var errLost = errors.New("connection lost")
 const (
 	// A link on which nothing came for so long, although something is asked, is asked for a sign of life, and ended if that does not come either.
 	silence = 700 * time.Millisecond
+	// inline is up to which size a request that is alone is written by who asks.
+	inline = 8 << 10
 	// sampled is of how many requests one is timed.
 	sampled = 16
 )
@@ -94,10 +96,17 @@ func (l *link) begin(q *chain.Request, k *call) error {
 		k.begun = time.Now()
 	}
 	l.calls[q.ID] = k
+	alone := len(l.calls) == 1
 	l.mu.Unlock()
 	b := buffers.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
 	*b = wire.AppendRequest((*b)[:0], q)
+	if alone = alone && len(*b) <= inline; alone { // nothing will gather, and the socket has room: written here, it needs no other goroutine
+		l.conn.Hold()
+	}
 	err := l.conn.Write(*b)
+	if alone {
+		l.conn.Release()
+	}
 	if cap(*b) <= 64<<10 {
 		buffers.Put(b)
 	}

@@ -2,7 +2,6 @@ package node
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"orrery/fabric/chain"
@@ -76,8 +75,7 @@ func (g *gathered) message(m *replica.Message) {
 				break
 			}
 			g.sizes[i] += size
-			// Entries may be the replica's own slice.
-			old.Entries = append(slices.Clip(old.Entries), m.Entries...)
+			old.Entries = append(old.Entries, m.Entries...)
 			old.Durable, old.Committed, old.Time = m.Durable, m.Committed, m.Time
 			return
 		}

@@ -176,6 +176,7 @@ func (r *runner) values(a *chain.Answer, q *reading) error {
 func (s *session) answerLater() {
 	var a chain.Answer
 	var out []byte
+	held := false
 	for {
 		var l later
 		select {
@@ -190,8 +191,16 @@ func (s *session) answerLater() {
 			l.runner.fill(&a, l.read)
 		}
 		out = wire.AppendAnswer(out[:0], &a)
+		if !held {
+			s.conn.Hold()
+			held = true
+		}
 		_ = s.conn.Write(out) // the error is the connection's, which ends with it
 		<-s.under
+		if len(s.later) == 0 {
+			s.conn.Release()
+			held = false
+		}
 		if cap(out) > 1<<20 {
 			out = nil
 		}

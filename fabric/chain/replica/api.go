@@ -132,7 +132,7 @@ type Copy struct {
 }
 
 // Output is what the driver has to do, in this order: Install or Truncate, Append, Apply, then the rest in any order. Nothing in it waits for a disk write
-// to be durable; Replica.Persisted tells it.
+// to be durable; Replica.Persisted tells it. The slices of Messages' Entries are the driver's.
 type Output struct {
 	Truncate bool   // remove the entries above Keep from the log
 	Keep     uint64 // with Truncate

@@ -142,10 +142,13 @@ func (r *Replica) receive(now Instant, m *Message) {
 		r.push(now, e)
 		r.output.Append = append(r.output.Append, e)
 	}
+	news := len(m.Entries) == 0 && m.Durable > r.watermark // what it leads to is answered; if that gets lost it comes again, and is none
 	r.watermark = max(r.watermark, m.Durable)
 	r.time = max(r.time, m.Time)
 	r.check()
-	r.send(m.From, Message{Kind: KindAck, Sequence: r.last, Committed: r.committed})
+	if !news {
+		r.send(m.From, Message{Kind: KindAck, Sequence: r.last, Committed: r.committed})
+	}
 	r.commit(m.Committed)
 }
 
