@@ -14,10 +14,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"orrery/internal/load"
 )
 
 var errMissing = errors.New("key is missing")
@@ -153,33 +154,33 @@ func (b *bench) run(ctx context.Context) (err error) {
 type task struct {
 	name                 string
 	clients, connections int
-	mix                  mix
+	mix                  load.Mix
 	hot                  string
 }
 
 // tasks are what was asked for.
 func (b *bench) tasks() []task {
 	var all []task
-	plain := func(name string, m mix) {
+	plain := func(name string, m load.Mix) {
 		for _, n := range b.clients {
 			all = append(all, task{name + ", a connection each", n, n, m, ""})
 		}
 		all = append(all, task{name + ", one connection to each server", b.most(), 1, m, ""})
 	}
 	if b.does("reads") {
-		plain("strong reads", mix{read: 100})
+		plain("strong reads", load.Mix{Read: 100})
 	}
 	if b.does("writes") {
-		plain(map[string]string{"synced": "durable writes", "replicated": "replicated writes"}[b.durability], mix{update: 100})
+		plain(map[string]string{"synced": "durable writes", "replicated": "replicated writes"}[b.durability], load.Mix{Update: 100})
 	}
 	for _, m := range mixes {
 		if b.does("mixes") || b.does(m.short) {
-			all = append(all, task{m.name, b.most(), b.most(), m, ""})
+			all = append(all, task{m.name, b.most(), b.most(), m.Mix, ""})
 		}
 	}
 	if b.does("hot") {
 		for _, writes := range []int{0, 10, 25, 50, 75, 90, 100} {
-			all = append(all, task{fmt.Sprintf("one key, %d%% writes", writes), b.most(), 1, mix{read: 100 - writes, update: writes}, keyName(0)})
+			all = append(all, task{fmt.Sprintf("one key, %d%% writes", writes), b.most(), 1, load.Mix{Read: 100 - writes, Update: writes}, keyName(0)})
 		}
 	}
 	return all
@@ -205,32 +206,12 @@ func (b *bench) fill(ctx context.Context, s store) error {
 		return err
 	}
 	defer func() { _ = c.Close() }()
-	next := make(chan int, 64)
-	errs := make(chan error, 64)
-	var work sync.WaitGroup
-	for range 64 {
-		work.Go(func() {
-			for n := range next {
-				if err := c.Put(ctx, keyName(n), make([]byte, b.value)); err != nil {
-					select {
-					case errs <- err:
-					default:
-					}
-				}
-			}
-		})
-	}
-	for n := range b.keys {
-		next <- n
-	}
-	close(next)
-	work.Wait()
-	close(errs)
-	return <-errs
+	l := &load.Load{Keys: b.keys, Value: make([]byte, b.value)}
+	return l.Fill(ctx, slices.Repeat([]load.Store{c}, 64))
 }
 
 // compare runs a mix on each store, with clients that share so many connections.
-func (b *bench) compare(ctx context.Context, name string, clients, connections int, m mix, hot string) error {
+func (b *bench) compare(ctx context.Context, name string, clients, connections int, m load.Mix, hot string) error {
 	row := []string{name, strconv.Itoa(clients)}
 	var rates []float64
 	for _, s := range b.all {
@@ -238,8 +219,8 @@ func (b *bench) compare(ctx context.Context, name string, clients, connections i
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		rates = append(rates, f.rate)
-		row = append(row, f.String())
+		rates = append(rates, f.Rate(&f.All))
+		row = append(row, cell(&f))
 	}
 	ratio := ""
 	if len(rates) > 1 {
@@ -249,7 +230,7 @@ func (b *bench) compare(ctx context.Context, name string, clients, connections i
 	return ctx.Err()
 }
 
-func (b *bench) measure(ctx context.Context, s store, clients, connections int, m mix, hot string) (f figures, err error) {
+func (b *bench) measure(ctx context.Context, s store, clients, connections int, m load.Mix, hot string) (f load.Figures, err error) {
 	open := make([]kv, connections)
 	for i := range open {
 		if open[i], err = s.client(ctx); err != nil {
@@ -257,7 +238,7 @@ func (b *bench) measure(ctx context.Context, s store, clients, connections int, 
 		}
 		defer func() { err = errors.Join(err, open[i].Close()) }()
 	}
-	all := make([]kv, clients)
+	all := make([]load.Store, clients)
 	for i := range all {
 		all[i] = open[i%connections]
 		if err := all[i].Get(ctx, keyName(0)); err != nil { // it is connected
@@ -269,10 +250,10 @@ func (b *bench) measure(ctx context.Context, s store, clients, connections int, 
 		value[i] = byte(i * 7)
 	}
 	own, theirs := used(os.Getpid()), cpu(s)
-	l := &load{mix: m, keys: b.keys, value: value, seconds: b.seconds, hot: hot}
-	f = l.run(ctx, all)
+	l := &load.Load{Mix: m, Keys: b.keys, Value: value, Duration: time.Duration(b.seconds * float64(time.Second)), Hot: hot}
+	f = l.Run(ctx, all)
 	own, theirs = used(os.Getpid())-own, cpu(s)-theirs
-	each := func(d time.Duration) float64 { return float64(d.Microseconds()) / max(1, f.rate*b.seconds) }
+	each := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(max(1, f.All.Count)) }
 	fmt.Fprintf(os.Stderr, "  processor: %.1f s of the clients, %.1f s of the servers; %.1f and %.1f µs an operation\n", own.Seconds(), theirs.Seconds(), each(own), each(theirs))
 	return f, nil
 }
