@@ -22,7 +22,7 @@ func (c *cli) kvCommand() *cobra.Command {
 acknowledged when all replicas of its chain have it on their disks; every replica answers reads. Nodes that fail are replaced, chains that become large are
 split, and replicas move to where there is less to do, all by themselves: see orrery kv chains.`,
 	}
-	cmd.AddCommand(c.kvGet(), c.kvPut(), c.kvDelete(), c.kvCas(), c.kvIncr(), c.kvAppend(), c.kvScan(), c.kvWatch(),
+	cmd.AddCommand(c.kvGet(), c.kvPut(), c.kvDelete(), c.kvCas(), c.kvIncr(), c.kvAppend(), c.kvScan(), c.kvWatch(), c.kvTxn(), c.kvBench(),
 		c.kvChains(), c.kvBucket(), c.kvMove(), c.kvSplit(), c.kvDrain(), c.kvRecover())
 	return cmd
 }
