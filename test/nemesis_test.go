@@ -85,6 +85,9 @@ func (n *nemesis) faults() []fault {
 func (n *nemesis) fault(o placement.Overview) fault {
 	v, role := n.victim(o)
 	w, second := n.victim(o)
+	for w == v {
+		w, second = n.victim(o)
+	}
 	named := func(what string) string { return fmt.Sprintf("%s %s (%s)", what, v.name, role) }
 	pair := fmt.Sprintf("%s (%s) and %s (%s)", v.name, role, w.name, second)
 	others := func(do func(other string)) {

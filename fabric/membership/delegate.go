@@ -2,6 +2,7 @@ package membership
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"time"
 
@@ -144,6 +145,13 @@ type logWriter struct {
 		Debug(msg string, args ...any)
 		Warn(msg string, args ...any)
 	}
+	garbage func() // is told of what is no gossip of this cluster
+}
+
+// garbage is how memberlist begins what it says of that. Its metrics do not tell.
+var garbage = []string{
+	"Decrypt packet failed", "discarding ", "failed to receive", "failed to remove", "UDP packet too short", "msg type",
+	"Got invalid", "Failed to decode", "Failed to decompress",
 }
 
 // Write takes one line. What memberlist calls an error is mostly somebody else's trouble, which heals.
@@ -151,6 +159,9 @@ func (w logWriter) Write(line []byte) (int, error) {
 	_, rest, _ := strings.Cut(strings.TrimSpace(string(line)), "[")
 	level, text, _ := strings.Cut(rest, "] ")
 	text = strings.TrimPrefix(text, "memberlist: ")
+	if level == "ERR" && w.garbage != nil && slices.ContainsFunc(garbage, func(g string) bool { return strings.HasPrefix(text, g) }) {
+		w.garbage()
+	}
 	if level == "WARN" || level == "ERR" {
 		w.logger.Warn("gossip", "detail", text)
 	} else {

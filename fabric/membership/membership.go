@@ -61,8 +61,10 @@ type Config struct {
 	// never after Close has returned, and must not call Close.
 	Event func(Event)
 	// Lose says of each datagram whether it is lost on its way, to try out a bad network. Nil: none is.
-	Lose   func() bool
-	Logger *slog.Logger // nil discards
+	Lose func() bool
+	// Garbage is told whenever something came that is no gossip of this cluster. Nil: nobody. It must not wait.
+	Garbage func()
+	Logger  *slog.Logger // nil discards
 
 	cut      func(to string) bool // of tests: whether nothing reaches an address
 	patience time.Duration        // of tests: instead of the profile's
@@ -161,7 +163,7 @@ func (m *Membership) listConfig(ctx context.Context) (*memberlist.Config, error)
 	c.Label = m.config.Identity.Cluster
 	c.Keyring = m.keyring
 	c.Delegate, c.Events, c.Alive, c.Conflict, c.Ping = m, m, m, m, m
-	c.LogOutput = logWriter{m.config.Logger}
+	c.LogOutput = logWriter{m.config.Logger, m.config.Garbage}
 	return c, nil
 }
 

@@ -77,12 +77,14 @@ func (s *Server) welcomeTLS(ctx context.Context, c net.Conn) {
 	<-s.shaking
 	if err != nil {
 		s.config.Logger.DebugContext(ctx, "handshake ended", "from", c.RemoteAddr().String(), "error", err)
+		s.refuse(RefusedHandshake)
 		_ = g.Close()
 		return
 	}
 	g.caller = s.identify(ctx, g, t)
 	if !s.admit(g, t) {
 		s.config.Logger.WarnContext(ctx, "connection refused: too many", "from", c.RemoteAddr().String(), "known", g.caller.known)
+		s.refuse(RefusedCrowd)
 		_ = g.Close()
 		return
 	}
@@ -107,6 +109,7 @@ func (s *Server) serveConn(ctx context.Context, protocol string, kind connKind, 
 	defer func() { _ = c.Close() }()
 	if err := allow(context.WithValue(ctx, callerKey{}, who), kind.role, protocol); err != nil {
 		s.config.Logger.WarnContext(ctx, "connection refused", "protocol", protocol, "from", c.RemoteAddr().String(), "error", err)
+		s.refuse(RefusedRole)
 		if kind.refused != nil {
 			kind.refused(err)
 		}

@@ -34,6 +34,7 @@ type Mux struct {
 	conns   map[string]connKind
 	options []connect.HandlerOption
 	refuse  *connect.ErrorWriter
+	refused func(why string) // of the server
 }
 
 type streamKind struct {
@@ -117,6 +118,9 @@ func (m *Mux) HandleConn(protocol string, role fabric.Role, handle ConnHandler, 
 	m.conns[protocol] = connKind{role, handle, refused}
 }
 
+// HandleHTTP registers what is not a procedure, such as a page, for callers that have the role.
+func (m *Mux) HandleHTTP(path string, role fabric.Role, h http.Handler) { m.handle(path, role, h) }
+
 func (m *Mux) handle(procedure string, role fabric.Role, h http.Handler) {
 	mustRole(procedure, role)
 	m.http.Handle(procedure, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -130,6 +134,9 @@ func (m *Mux) handle(procedure string, role fabric.Role, h http.Handler) {
 }
 
 func (m *Mux) reject(w http.ResponseWriter, r *http.Request, err error) {
+	if m.refused != nil {
+		m.refused(RefusedRole)
+	}
 	if !m.refuse.IsSupported(r) {
 		http.Error(w, err.Error(), http.StatusForbidden)
 		return

@@ -40,7 +40,9 @@ type Config struct {
 	Admit     Admit  // asked about every connection with a certificate
 	// MaxConnections bounds the connections with a certificate; 0 means 1024. Others have a small bound of their own.
 	MaxConnections int
-	Logger         *slog.Logger // nil discards
+	// Refused is told why something was turned away; nil: nobody is. It is called by many goroutines.
+	Refused func(why string)
+	Logger  *slog.Logger // nil discards
 }
 
 // Server offers a Mux on a TCP port and a Unix socket.
@@ -75,6 +77,7 @@ func Listen(ctx context.Context, config Config, mux *Mux) (*Server, error) {
 		members:  make(chan struct{}, config.MaxConnections),
 		stranger: make(chan struct{}, maxStrangers),
 	}
+	mux.refused = s.refuse
 	if config.Unix != "" {
 		if s.unix, err = listenUnix(ctx, config.Unix); err != nil {
 			return nil, errors.Join(err, tcp.Close())
@@ -186,6 +189,7 @@ func (s *Server) identify(ctx context.Context, g *guarded, t *tls.Conn) caller {
 		}
 	}
 	if err != nil {
+		s.refuse(RefusedCertificate)
 		return caller{refused: err}
 	}
 	return caller{identity: id, known: true}

@@ -73,12 +73,14 @@ func (s *Server) serveStream(ctx context.Context, who caller, stream *conn) {
 	var q opening
 	_ = stream.SetReadDeadline(time.Now().Add(headerTimeout))
 	if err := readFrame(stream, &q); err != nil {
+		s.refuse(RefusedFrame)
 		s.answer(ctx, stream, fmt.Errorf("cannot open a stream: %w", err))
 		return
 	}
 	_ = stream.SetReadDeadline(time.Time{})
 	kind, ok := s.mux.streams[q.Kind]
 	if err := allow(ctx, orViewer(kind.role), "stream "+q.Kind); err != nil {
+		s.refuse(RefusedRole)
 		s.answer(ctx, stream, err)
 		return
 	}

@@ -235,9 +235,12 @@ func (n *Node) openNetwork(ctx context.Context) error {
 	mux.HandleStream(streamArtifact, fabric.RoleDeveloper, n.receiveArtifact)
 	mux.HandleStream(streamInstance, fabric.RoleNode, n.serveInstance)
 	mux.HandleStream(streamTunnel, fabric.RoleDeveloper, n.serveTunnel)
-	var err error
+	refused, err := n.openMetrics(mux)
+	if err != nil {
+		return err
+	}
 	n.server, err = rpc.Listen(ctx, rpc.Config{
-		Authority: n.authority, Listen: n.settings.Listen, Unix: filepath.Join(n.dir, socketFile), Admit: n.admit, Logger: n.log,
+		Authority: n.authority, Listen: n.settings.Listen, Unix: filepath.Join(n.dir, socketFile), Admit: n.admit, Refused: refused.count, Logger: n.log,
 	}, mux)
 	if err != nil {
 		return err
@@ -252,7 +255,7 @@ func (n *Node) openNetwork(ctx context.Context) error {
 	n.members, err = membership.Start(ctx, membership.Config{
 		Identity: n.identity, Version: n.version, Zone: n.settings.Zone, Roles: n.settings.Roles, RPC: n.address(), Bind: n.settings.Gossip, Keys: n.authority.GossipKeys(),
 		Refused: func(id fabric.NodeID) bool { return n.roll.Out(id) != nil },
-		Profile: profile, Changed: n.chronicle.membership, Event: n.heard, Logger: n.log,
+		Profile: profile, Changed: n.chronicle.membership, Event: n.heard, Garbage: refused.gossip.Inc, Logger: n.log,
 	})
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	}
 	m := &metrics{
 		connections: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: space, Subsystem: part, Name: "connections", Help: "Connections that clients and other nodes have to this node's replicas."}),
-		refused:     counter("refused_total", "What was turned away: connections by certificate, frames that are corrupt, requests by role, messages by sender.", "why"),
+		refused:     counter("refused_total", "What was turned away: connections by certificate, frames that are corrupt or cut short, requests by role, messages by sender.", "why"),
 		writes:      counter("writes_total", "Commands answered, by whether the outcome was known.", "outcome"),
 		messages:    counter("messages_total", "Messages of replicas, sent and received.", "direction"),
 		dropped:     prometheus.NewCounter(prometheus.CounterOpts{Namespace: space, Subsystem: part, Name: "messages_dropped_total", Help: "Messages to other nodes that were dropped because these do not take them; they are repeated."}),
@@ -49,7 +49,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m.readNow, m.readLater = reads.WithLabelValues("now"), reads.WithLabelValues("later")
 	m.sent, m.received = m.messages.WithLabelValues("sent"), m.messages.WithLabelValues("received")
 	// So that they are there, as zeros, before the first event.
-	for _, why := range []string{"certificate", "corrupt", "role", "sender"} {
+	for _, why := range []string{"certificate", "corrupt", "truncated", "role", "sender"} {
 		m.refused.WithLabelValues(why)
 	}
 	if r == nil {

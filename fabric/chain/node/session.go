@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -87,22 +88,31 @@ func (s *session) serve() error {
 	for {
 		frame, err := s.conn.Read()
 		if err != nil {
+			s.refused(err)
 			return err
 		}
 		if !s.holds {
 			s.hold(true)
 		}
 		if err := s.frame(frame); err != nil {
-			if errors.Is(err, chain.ErrCorrupt) {
-				s.node.metrics.refused.WithLabelValues("corrupt").Inc()
-				s.node.config.Logger.WarnContext(s.ctx, "chain connection sent what is no frame", "from", s.who.Name, "error", err)
-			}
+			s.refused(err)
 			s.conn.End(err)
 			return err
 		}
 		if s.holds && !s.conn.More() {
 			s.hold(false)
 		}
+	}
+}
+
+// refused counts what a connection ended by, if that is its fault.
+func (s *session) refused(err error) {
+	switch {
+	case errors.Is(err, chain.ErrCorrupt):
+		s.node.metrics.refused.WithLabelValues("corrupt").Inc()
+		s.node.config.Logger.WarnContext(s.ctx, "chain connection sent what is no frame", "from", s.who.Name, "error", err)
+	case errors.Is(err, io.ErrUnexpectedEOF): // also of a program that was killed
+		s.node.metrics.refused.WithLabelValues("truncated").Inc()
 	}
 }
 
