@@ -9,6 +9,10 @@
 // call a deadline. A write that is sent again is the same command, which chains do once. When the context ends after a write was sent, the error is a
 // chain.ErrUnknown: it may or may not have happened.
 //
+// What is promised: a write that returned is on the disks of all replicas of its chain (in the memory of all, where the bucket's durability says so). A strong read sees
+// every write that had returned when it began, whichever replica answers it; a bounded or eventual one may be old, but is never of what was not committed. A
+// command is done whole or not at all, and once, however often it was sent. A watch leaves out no change of its range, and yields those of a key in order.
+//
 // Many goroutines share a Client, and their requests share its connections, one to each node. Values that are returned are the
 // caller's; what is passed in is not kept after the call.
 package client
