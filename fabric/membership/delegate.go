@@ -2,7 +2,6 @@ package membership
 
 import (
 	"bytes"
-	"slices"
 	"strings"
 	"time"
 
@@ -72,6 +71,9 @@ func (m *Membership) count(before, after *member) {
 		return
 	case !is:
 		m.events.alive.Add(-1)
+		if after.State == fabric.MemberDead {
+			m.stats.deaths.Add(1)
+		}
 	default:
 		m.events.alive.Add(1)
 	}
@@ -145,13 +147,8 @@ type logWriter struct {
 		Debug(msg string, args ...any)
 		Warn(msg string, args ...any)
 	}
+	stats   *stats
 	garbage func() // is told of what is no gossip of this cluster
-}
-
-// garbage is how memberlist begins what it says of that. Its metrics do not tell.
-var garbage = []string{
-	"Decrypt packet failed", "discarding ", "failed to receive", "failed to remove", "UDP packet too short", "msg type",
-	"Got invalid", "Failed to decode", "Failed to decompress",
 }
 
 // Write takes one line. What memberlist calls an error is mostly somebody else's trouble, which heals.
@@ -159,10 +156,10 @@ func (w logWriter) Write(line []byte) (int, error) {
 	_, rest, _ := strings.Cut(strings.TrimSpace(string(line)), "[")
 	level, text, _ := strings.Cut(rest, "] ")
 	text = strings.TrimPrefix(text, "memberlist: ")
-	if level == "ERR" && w.garbage != nil && slices.ContainsFunc(garbage, func(g string) bool { return strings.HasPrefix(text, g) }) {
-		w.garbage()
-	}
 	if level == "WARN" || level == "ERR" {
+		if w.stats.line(text) && w.garbage != nil {
+			w.garbage()
+		}
 		w.logger.Warn("gossip", "detail", text)
 	} else {
 		w.logger.Debug("gossip", "detail", text)

@@ -84,6 +84,7 @@ type Membership struct {
 	kick      chan struct{} // wakes the reconnect loop
 	changed   chan struct{} // wakes the notifier
 	strain    atomic.Int64
+	stats     stats
 
 	mu         sync.Mutex
 	members    map[fabric.NodeID]*member
@@ -163,7 +164,7 @@ func (m *Membership) listConfig(ctx context.Context) (*memberlist.Config, error)
 	c.Label = m.config.Identity.Cluster
 	c.Keyring = m.keyring
 	c.Delegate, c.Events, c.Alive, c.Conflict, c.Ping = m, m, m, m, m
-	c.LogOutput = logWriter{m.config.Logger, m.config.Garbage}
+	c.LogOutput = logWriter{m.config.Logger, &m.stats, m.config.Garbage}
 	return c, nil
 }
 
