@@ -35,7 +35,6 @@ const (
 // setup is what the nodes are told: one chain with a fixed place on all of them, and leases without a keeper. What a keeper costs is a message a second.
 type setup struct {
 	Map     chain.Map `json:"map"`
-	Plain   bool      `json:"plain"`
 	Profile string    `json:"profile"`
 }
 
@@ -44,17 +43,21 @@ type chains struct {
 	processes []*process
 	addresses []string
 	holder    *authority.Authority
+	lift      []func() error // of quotas
 }
 
-func startChains(ctx context.Context, dir string, o options, plain bool) (*chains, error) {
+func startChains(ctx context.Context, dir string, o options, replicas int) (*chains, error) {
 	s := &chains{}
-	dir = filepath.Join(dir, "chains")
-	ids, err := s.admit(ctx, dir, 3)
+	dir = filepath.Join(dir, fmt.Sprint("chains-", replicas))
+	ids, err := s.admit(ctx, dir, replicas)
 	if err != nil {
 		return nil, err
 	}
 	whole := chain.Config{ID: 1, Bucket: bucket, Epoch: 1, Unsynced: o.durability == "replicated"}
-	known := setup{Map: chain.Map{Revision: 1, Nodes: map[fabric.NodeID]string{}}, Plain: plain, Profile: o.profile}
+	known := setup{Map: chain.Map{Revision: 1, Nodes: map[fabric.NodeID]string{}}, Profile: o.profile}
+	if len(ids) != o.replicas {
+		known.Profile = "" // that of the others
+	}
 	for _, id := range ids {
 		port, err := freePort()
 		if err != nil {
@@ -83,6 +86,13 @@ func startChains(ctx context.Context, dir string, o options, plain bool) (*chain
 			return nil, errors.Join(err, s.stop())
 		}
 		s.processes = append(s.processes, p)
+		if o.quota > 0 {
+			lift, err := limit(p.cmd.Process.Pid, o.quota)
+			if err != nil {
+				return nil, errors.Join(err, s.stop())
+			}
+			s.lift = append(s.lift, lift)
+		}
 	}
 	return s, s.ready(ctx)
 }
@@ -150,6 +160,9 @@ func (s *chains) stop() error {
 	var errs []error
 	for _, p := range s.processes {
 		errs = append(errs, p.stop(os.Interrupt))
+	}
+	for _, lift := range s.lift {
+		errs = append(errs, lift())
 	}
 	return errors.Join(errs...)
 }
@@ -231,7 +244,7 @@ func serveNode(ctx context.Context, dir string, known setup) error {
 		return err
 	}
 	n, err := node.Open(node.Config{
-		Self: chain.Replica{Node: self, Incarnation: 1}, Disk: database, PlainReads: known.Plain,
+		Self: chain.Replica{Node: self, Incarnation: 1}, Disk: database,
 		Dial: func(ctx context.Context, id fabric.NodeID) (net.Conn, error) {
 			return rpc.DialNode(ctx, holder, known.Map.Nodes[id], id, wire.Protocol)
 		},

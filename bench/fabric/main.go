@@ -39,6 +39,8 @@ type options struct {
 	value   int
 	only    string
 	profile string
+	// replicas is how many nodes the chain has; quota is how many hundredths of a core each of its nodes may use, 0: all.
+	replicas, quota int
 	// durability is that of the chains' bucket; etcd has only one.
 	durability string
 }
@@ -55,7 +57,7 @@ func main() {
 	defer stop()
 	var o options
 	var clients string
-	flag.StringVar(&o.against, "against", "etcd", "what to measure beside chains: etcd, or none")
+	flag.StringVar(&o.against, "against", "etcd", "what to measure beside chains: etcd, one (the same with one replica), or none")
 	flag.StringVar(&o.dir, "dir", "", "where to keep the data, on a disk (default: a temporary folder here)")
 	flag.StringVar(&clients, "clients", "1,16,64", "numbers of clients")
 	flag.Float64Var(&o.seconds, "seconds", 3, "how long each measurement takes")
@@ -63,8 +65,15 @@ func main() {
 	flag.IntVar(&o.value, "value", 256, "bytes of a value")
 	flag.StringVar(&o.only, "only", "reads,writes,mixes,hot,memory", "which measurements")
 	flag.StringVar(&o.durability, "durability", "synced", "of the chains: synced, or replicated: writes are in the memory of all three when they are acknowledged, and on disks within 100 ms")
+	flag.IntVar(&o.replicas, "replicas", 3, "replicas of the chain, each a node")
+	flag.IntVar(&o.quota, "quota", 0, "hundredths of a core that each node of a chain may use (etcd is not limited); 0: all. Needs root")
 	flag.StringVar(&o.profile, "profile", "", "write a profile of the clients to this file, and of the servers to FILE.0, .1 and .2")
 	flag.Parse()
+	if o.replicas < 1 || o.quota < 0 || o.quota > 0 && o.quota < 5 || !slices.Contains([]string{"etcd", "one", "none"}, o.against) {
+		fmt.Fprintln(os.Stderr, "fabric: -replicas is 1 at least, -quota 5 at least, -against etcd, one or none")
+		stop()
+		os.Exit(2)
+	}
 	if o.durability != "synced" && o.durability != "replicated" {
 		fmt.Fprintf(os.Stderr, "fabric: there is no durability %q\n", o.durability)
 		stop()
@@ -130,8 +139,13 @@ func (b *bench) run(ctx context.Context) (err error) {
 			err = errors.Join(err, s.stop())
 		}
 	}()
-	if err := b.open(ctx, "chains", func() (store, error) { return startChains(ctx, b.dir, b.options, false) }); err != nil {
+	if err := b.open(ctx, "chains", func() (store, error) { return startChains(ctx, b.dir, b.options, b.replicas) }); err != nil {
 		return err
+	}
+	if b.against == "one" {
+		if err := b.open(ctx, "one replica", func() (store, error) { return startChains(ctx, b.dir, b.options, 1) }); err != nil {
+			return err
+		}
 	}
 	if b.against == "etcd" {
 		if err := b.open(ctx, "etcd", func() (store, error) { return startEtcd(ctx, b.dir) }); err != nil {
@@ -194,7 +208,7 @@ func (b *bench) open(ctx context.Context, name string, begin func() (store, erro
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "%s: three servers ready in %s\n", name, time.Since(begun).Round(time.Millisecond))
+	fmt.Fprintf(os.Stderr, "%s: servers ready in %s\n", name, time.Since(begun).Round(time.Millisecond))
 	b.names, b.all = append(b.names, name), append(b.all, s)
 	return b.fill(ctx, s)
 }
