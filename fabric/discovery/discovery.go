@@ -1,6 +1,6 @@
 // Package discovery finds nodes without being told an address, by several ways at once.
 //
-// The beacon is its own way: a Service announces its node's Beacon on every IPv4 interface, by UDP multicast (TTL 1) and by broadcast, and asks
+// The beacon is its own way: a Service announces its node's Beacon on every IPv4 interface, by UDP multicast (TTL 1) and by broadcast, by IPv6 multicast on every interface that has it, and asks
 // when it starts, so that a newcomer learns at once; who hears an ask answers it directly. The others are Ways, given to it: DNS-SD over multicast DNS (mdns),
 // DNS (srv), lists that people keep (roster). Where one cannot work it says so in the log, is tried again, and the others go on.
 // Find asks for any node of one cluster and Look for all, and they announce nothing. Several clusters may share a network: a beacon names its cluster, and others are passed over.
@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,8 +40,11 @@ const (
 // DefaultPort is the UDP port that all nodes share.
 const DefaultPort = 7946 + 1
 
-// group is of the organisation-local scope; TTL 1 keeps it on the link.
-var group = [4]byte{239, 255, 79, 82}
+// group is of the organisation-local scope; TTL 1 keeps it on the link. That of IPv6 is of the link's scope, and one that nobody assigned.
+var (
+	group  = [4]byte{239, 255, 79, 82}
+	group6 = netip.MustParseAddr("ff12::4f52:5259")
+)
 
 const (
 	defaultInterval = 5 * time.Second

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"orrery/internal/clock"
@@ -16,7 +17,7 @@ import (
 const maxHeard = 500
 
 // ears are the sockets: for each IPv4 address of an interface one that sends and hears answers, one that
-// hears its broadcasts, and one that hears the group there.
+// hears its broadcasts, and one that hears the group there; and for its link-local IPv6 address the first and the last of these.
 type ears struct {
 	config Config
 	hear   func(m message, via string) (answer *message)
@@ -25,20 +26,43 @@ type ears struct {
 	say    sync.Mutex // hear runs once at a time
 
 	// Only one goroutine refreshes and sends.
-	links  map[netip.Prefix]*link
-	failed map[netip.Prefix]bool // logged
+	links  map[place]*link
+	failed map[place]bool // logged
 }
 
-// link is one address of an interface.
+// place is one address of an interface.
+type place struct {
+	prefix netip.Prefix
+	zone   string // the interface's name, of an IPv6 address
+	index  int    // the interface's
+}
+
+// String names the address.
+func (p place) String() string {
+	if p.zone != "" {
+		return p.prefix.Addr().String() + "%" + p.zone
+	}
+	return p.prefix.String()
+}
+
+// group is where the other nodes there listen.
+func (p place) group() netip.Addr {
+	if p.zone != "" {
+		return group6.WithZone(p.zone)
+	}
+	return netip.AddrFrom4(group)
+}
+
+// link is a place that is used.
 type link struct {
-	prefix    netip.Prefix
+	place
 	broadcast netip.Addr // not valid: the link has none
 	sender    *net.UDPConn
 	listeners []net.PacketConn
 }
 
 func newEars(config Config, hear func(message, string) *message, drop *atomic.Uint64) *ears {
-	return &ears{config: config, hear: hear, drop: drop, links: map[netip.Prefix]*link{}, failed: map[netip.Prefix]bool{}}
+	return &ears{config: config, hear: hear, drop: drop, links: map[place]*link{}, failed: map[place]bool{}}
 }
 
 // refresh opens sockets on new addresses and closes those of addresses that are gone.
@@ -46,13 +70,16 @@ func (e *ears) refresh(ctx context.Context) {
 	if e.config.NoBeacon {
 		return
 	}
-	now := map[netip.Prefix]bool{}
+	now := map[place]bool{}
 	for _, p := range addresses(e.config.Loopback) {
 		now[p] = true
 		if e.links[p] != nil {
 			continue
 		}
 		l, err := e.open(ctx, p)
+		if p.zone != "" && errors.Is(err, syscall.EADDRNOTAVAIL) {
+			continue // the interface makes sure that nobody else has the address, which takes a second or two
+		}
 		if err != nil && !e.failed[p] {
 			e.config.Logger.WarnContext(ctx, "interface is only partly used for discovery", "address", p.String(), "error", err)
 		}
@@ -69,13 +96,14 @@ func (e *ears) refresh(ctx context.Context) {
 	}
 }
 
-// addresses are the IPv4 addresses of the interfaces to use.
-func addresses(loopback bool) []netip.Prefix {
+// addresses are the addresses of the interfaces to use: those of IPv4, and of each interface that has multicast one link-local one of IPv6. A
+// machine talks to itself by IPv4.
+func addresses(loopback bool) []place {
 	interfaces, err := net.Interfaces()
 	if err != nil {
 		return nil
 	}
-	var found []netip.Prefix
+	var found []place
 	for _, i := range interfaces {
 		if i.Flags&net.FlagUp == 0 || loopback && i.Flags&net.FlagLoopback == 0 {
 			continue
@@ -84,20 +112,25 @@ func addresses(loopback bool) []netip.Prefix {
 		if err != nil {
 			continue
 		}
+		six := i.Flags&net.FlagMulticast != 0 && !loopback
 		for _, a := range all {
 			// The loopback interface may have other addresses too, whose broadcasts the routes may send elsewhere.
 			p, err := netip.ParsePrefix(a.String())
-			if err == nil && p.Addr().Is4() && (!loopback || p.Addr().IsLoopback()) {
-				found = append(found, p)
+			switch {
+			case err != nil:
+			case p.Addr().Is4() && (!loopback || p.Addr().IsLoopback()):
+				found = append(found, place{prefix: p, index: i.Index})
+			case six && p.Addr().Is6() && p.Addr().IsLinkLocalUnicast():
+				found, six = append(found, place{prefix: p, zone: i.Name, index: i.Index}), false
 			}
 		}
 	}
 	return found
 }
 
-// broadcastOf is the last address of a network; small ones have none.
+// broadcastOf is the last address of a network; small ones have none, and those of IPv6.
 func broadcastOf(p netip.Prefix) netip.Addr {
-	if p.Bits() > 30 {
+	if p.Addr().Is6() || p.Bits() > 30 {
 		return netip.Addr{}
 	}
 	b := p.Addr().As4()
@@ -109,25 +142,28 @@ func broadcastOf(p netip.Prefix) netip.Addr {
 
 // open makes the sockets of an address. Those that can be made are used; the error says which
 // cannot. The link is nil if nothing can be sent.
-func (e *ears) open(ctx context.Context, p netip.Prefix) (*link, error) {
-	sender, err := listenSender(ctx, p.Addr())
+func (e *ears) open(ctx context.Context, p place) (*link, error) {
+	sender, err := listenSender(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	l := &link{prefix: p, sender: sender, broadcast: broadcastOf(p)}
+	l := &link{place: p, sender: sender, broadcast: broadcastOf(p.prefix)}
 	var errs []error
-	if c, err := listenShared(netip.AddrFrom4(group), e.config.Port, p.Addr()); err != nil {
+	if c, err := listenShared(p.group(), e.config.Port, p); err != nil {
 		errs = append(errs, err)
 	} else {
 		l.listeners = append(l.listeners, c)
 		e.listen(ctx, c, l, ViaMulticast)
 	}
 	via := ViaBroadcast
-	if p.Addr().IsLoopback() {
+	switch {
+	case p.prefix.Addr().IsLoopback():
 		via = ViaLoopback
+	case p.zone != "":
+		via = ViaMulticast
 	}
 	if l.broadcast.IsValid() {
-		if c, err := listenShared(l.broadcast, e.config.Port, netip.Addr{}); err != nil {
+		if c, err := listenShared(l.broadcast, e.config.Port, p); err != nil {
 			errs = append(errs, err)
 		} else {
 			l.listeners = append(l.listeners, c)
@@ -190,7 +226,7 @@ func (e *ears) send(ctx context.Context, m message) {
 	}
 	for _, l := range e.links {
 		sent := 0
-		for _, to := range []netip.Addr{netip.AddrFrom4(group), l.broadcast} {
+		for _, to := range []netip.Addr{l.group(), l.broadcast} {
 			if !to.IsValid() {
 				continue
 			}
@@ -198,9 +234,9 @@ func (e *ears) send(ctx context.Context, m message) {
 				sent++
 			}
 		}
-		if sent == 0 && !e.failed[l.prefix] {
-			e.failed[l.prefix] = true
-			e.config.Logger.WarnContext(ctx, "interface refuses multicast and broadcast", "address", l.prefix.String())
+		if sent == 0 && !e.failed[l.place] {
+			e.failed[l.place] = true
+			e.config.Logger.WarnContext(ctx, "interface refuses multicast and broadcast", "address", l.String())
 		}
 	}
 }

@@ -50,7 +50,7 @@ func TestBucket(t *testing.T) {
 }
 
 func TestBroadcastOf(t *testing.T) {
-	for prefix, want := range map[string]string{"127.0.0.1/8": "127.255.255.255", "192.168.7.9/24": "192.168.7.255", "10.1.2.3/30": "10.1.2.3", "10.0.0.1/32": "invalid IP"} {
+	for prefix, want := range map[string]string{"127.0.0.1/8": "127.255.255.255", "192.168.7.9/24": "192.168.7.255", "10.1.2.3/30": "10.1.2.3", "10.0.0.1/32": "invalid IP", "fe80::1/10": "invalid IP"} {
 		if got := broadcastOf(netip.MustParsePrefix(prefix)).String(); got != want {
 			t.Errorf("%s: %s, want %s", prefix, got, want)
 		}
@@ -64,7 +64,7 @@ func TestLoopbackOnly(t *testing.T) {
 		t.Fatal("no loopback address")
 	}
 	for _, p := range found {
-		if b := broadcastOf(p); !p.Addr().IsLoopback() || b.IsValid() && !b.IsLoopback() {
+		if b := broadcastOf(p.prefix); !p.prefix.Addr().IsLoopback() || b.IsValid() && !b.IsLoopback() {
 			t.Errorf("%s is used, with broadcast %s", p, b)
 		}
 	}

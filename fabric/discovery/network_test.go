@@ -329,17 +329,27 @@ func TestAvahi(t *testing.T) {
 	}
 }
 
-// A link that has IPv6 only, and only link-local addresses for it.
+// A link that has IPv6 only.
 func TestIPv6Only(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, "one", "two")
 	n.link("lan")
 	n.plug("one", "lan", "eth0", "fd09::1/64")
 	n.plug("two", "lan", "eth0", "fd09::2/64")
-	one := n.node("one", nodeSettings{Own: at("c1", 1, "fd09::1"), MDNS: true})
-	two := n.node("two", nodeSettings{Own: at("c1", 2, "fd09::2"), MDNS: true})
-	one.found(beacon("c1", 2).ID, mdns.Via)
-	two.found(beacon("c1", 1).ID, mdns.Via)
+	for _, via := range []string{mdns.Via, discovery.ViaMulticast} {
+		s := func(i int, address string) nodeSettings {
+			return nodeSettings{Own: at("c1", i, address), MDNS: via == mdns.Via, NoBeacon: via == mdns.Via}
+		}
+		one, two := n.node("one", s(1, "fd09::1")), n.node("two", s(2, "fd09::2"))
+		one.found(beacon("c1", 2).ID, via)
+		two.found(beacon("c1", 1).ID, via)
+		for _, p := range []*process{one, two} {
+			if p.logged("partly") || p.logged("refuses") {
+				t.Errorf("%s works, and it says otherwise", via)
+			}
+			p.stop()
+		}
+	}
 }
 
 // A host with several interfaces is seen on all of them, and one that comes later is used.

@@ -10,4 +10,4 @@ func shareAddress(fd int) error {
 }
 
 // onlyJoined is how these systems behave anyway.
-func onlyJoined(int) error { return nil }
+func onlyJoined(int, bool) error { return nil }
