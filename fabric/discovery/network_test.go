@@ -409,6 +409,32 @@ func TestMulticastDropped(t *testing.T) {
 	one.found(beacon("c1", 2).ID, roster.ViaFile)
 }
 
+// A firewall that drops multicast without a word is noticed, and one that does not is not.
+func TestMulticastDroppedSilently(t *testing.T) {
+	t.Parallel()
+	nft := testenv.Need(t, "nft", "apt-get install nftables", "/usr/sbin/nft")
+	n := newNetwork(t, "one", "two")
+	n.link("lan")
+	n.plug("one", "lan", "eth0", "10.9.0.1/24")
+	n.plug("two", "lan", "eth0", "10.9.0.2/24")
+	firewall := func(rules string) {
+		cmd := n.on("one", nft, rules)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("nft: %v: %s", err, out)
+		}
+	}
+	firewall("table inet t { chain i { type filter hook input priority 0; udp dport 5353 drop; }; }")
+	one := n.node("one", nodeSettings{Own: at("c1", 1, "10.9.0.1"), MDNS: true})
+	two := n.node("two", nodeSettings{Own: at("c1", 2, "10.9.0.2"), MDNS: true, NoBeacon: true})
+	one.awaitLog("not even heard here")
+	firewall("delete table inet t")
+	one.found(beacon("c1", 2).ID, mdns.Via)
+	one.awaitLog("is heard now")
+	if two.logged("not even heard") {
+		t.Error("a host that hears says that it does not")
+	}
+}
+
 // A host without any network says so and runs on.
 func TestNoInterface(t *testing.T) {
 	t.Parallel()

@@ -107,7 +107,14 @@ type link struct {
 	to        *net.UDPAddr
 	addresses atomic.Pointer[[]netip.Addr]
 	hellos    int // that are still to be sent: RFC 6762, 8.3 wants two
+
+	sent  atomic.Uint64 // datagrams
+	heard atomic.Bool   // anything; what is sent comes back, too
+	quiet int           // looks at which nothing was heard yet
 }
+
+// patience is how many looks a link may be quiet.
+const patience = 2
 
 func (r *run) loop(ctx context.Context) error {
 	ask, again, wait := time.NewTimer(0), time.NewTicker(look), firstAsk
@@ -134,6 +141,24 @@ func (r *run) loop(ctx context.Context) error {
 				return ErrNoMulticast // it is tried again, and said once
 			}
 			hello.Reset(0)
+			r.listened(ctx)
+		}
+	}
+}
+
+// listened says of an interface once that it is deaf: a firewall that drops multicast reports nothing, but one hears one's own messages otherwise.
+func (r *run) listened(ctx context.Context) {
+	for k, l := range r.links {
+		if l.heard.Load() {
+			if l.quiet >= patience {
+				r.log.InfoContext(ctx, "multicast DNS is heard now", "interface", l.name, "ipv6", k.six)
+			}
+			l.quiet = 0
+		} else if l.sent.Load() > 0 && l.quiet < patience {
+			if l.quiet++; l.quiet == patience {
+				r.log.WarnContext(ctx, "multicast DNS is sent and not even heard here (does a firewall drop UDP port 5353?); other ways of discovery go on",
+					"interface", l.name, "ipv6", k.six)
+			}
 		}
 	}
 }
@@ -257,7 +282,11 @@ func addressesOf(i net.Interface) (four, six []netip.Addr) {
 }
 
 // send sends to the group. What does not get through is asked for or sent again.
-func (l *link) send(content []byte) { _, _ = l.socket.WriteTo(content, l.to) }
+func (l *link) send(content []byte) {
+	if _, err := l.socket.WriteTo(content, l.to); err == nil {
+		l.sent.Add(1)
+	}
+}
 
 // listen reads a socket until it is closed.
 func (r *run) listen(ctx context.Context, l *link) {
@@ -276,6 +305,7 @@ func (r *run) listen(ctx context.Context, l *link) {
 			}
 			continue
 		}
+		l.heard.Store(true)
 		if !heard.Allow() || !r.take(l, buffer[:n], from.(*net.UDPAddr), answers) {
 			r.way.dropped.Add(1)
 		}
