@@ -2,6 +2,7 @@ package machine
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"orrery/fabric/chain"
 )
@@ -15,7 +16,10 @@ type Stamp struct {
 
 // Check says why a command cannot be in a log at all.
 func Check(c *chain.Command) error {
-	if c.Client == 0 || c.Request == 0 || len(c.If) > chain.MaxWrites || len(c.Do) > chain.MaxWrites {
+	if c.Client == 0 || c.Request == 0 {
+		return fmt.Errorf("%w: a command without a client's and a request's number", chain.ErrBadValue)
+	}
+	if len(c.If) > chain.MaxWrites || len(c.Do) > chain.MaxWrites {
 		return chain.ErrTooLarge
 	}
 	size := 0

@@ -139,6 +139,10 @@ func TestRefused(t *testing.T) {
 	if r := a.replied(2); !errors.Is(r.Err, chain.ErrTooLarge) {
 		t.Errorf("large key: %+v", r)
 	}
+	a.send(3, 1, chain.Command{Client: 1, Do: put(3, "k", "v").Do})
+	if r := a.replied(3); !errors.Is(r.Err, chain.ErrBadValue) {
+		t.Errorf("no number: %+v", r)
+	}
 	taken := uint64(0)
 	for n := range uint64(20) {
 		a.send(replica.Token(10+n), 1, put(10+n, "k", "v"))

@@ -86,7 +86,12 @@ func (r *Replica) commit(up uint64) {
 		r.forget(&p.entry)
 		r.epoch = p.entry.Epoch
 	}
-	r.pending = slices.Delete(r.pending, 0, n)
+	if n >= len(r.pending)-n {
+		r.pending = slices.Delete(r.pending, 0, n)
+	} else { // what would be moved is more than what goes
+		clear(r.pending[:n])
+		r.pending = r.pending[n:]
+	}
 	r.committed = up
 	if r.self > 0 && r.began {
 		r.send(r.before(), Message{Kind: KindAck, Sequence: r.last, Committed: r.committed})

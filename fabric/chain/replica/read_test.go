@@ -246,3 +246,64 @@ func TestOutside(t *testing.T) {
 		t.Error("knows enough for an eventual read")
 	}
 }
+
+// TestFloorIsReached: the floor of a tail whose log was cut.
+func TestFloorIsReached(t *testing.T) {
+	a, b := newPlace(t, "a", 0, entry(1, 1)), newPlace(t, "b", 0, entry(1, 1), entry(1, 2), entry(1, 3))
+	a.configure(2, serving("a", "b")...)
+	b.configure(2, serving("a", "b")...)
+	pass(nil, a, b)
+	b.lease(0, time.Second)
+	b.do(b.Read(b.now, replica.Read{Token: 7, Key: []byte("k")}))
+	if len(b.reads) != 1 || b.reads[0].Err != nil || b.reads[0].Applied != 1 {
+		t.Fatalf("%v, %+v", b.reads, b.Status())
+	}
+}
+
+// TestDirtyRead: a dirty key's read asks the tail; bounded ones of enough age need not.
+func TestDirtyRead(t *testing.T) {
+	a, b := newPlace(t, "a", 0), newPlace(t, "b", 0)
+	a.configure(1, serving("a", "b")...)
+	b.configure(1, serving("a", "b")...)
+	pass(nil, a, b)
+	a.lease(300*time.Millisecond, time.Second)
+	b.lease(0, time.Second)
+	a.put()
+	pass(nil, a, b)
+	key := []byte("k")
+	aged := func(age time.Duration) replica.Read {
+		return replica.Read{Key: key, Consistency: chain.Bounded, Bound: chain.Bound{Age: age}}
+	}
+	for _, c := range []struct {
+		read replica.Read
+		now  bool
+	}{
+		{replica.Read{Key: key}, false},
+		{replica.Read{Key: []byte("other")}, true},
+		{replica.Read{Key: key, Consistency: chain.Eventual}, true},
+		{aged(time.Minute), true},
+		{aged(time.Millisecond), false}, // less than the lease's age: as a strong one
+		{replica.Read{Key: key, Consistency: chain.Bounded, Bound: chain.Bound{Versions: 1}}, true},
+	} {
+		if _, ok := a.CanRead(a.now, c.read); ok != c.now {
+			t.Errorf("%+v: at once %v", c.read, ok)
+		}
+	}
+	a.do(a.Read(a.now, aged(time.Millisecond)))
+	pass(nil, a, b)
+	if len(a.reads) != 1 || a.reads[0].Err != nil {
+		t.Fatalf("%v", a.reads)
+	}
+}
+
+// TestWithoutLease: nothing but eventual reads.
+func TestWithoutLease(t *testing.T) {
+	a := newPlace(t, "a", 0)
+	a.configure(1, serving("a")...)
+	a.lease(2*time.Second, 0)
+	a.do(a.Read(a.now, replica.Read{Key: []byte("k")}))
+	a.do(a.Read(a.now, replica.Read{Key: []byte("k"), Consistency: chain.Eventual}))
+	if len(a.reads) != 2 || !errors.Is(a.reads[0].Err, chain.ErrNotServing) || a.reads[1].Err != nil {
+		t.Fatalf("%v", a.reads)
+	}
+}
