@@ -45,7 +45,7 @@ var built = sync.OnceValues(func() (programs, error) {
 		return programs{}, err
 	}
 	p := programs{orrery: filepath.Join(dir, "orrery"), observatory: dir, temporary: dir}
-	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", dir+"/", "../cmd/orrery",
+	build := exec.Command("go", "build", "-tags=faults", "-ldflags=-s -w", "-o", dir+"/", "../cmd/orrery",
 		example+"/catalog", example+"/notes", example+"/sky", example+"/sky-blue")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -81,7 +81,8 @@ type node struct {
 	name    string
 	dir     string
 	process *process
-	stopped bool // by SIGSTOP: it answers nothing
+	stopped bool   // by SIGSTOP: it answers nothing
+	faults  string // ORRERY_FAULTS of its next process
 
 	on func(program string, args ...string) *exec.Cmd // a program where the node is; nil: here
 }
@@ -227,6 +228,9 @@ func (n *node) launch() {
 	}
 	cmd := on(n.bin.orrery, "--dir", n.dir, "node", "run")
 	cmd.Stdout, cmd.Stderr = log, log
+	if n.faults != "" {
+		cmd.Env = append(os.Environ(), "ORRERY_FAULTS="+n.faults)
+	}
 	n.process = launch(n, cmd)
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"orrery/fabric/chain"
+	"orrery/internal/fault"
 )
 
 // partBatch is about how many bytes of a part are written at once.
@@ -77,6 +78,7 @@ func (s *Store) Part(child chain.ID, keys chain.Range, sequence, epoch uint64) e
 	w.copy(snapshot, partExpiry, func(key []byte) bool { return len(key) >= 8 && keys.Contains(key[8:]) })
 	w.copy(snapshot, partResult, func([]byte) bool { return true })
 	w.flush(pebble.NoSync)
+	w.err = errors.Join(w.err, fault.Point("disk.part.copied"))
 	first, last := keyBounds(append(bytes.Clone(w.from), partKey), keys)
 	w.do(func(b *pebble.Batch) error {
 		v := binary.AppendUvarint(binary.AppendUvarint(nil, sequence), epoch)

@@ -26,6 +26,7 @@ import (
 	"orrery/fabric/client"
 	"orrery/fabric/rpc"
 	"orrery/fabric/table/memory"
+	"orrery/internal/fault"
 )
 
 // assembly is nodes as a program assembles them, with real connections and disks, and one table.
@@ -378,6 +379,7 @@ func TestAssemblyCopies(t *testing.T) {
 	if err := os.RemoveAll(a.nodes[2].directory); err != nil {
 		t.Fatal(err)
 	}
+	defer fault.Arm("chain.copy.piece", fault.At(2, func() error { return fault.ErrInjected }))() // it is sent again
 	a.nodes[2].start()
 	a.whole(1, 3)
 	w.more(t, 50)
@@ -489,4 +491,113 @@ func TestAssemblyLeavesInOrder(t *testing.T) {
 	a.nodes[0].start()
 	a.nodes[2].start()
 	a.whole(1, 3)
+}
+
+// restart starts a node anew: what a fault point did to its replicas is over.
+func (a *assembly) restart(n *assembled) {
+	a.t.Helper()
+	if a.leader.Load() == n.index {
+		a.leader.Store((n.index + 1) % int32(len(a.nodes))) //nolint:gosec // small
+	}
+	n.end()
+	n.start()
+}
+
+// failed waits for a replica that says that it has failed, and returns its node.
+func (a *assembly) failed() *assembled {
+	a.t.Helper()
+	ctx, cancel := context.WithTimeout(a.t.Context(), 20*time.Second)
+	defer cancel()
+	for ctx.Err() == nil {
+		o, err := a.keeper().Overview(ctx)
+		if err != nil {
+			continue
+		}
+		for _, c := range o.Chains {
+			for _, n := range a.nodes {
+				if strings.Contains(c.Reason, fmt.Sprintf("the replica on node %s has stopped", n.id())) {
+					return n
+				}
+			}
+		}
+	}
+	a.t.Fatal("no replica has failed")
+	return nil
+}
+
+// A step of a replica fails, on one node, while writes go on: the replica leaves its chain and says why, the others go on, and after a restart all is whole.
+func TestAssemblyStepsFail(t *testing.T) {
+	for _, point := range []string{"chain.sync", "chain.synced", "chain.send"} {
+		t.Run(point, func(t *testing.T) {
+			a := assemble(t, 3)
+			a.create()
+			w := a.write(2)
+			w.more(t, 20)
+			defer fault.Arm(point, fault.At(10, func() error { return fault.ErrInjected }))()
+			n := a.failed()
+			w.more(t, 20)
+			a.restart(n)
+			a.whole(1, 3)
+			w.check(t)
+		})
+	}
+}
+
+// A step of a split fails, or the keeper does not hear that it was written: there are two whole chains in the end.
+func TestAssemblySplitFails(t *testing.T) {
+	for _, point := range []string{"chain.part", "chain.parted", "disk.part.copied", "keeper.write", "keeper.written"} {
+		t.Run(point, func(t *testing.T) {
+			a := assemble(t, 3)
+			a.create()
+			w := a.write(2)
+			w.more(t, 20)
+			o, err := a.keeper().Overview(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			keeps := strings.HasPrefix(point, "keeper.")
+			hit := make(chan bool, 1)
+			nth := map[bool]int64{true: 2, false: 1}[keeps] // the first write is the operator's
+			defer fault.Arm(point, fault.At(nth, func() error { hit <- true; return fault.ErrInjected }))()
+			if err := a.keeper().Split(t.Context(), o.Chains[0].ID, []byte("m")); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-hit:
+			case <-time.After(20 * time.Second):
+				t.Fatal("the point was not reached")
+			}
+			if !keeps {
+				a.restart(a.failed())
+			}
+			a.whole(2, 3)
+			w.more(t, 50)
+			w.check(t)
+		})
+	}
+}
+
+// Of every other command a client is told that nobody knows how it ended: it asks again, and each command is done once.
+func TestAssemblyUnknown(t *testing.T) {
+	a := assemble(t, 3)
+	a.create()
+	w := a.write(0)
+	var answers atomic.Int64
+	defer fault.Arm("chain.reply", func() error {
+		if answers.Add(1)%2 == 1 {
+			return fault.ErrInjected
+		}
+		return nil
+	})()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	const times = 5
+	for i := range int64(times) {
+		if n, err := w.b.Increment(ctx, []byte("count"), 1); err != nil || n != i+1 {
+			t.Fatalf("%d, %v", n, err)
+		}
+	}
+	if answers.Load() < 2*times {
+		t.Errorf("%d answers", answers.Load())
+	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"orrery/fabric"
 	"orrery/fabric/chain/placement"
+	"orrery/internal/fault"
 )
 
 // patience is how long a step of the table may take before it is tried again.
@@ -181,7 +182,12 @@ func (now *reign) write(c placement.Change, done chan<- error) {
 		case <-now.ctx.Done():
 			return
 		}
-		revision, err := now.swap(c)
+		err := fault.Point("keeper.write")
+		var revision uint64
+		if err == nil {
+			revision, err = now.swap(c)
+		}
+		err = errors.Join(err, fault.Point("keeper.written"))
 		if err == nil {
 			now.keeper.config.Logger.InfoContext(now.ctx, "chain table changed", "change", c.Reason)
 			now.tell(func() error {

@@ -15,6 +15,7 @@ import (
 	"orrery/fabric/chain/replica"
 	"orrery/fabric/chain/wire"
 	"orrery/internal/clock"
+	"orrery/internal/fault"
 )
 
 // pieceSize is about how many bytes of state one piece of a copy has.
@@ -66,6 +67,9 @@ func (r *runner) sendCopy(c replica.Copy) error {
 	defer func() { to.End(fabric.ErrClosed); <-ended }()
 	head := wire.Copy{Chain: r.id, Epoch: c.Epoch, From: r.node.config.Self, To: c.To, Applied: view.Applied(), AppliedEpoch: view.AppliedEpoch()}
 	send := func(records []wire.Record) error {
+		if err := fault.Point("chain.copy.piece"); err != nil {
+			return err
+		}
 		head.Records = records
 		frame := wire.AppendCopy(nil, &head)
 		head.Piece++

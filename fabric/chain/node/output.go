@@ -2,11 +2,13 @@ package node
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"orrery/fabric/chain"
 	"orrery/fabric/chain/disk"
 	"orrery/fabric/chain/replica"
+	"orrery/internal/fault"
 )
 
 // gathered is what several steps asked for and was not done yet. Replies and permissions wait for it too: what they promise has to be written.
@@ -135,6 +137,11 @@ func (r *runner) act() error {
 		return err
 	}
 	g := &r.gather
+	if len(g.messages) > 0 {
+		if err := fault.Point("chain.send"); err != nil {
+			return err
+		}
+	}
 	for i := range g.messages {
 		r.out.add(&g.messages[i])
 	}
@@ -159,6 +166,9 @@ func (r *runner) reply(reply replica.Reply) {
 		return
 	}
 	delete(r.writes, reply.Token)
+	if err := fault.Point("chain.reply"); err != nil {
+		reply.Err = fmt.Errorf("%w: %w", chain.ErrUnknown, err)
+	}
 	r.node.metrics.writes.WithLabelValues(outcomeOf(reply.Err)).Inc()
 	w.done(reply.Result, reply.Err)
 }

@@ -13,6 +13,7 @@ import (
 	"orrery/fabric/chain/disk"
 	"orrery/fabric/chain/replica"
 	"orrery/internal/clock"
+	"orrery/internal/fault"
 )
 
 // runner runs one replica. One goroutine takes what came in, hands it to the replica and does what that asks for; another one makes entries durable
@@ -314,7 +315,11 @@ func (r *runner) sync() {
 			return
 		}
 		begun := time.Now()
-		if err := r.store.Sync(); err != nil {
+		err := fault.Point("chain.sync")
+		if err == nil {
+			err = r.store.Sync()
+		}
+		if err := errors.Join(err, fault.Point("chain.synced")); err != nil {
 			r.broken(err)
 			return
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"orrery/fabric/chain"
 	"orrery/fabric/chain/placement"
 	"orrery/fabric/chain/replica"
+	"orrery/internal/fault"
 )
 
 // What the chain table's keeper and its reporter want of a node.
@@ -131,7 +133,10 @@ func (r *runner) part(s placement.Split) error {
 				return err
 			}
 			if ok {
-				if err := r.store.Part(s.Child, s.Range, sequence, epoch); err != nil {
+				if err := fault.Point("chain.part"); err != nil {
+					return err
+				}
+				if err := errors.Join(r.store.Part(s.Child, s.Range, sequence, epoch), fault.Point("chain.parted")); err != nil {
 					return err
 				}
 				_, err := r.node.add(s.Child)
