@@ -153,12 +153,24 @@ func TestRoles(t *testing.T) {
 	}
 }
 
-// A node that nothing lives on may leave, and its folder may join again.
+// A node that nothing lives on, and that nobody needs for its keys, may leave, and its folder may join again.
 func TestNodeLeaves(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, "one", "two")
-	two := c.nodes["two"]
-	c.must(two.dir, "node", "leave")
+	one, two := c.nodes["one"], c.nodes["two"]
+	c.must(one.dir, "kv", "drain", "one")
+	c.must(one.dir, "kv", "bucket", "create", "b", "--factor", "1")
+	eventually(t, 30*time.Second, func() error {
+		_, err := c.run(one.dir, "kv", "put", "b", "key", "value")
+		return err
+	})
+	c.refused([]string{"node two cannot leave", "nobody else has the keys of chain", "orrery kv drain two"}, two.dir, "node", "leave")
+	c.must(one.dir, "kv", "drain", "one", "--undo")
+	c.must(one.dir, "kv", "drain", "two")
+	eventually(t, 60*time.Second, func() error {
+		_, err := c.run(two.dir, "node", "leave")
+		return err
+	})
 	<-two.process.done
 	eventually(t, 30*time.Second, func() error {
 		all, err := ask[[]member](c, c.nodes["one"].dir, "members")
@@ -171,8 +183,14 @@ func TestNodeLeaves(t *testing.T) {
 	})
 	token := strings.TrimSpace(c.must(c.nodes["one"].dir, "node", "token"))
 	c.must(two.dir, "node", "join", token, "--name", "two", "--loopback", "--listen", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--dashboard", "127.0.0.1:0")
+	if _, err := os.Stat(filepath.Join(two.dir, "chains")); err == nil {
+		t.Error("the folder still has chains of before")
+	}
 	two.start()
 	c.nodes["one"].awaitAlive(2)
+	if got := c.must(one.dir, "kv", "get", "b", "key"); strings.TrimSpace(got) != "value" {
+		t.Errorf("%q", got)
+	}
 }
 
 // A token admits once, for a while, to one cluster.

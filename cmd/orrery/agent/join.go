@@ -181,13 +181,18 @@ func complete(ctx context.Context, dir string, s Settings) (Settings, error) {
 	return s, membership.CheckMeta(s.Name, s.reachable(s.Listen), s.Zone, s.Roles)
 }
 
-// forgetTable removes the table of a cluster that the node in dir has left. Without an identity it is of no use.
+// forgetTable removes what the node in dir has of a cluster that it left. Without an identity it is of no use, and chains of another cluster, which has the
+// same numbers for its own, must not be taken for them.
 func forgetTable(dir string) error {
 	_, err := authority.Open(filepath.Join(dir, "identity"))
 	if !errors.Is(err, authority.ErrNoIdentity) {
 		return nil // somebody's, or cannot be told: whoever comes next says so
 	}
-	return os.RemoveAll(filepath.Join(dir, "table"))
+	var errs []error
+	for _, name := range []string{"table", "chains", "events"} {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
+	}
+	return errors.Join(errs...)
 }
 
 // onLoopback keeps a port and leaves out other interfaces.
