@@ -225,7 +225,7 @@ func (a *assembly) write(count int) *writers {
 		w.work.Go(func() {
 			for n := uint64(0); ctx.Err() == nil; n++ {
 				key := fmt.Sprintf("%c%d", 'a'+n%26, i)
-				call, cancel := context.WithTimeout(ctx, 20*time.Second)
+				call, cancel := context.WithTimeout(ctx, time.Minute)
 				v, err := w.b.Put(call, []byte(key), []byte(fmt.Sprint(n)))
 				cancel()
 				if err == nil {
@@ -262,7 +262,7 @@ func (w *writers) check(t *testing.T) {
 	t.Helper()
 	w.stop()
 	w.work.Wait()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for key, version := range w.acked {
 		v, err := w.b.Get(ctx, []byte(key))
@@ -286,7 +286,7 @@ func (a *assembly) createAs(durability placement.Durability, splits ...string) {
 	for _, s := range splits {
 		b.Splits = append(b.Splits, []byte(s))
 	}
-	ctx, cancel := context.WithTimeout(a.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(a.t.Context(), time.Minute)
 	defer cancel()
 	for {
 		err := a.keeper().CreateBucket(ctx, b)
@@ -428,7 +428,7 @@ func TestAssemblyRecovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	q := placement.RecoverRequest{Chain: o.Chains[0].ID, By: "test"}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for { // until the keeper is sure that they are gone
 		_, err = a.keeper().Recover(ctx, q)
@@ -506,7 +506,7 @@ func (a *assembly) restart(n *assembled) {
 // failed waits for a replica that says that it has failed, and returns its node.
 func (a *assembly) failed() *assembled {
 	a.t.Helper()
-	ctx, cancel := context.WithTimeout(a.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(a.t.Context(), time.Minute)
 	defer cancel()
 	for ctx.Err() == nil {
 		o, err := a.keeper().Overview(ctx)
@@ -564,7 +564,7 @@ func TestAssemblySplitFails(t *testing.T) {
 			}
 			select {
 			case <-hit:
-			case <-time.After(20 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("the point was not reached")
 			}
 			if !keeps {
