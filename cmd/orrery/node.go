@@ -16,7 +16,7 @@ func (c *cli) nodeCommand() *cobra.Command {
 		Use:   "node",
 		Short: "Make this machine a node of a cluster, and run it",
 	}
-	cmd.AddCommand(c.nodeInit(), c.nodeJoin(), c.nodeRun(), c.nodeToken(), c.nodeLeave(), c.nodeEvict(), c.nodeEvicted(), c.nodeRotateKey(), c.nodeFind())
+	cmd.AddCommand(c.nodeInit(), c.nodeMetrics(), c.nodeJoin(), c.nodeRun(), c.nodeToken(), c.nodeLeave(), c.nodeEvict(), c.nodeEvicted(), c.nodeRotateKey(), c.nodeFind())
 	return cmd
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -83,6 +84,28 @@ type looked struct {
 	Healthy bool           `json:"healthy"`
 	Health  []string       `json:"health"`
 	Rates   terminal.Rates `json:"rates"`
+}
+
+func (c *cli) nodeMetrics() *cobra.Command {
+	return &cobra.Command{
+		Use:   "metrics",
+		Short: "Print what the node counts, as Prometheus reads it",
+		Long: `Print what the node counts, as Prometheus reads it: operations and bad input of the replicated store, gossip, requests through the router, the process.
+For node_exporter, write it to a file beside the one in its folder for text files, and rename that.`,
+		Example: `  orrery node metrics | grep refused`,
+		Args:    exactly(),
+		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
+			text, err := client.Metrics(ctx)
+			if err != nil {
+				return err
+			}
+			if c.output == "json" {
+				return c.json(map[string]string{"metrics": text})
+			}
+			_, err = io.WriteString(c.stdout, text)
+			return err
+		}),
+	}
 }
 
 // topOnce prints what is, with the rates since a moment before.

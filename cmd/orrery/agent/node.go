@@ -261,6 +261,9 @@ func (n *Node) openNetwork(ctx context.Context) error {
 		return err
 	}
 	n.reach.Store(n.members)
+	if err := n.countAll(); err != nil {
+		return err
+	}
 	n.openRotation()
 	return n.openDiscovery()
 }

@@ -31,6 +31,7 @@ const (
 const askLimit = 1500 * time.Millisecond
 
 func (n *Node) serveTop(m *rpc.Mux) {
+	n.serveMetrics(m)
 	rpc.Unary(m, procNodeUsage, fabric.RoleViewer, func(context.Context, *Empty) (*terminal.Usage, error) {
 		u, err := n.usage()
 		return &u, err
