@@ -58,6 +58,8 @@ func (t *truth) applied(d *driver, entries []chain.Entry) {
 				t.world.fail("%v commits entry %v in place of %v, which was committed", d.process.self, m, known.mark)
 				return
 			}
+		case d.epoch < t.lines[len(t.lines)-1].base.epoch:
+			return // on a line that was given up, which it does not know; no client is told
 		case e.Sequence != t.top()+1:
 			t.world.fail("%v commits entry %d, %d were", d.process.self, e.Sequence, t.top())
 			return
@@ -244,6 +246,9 @@ func (t *truth) answered(d *driver, m *replica.Message) {
 func (t *truth) read(d *driver, a *attempt, values *[len(keyNames)]chain.Value) {
 	w, o := t.world, a.operation
 	applied := d.disk.now.applied.sequence
+	if _, ok := t.markAt(applied); !ok && applied > 0 {
+		return // of a line that was given up
+	}
 	if v := (view{d.process.self}); applied < t.views[v] {
 		w.fail("%v went back from %d to %d", d.process.self, t.views[v], applied)
 	} else if t.views != nil {
