@@ -28,8 +28,10 @@ var columns = map[string][]string{
 var contracts = []string{"fabric", "fabric/chain", "state", "deploy", "session", "clip"}
 
 // pure are the packages that take values and return values: no sockets, files, clocks or logs.
-var pure = []string{"state/delta", "state/schedule", "state/retention", "state/address", "state/difference", "deploy/plan", "session/route", "fabric/chain/machine", "fabric/chain/replica", "fabric/chain/placement",
-	"clip/find", "clip/policy", "clip/picker"}
+var pure = []string{
+	"state/delta", "state/schedule", "state/retention", "state/address", "state/difference", "deploy/plan", "session/route", "fabric/chain/machine", "fabric/chain/replica", "fabric/chain/placement",
+	"clip/find", "clip/policy", "clip/picker",
+}
 
 // impure is what a pure package must not import.
 var impure = []string{"net", "net/http", "os", "os/exec", "log", "log/slog", "syscall"}
