@@ -179,27 +179,40 @@ func (r *Rotator) Adopt(a Answer) error {
 
 // Follow makes this node's keys as a record says. An older record than one that was followed changes nothing.
 func (r *Rotator) Follow(ctx context.Context, record Record) error {
+	key, err := r.keyOf(ctx, record)
+	if err != nil {
+		return err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !record.after(r.followed) {
 		return nil
 	}
 	keys := r.config.Ring.Keys()
-	at := slices.IndexFunc(keys, func(k []byte) bool { return Fingerprint(k) == record.Key })
-	var key []byte
-	if at >= 0 {
-		key = keys[at]
-	} else {
-		var err error
-		if key, err = r.find(ctx, record); err != nil {
-			return err
-		}
-	}
-	if err := r.config.Ring.Set(arranged(keys, key, at, record.Phase)); err != nil {
+	if err := r.config.Ring.Set(arranged(keys, key, indexOf(keys, record.Key), record.Phase)); err != nil {
 		return fmt.Errorf("cannot change the gossip's keys: %w", err)
 	}
 	r.followed = record
 	return nil
+}
+
+// keyOf is a record's key: this node's, or else another one's. Others are asked without the lock, for they may be asking this node. Of a
+// record that is not to be followed the key may be nil.
+func (r *Rotator) keyOf(ctx context.Context, record Record) ([]byte, error) {
+	r.mu.Lock()
+	keys, news := r.config.Ring.Keys(), record.after(r.followed)
+	r.mu.Unlock()
+	if at := indexOf(keys, record.Key); at >= 0 {
+		return keys[at], nil
+	}
+	if !news {
+		return nil, nil
+	}
+	return r.find(ctx, record)
+}
+
+func indexOf(keys [][]byte, fingerprint string) int {
+	return slices.IndexFunc(keys, func(k []byte) bool { return Fingerprint(k) == fingerprint })
 }
 
 // arranged are the keys of a phase; the new one is at an index of keys, or not among them.
