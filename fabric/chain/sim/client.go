@@ -317,6 +317,11 @@ func (a *attempt) replied(d *driver, r replica.Reply) {
 		}
 		return
 	}
+	if name := (request{o.command.Client, o.command.Request}); w.truth.givenUp(d) && w.truth.done[name] == 0 {
+		// The operator gave up what it tells, as if it had been told before. The client is not told, so that its history is one of the line that goes on.
+		a.refuse(d.process.node, chain.ErrUnknown)
+		return
+	}
 	w.truth.replied(d, o, r.Result)
 	sequence := w.truth.done[request{o.command.Client, o.command.Request}]
 	a.reply(d.process.node, func() {

@@ -58,8 +58,8 @@ func (t *truth) applied(d *driver, entries []chain.Entry) {
 				t.world.fail("%v commits entry %v in place of %v, which was committed", d.process.self, m, known.mark)
 				return
 			}
-		case d.epoch < t.lines[len(t.lines)-1].base.epoch:
-			return // on a line that was given up, which it does not know; no client is told
+		case t.givenUp(d):
+			return // see there
 		case e.Sequence != t.top()+1:
 			t.world.fail("%v commits entry %d, %d were", d.process.self, e.Sequence, t.top())
 			return
@@ -68,6 +68,9 @@ func (t *truth) applied(d *driver, entries []chain.Entry) {
 		}
 	}
 }
+
+// givenUp says whether a replica is on a line that was given up, and does not know it. What it still commits there was lost with the line.
+func (t *truth) givenUp(d *driver) bool { return d.epoch < t.lines[len(t.lines)-1].base.epoch }
 
 // commit takes an entry that nobody had committed.
 func (t *truth) commit(d *driver, e chain.Entry, m mark) {
