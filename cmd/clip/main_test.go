@@ -1,16 +1,13 @@
 package main
 
 import (
-	"errors"
 	"os"
-	"os/exec"
-	"strconv"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"orrery/internal/testenv"
+	"orrery/internal/testenv/script"
 )
 
 // The scripts in testdata run the command line as a process of its own, on an X server: clip is the real main.
@@ -36,41 +33,8 @@ func TestScripts(t *testing.T) {
 			}
 			return os.Mkdir(e.WorkDir+"/run", 0o700)
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "await": await, "copied": copied},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": script.Exits, "await": script.Await, "copied": copied},
 	})
-}
-
-// exits CODE COMMAND... runs a command that ends with this exit code.
-func exits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE COMMAND...")
-	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	var failed *exec.ExitError
-	got := 0
-	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &failed) {
-		got = failed.ExitCode()
-	} else {
-		ts.Check(err)
-	}
-	if got != want {
-		ts.Fatalf("exit code %d, want %d", got, want)
-	}
-}
-
-// await COMMAND... runs a command again and again until it succeeds.
-func await(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 1 {
-		ts.Fatalf("usage: await COMMAND...")
-	}
-	var err error
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if err = ts.Exec(args[0], args[1:]...); err == nil {
-			return
-		}
-	}
-	ts.Fatalf("%v: %v", args, err)
 }
 
 // copied FILE [SELECTION] lets another program copy a file's content. It goes on in the background, with no pipe of the test's; owner.pid has its number.

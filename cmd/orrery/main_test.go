@@ -4,24 +4,21 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 	_ "modernc.org/sqlite"
 
 	"orrery/internal/testenv"
+	"orrery/internal/testenv/script"
 	"orrery/state"
 )
 
@@ -44,8 +41,8 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits":  exits,
-			"await":  await,
+			"exits":  script.Exits,
+			"await":  script.Await,
 			"field":  field,
 			"sql":    query,
 			"hold":   hold,
@@ -75,25 +72,6 @@ func objectStorage(t *testing.T, ts *testscript.TestScript) {
 	ts.Setenv("AWS_SECRET_ACCESS_KEY", server.Secret)
 }
 
-// exits CODE COMMAND... runs a command that ends with this exit code.
-func exits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE COMMAND...")
-	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	var failed *exec.ExitError
-	got := 0
-	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &failed) {
-		got = failed.ExitCode()
-	} else {
-		ts.Check(err)
-	}
-	if got != want {
-		ts.Fatalf("exit code %d, want %d", got, want)
-	}
-}
-
 // flip FILE changes a byte of a file, or of the first one in a folder. flip PACKS NAME changes one of the data in the
 // first pack in a folder by which the snapshot NAME is lost.
 func flip(ts *testscript.TestScript, neg bool, args []string) {
@@ -121,27 +99,6 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(os.WriteFile(name, content, 0o600))
 	}
 	ts.Fatalf("no pack in %s has what %v needs", args[0], args[1:])
-}
-
-// await COMMAND... repeats a command until it succeeds (with !, fails), for at most half a minute.
-func await(ts *testscript.TestScript, neg bool, args []string) {
-	if len(args) == 0 {
-		ts.Fatalf("usage: [!] await COMMAND...")
-	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	end := time.NewTimer(30 * time.Second)
-	defer end.Stop()
-	for {
-		if err := ts.Exec(args[0], args[1:]...); (err != nil) == neg {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-end.C:
-			ts.Fatalf("never happened: %v", args)
-		}
-	}
 }
 
 // field NAME REGEXP sets a variable to what the last standard output has in the regexp's group.
