@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,7 +53,7 @@ func (r *rig) open(c x11.Config) *x11.Display {
 
 func (r *rig) command(in []byte, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(r.t.Context(), name, args...)
-	cmd.Env = append(os.Environ(), "DISPLAY="+r.display)
+	cmd.Env = append(os.Environ(), "DISPLAY="+r.display, "HOME="+r.t.TempDir()) // xsel keeps a log at home
 	cmd.Stdin = bytes.NewReader(in)
 	return cmd
 }
@@ -60,8 +61,16 @@ func (r *rig) command(in []byte, name string, args ...string) *exec.Cmd {
 // run copies with a program that goes on in the background.
 func (r *rig) run(in []byte, name string, args ...string) {
 	r.t.Helper()
-	if err := r.command(in, name, args...).Run(); err != nil {
-		r.t.Fatalf("%s: %v", name, err)
+	said, err := os.Create(filepath.Join(r.t.TempDir(), "said")) // a file: the program that stays would hold a pipe open
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer func() { _ = said.Close() }()
+	cmd := r.command(in, name, args...)
+	cmd.Stderr = said
+	if err := cmd.Run(); err != nil {
+		text, _ := os.ReadFile(said.Name())
+		r.t.Fatalf("%s: %v: %s", name, err, text)
 	}
 }
 
@@ -114,7 +123,7 @@ func TestRead(t *testing.T) {
 		{[]byte("small"), "UTF8_STRING", clip.Clipboard, []string{"xclip", "-selection", "clipboard"}},
 		{[]byte("marked"), "UTF8_STRING", clip.Primary, []string{"xclip", "-selection", "primary"}},
 		{large, "UTF8_STRING", clip.Clipboard, []string{"xclip", "-selection", "clipboard"}},
-		{large[:300_000], "UTF8_STRING", clip.Clipboard, []string{"xsel", "--clipboard"}},
+		{large[:300_000], "UTF8_STRING", clip.Clipboard, []string{"xsel", "--clipboard", "--input"}},
 		{picture, "image/png", clip.Clipboard, []string{"xclip", "-selection", "clipboard", "-t", "image/png"}},
 		{nil, "UTF8_STRING", clip.Clipboard, []string{"xclip", "-selection", "clipboard"}},
 	} {

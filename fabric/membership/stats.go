@@ -9,7 +9,7 @@ import (
 type Stats struct {
 	OtherCluster uint64 `json:"otherCluster"` // datagrams and streams without this cluster's label
 	WrongKey     uint64 `json:"wrongKey"`     // those that none of the keys opens
-	Malformed    uint64 `json:"malformed"`    // those that are nothing, or end too early
+	Malformed    uint64 `json:"malformed"`    // those that are nothing; of a stream that ends too early memberlist says nothing
 	Deaths       uint64 `json:"deaths"`       // members that were taken for dead, whether or not they came back
 }
 
