@@ -12,8 +12,15 @@ const (
 	AskDo     Ask = 3 // Command
 	AskWatch  Ask = 4 // the changes of keys in Range after the sequence From: one answer after the other, until AskCancel
 	AskCancel Ask = 5 // no more answers to the request with the same ID; this one has no answer
-	AskMap    Ask = 6 // where chains are, if the map is newer than From; Limit 0 answers at once, otherwise once it is newer
+	AskMap    Ask = 6 // where chains are; Limit says when it is answered
 	AskPing   Ask = 7 // nothing: an empty answer
+)
+
+// Limits of AskMap.
+const (
+	MapNow    = 0 // at once
+	MapNewer  = 1 // once the map is newer than From, or after a while without one
+	MapLatest = 2 // once it has all that the chain table had when the node was asked; ErrNoQuorum if nobody can tell
 )
 
 // Request is what a client asks a node. Kinds use the fields that they name; the others are zero.

@@ -111,8 +111,8 @@ func (c *Client) again(ctx context.Context, r *routes, err error, attempt int, o
 		return err
 	case c.isClosed():
 		return fabric.ErrClosed
-	case errors.Is(err, fabric.ErrNotFound) && attempt > 2: // the bucket may have been made just now
-		return err
+	case errors.Is(err, fabric.ErrNotFound):
+		return c.confirm(ctx, r, err)
 	case others && (errors.Is(err, chain.ErrNotServing) || isLost(err) || errors.Is(err, errDown)):
 		return nil
 	}

@@ -163,7 +163,7 @@ func (c *Client) follow(ctx context.Context) {
 		if r := c.routes.Load(); r != nil {
 			from = r.revision
 		}
-		m, err := c.askNode(ctx, nodes[turn%len(nodes)], from, 1)
+		m, err := c.askNode(ctx, nodes[turn%len(nodes)], from, chain.MapNewer)
 		switch {
 		case err != nil:
 			clock.Wait(ctx, pause)
@@ -213,7 +213,7 @@ func (c *Client) ask(ctx context.Context) error {
 		from = r.revision
 	}
 	for _, n := range c.known() {
-		m, err := c.askNode(ctx, n, from, 0)
+		m, err := c.askNode(ctx, n, from, chain.MapNow)
 		if err == nil {
 			if m != nil && (from == 0 || m.Revision > from) {
 				c.learn(m)
@@ -232,10 +232,35 @@ func (c *Client) ask(ctx context.Context) error {
 	return fmt.Errorf("cannot learn where the chains are: %w", errors.Join(errs...))
 }
 
-func (c *Client) askNode(ctx context.Context, n *node, from uint64, patience int) (*chain.Map, error) {
+// confirm asks for the latest map, because the client's knows nothing of a bucket, which may have been made just now. It returns nil if there is a newer map, and
+// unknown if there is none.
+func (c *Client) confirm(ctx context.Context, r *routes, unknown error) error {
+	for {
+		var errs []error
+		for _, n := range c.known() {
+			m, err := c.askNode(ctx, n, r.revision, chain.MapLatest)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			if m != nil && m.Revision > r.revision {
+				c.learn(m)
+			}
+			if c.routes.Load() != r {
+				return nil
+			}
+			return unknown
+		}
+		if !clock.Wait(ctx, pause) { // not fabric.ErrNotFound: nobody knows
+			return fmt.Errorf("%v, as far as is known, and no node can say whether that is the latest: %w", unknown, errors.Join(append(errs, ctx.Err())...))
+		}
+	}
+}
+
+func (c *Client) askNode(ctx context.Context, n *node, from uint64, when int) (*chain.Map, error) {
 	k := newCall()
 	defer k.free()
-	q := chain.Request{Ask: chain.AskMap, From: from, Limit: patience}
+	q := chain.Request{Ask: chain.AskMap, From: from, Limit: when}
 	if err := n.do(ctx, &q, k); err != nil {
 		return nil, err
 	}

@@ -53,6 +53,7 @@ func (n *Node) openChains() error {
 		Dial: func(ctx context.Context, id fabric.NodeID) (net.Conn, error) {
 			return n.client.DialNode(ctx, id, wire.Protocol)
 		},
+		CatchUp: func(ctx context.Context) error { return c.reporter.CatchUp(ctx) }, // nothing is served before there is a reporter
 	})
 	if err != nil {
 		return err

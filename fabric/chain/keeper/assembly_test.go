@@ -104,8 +104,10 @@ func (n *assembled) start() {
 		t.Fatal(err)
 	}
 	self := chain.Replica{Node: n.id(), Incarnation: n.birth}
+	var reporter *keeper.Reporter
 	replicas, err := node.Open(node.Config{
-		Self: self, Disk: database, Tick: 10 * time.Millisecond, ResendAfter: 100 * time.Millisecond,
+		CatchUp: func(ctx context.Context) error { return reporter.CatchUp(ctx) },
+		Self:    self, Disk: database, Tick: 10 * time.Millisecond, ResendAfter: 100 * time.Millisecond,
 		Dial: func(ctx context.Context, id fabric.NodeID) (net.Conn, error) {
 			return rpc.DialNode(ctx, n.authority, n.all.address(id), id, wire.Protocol)
 		},
@@ -120,7 +122,7 @@ func (n *assembled) start() {
 		Self: n.id(), Local: n.keeper, Leader: func() fabric.NodeID { return n.all.nodes[n.all.leader.Load()].id() },
 		Peer: connections.Node,
 	}
-	reporter := keeper.NewReporter(keeper.ReporterConfig{
+	reporter = keeper.NewReporter(keeper.ReporterConfig{
 		Self: self, Table: n.all.table, Replicas: replicas, Send: n.anywhere.Report, Every: 100 * time.Millisecond, Look: 5 * time.Millisecond,
 		Free: func() (uint64, error) { return 1 << 40, nil }, Addresses: n.all.all,
 	})
@@ -198,6 +200,7 @@ func (a *assembly) whole(chains, factor int) {
 
 // writers write to many keys and remember what was acknowledged.
 type writers struct {
+	c     *client.Client
 	b     *client.Bucket
 	stop  context.CancelFunc
 	work  sync.WaitGroup
@@ -220,7 +223,7 @@ func (a *assembly) write(count int) *writers {
 		a.t.Fatal(err)
 	}
 	a.t.Cleanup(func() { w.stop(); w.work.Wait(); _ = c.Close() })
-	w.b = c.Bucket("b")
+	w.c, w.b = c, c.Bucket("b")
 	for i := range count {
 		w.work.Go(func() {
 			for n := uint64(0); ctx.Err() == nil; n++ {
@@ -599,5 +602,41 @@ func TestAssemblyUnknown(t *testing.T) {
 	}
 	if answers.Load() < 2*times {
 		t.Errorf("%d answers", answers.Load())
+	}
+}
+
+// A bucket can be used when it was created, through whichever node, also by a client that asked before.
+func TestAssemblyCreates(t *testing.T) {
+	a := assemble(t, 3)
+	a.create()
+	w := a.write(0)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for i, n := range a.nodes {
+		name := fmt.Sprint("new-", i)
+		if err := n.anywhere.CreateBucket(ctx, placement.Bucket{Name: name, Factor: 2, Durability: placement.Synced, Splits: [][]byte{[]byte("m")}}); err != nil {
+			t.Fatal(err)
+		}
+		o, err := a.keeper().Overview(ctx)
+		if err != nil || o.Buckets[i+1].State != placement.Ready {
+			t.Fatalf("%+v, %v", o, err)
+		}
+		b := w.c.Bucket(name)
+		for _, key := range []string{"a", "z"} {
+			if _, err := b.Put(ctx, []byte(key), nil); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	for _, n := range a.nodes {
+		if err := a.keeper().Drain(ctx, n.id(), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := a.keeper().CreateBucket(short, placement.Bucket{Name: "nowhere", Factor: 2, Durability: placement.Synced})
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "bucket nowhere is recorded, and cannot be used yet") {
+		t.Errorf("%v", err)
 	}
 }

@@ -145,7 +145,7 @@ func (k *Keeper) order(ctx context.Context, command func(*placement.Keeper, plac
 	}
 }
 
-// CreateBucket creates a bucket with the name, factor, durability and partitions of b. Its chains come soon after.
+// CreateBucket creates a bucket with the name, factor, durability and partitions of b. Its chains come soon after; Anywhere waits for them.
 func (k *Keeper) CreateBucket(ctx context.Context, b placement.Bucket) error {
 	b.Created = time.Now().UnixMilli()
 	return k.order(ctx, func(p *placement.Keeper, _ placement.Instant) (placement.Change, error) { return p.CreateBucket(b) })

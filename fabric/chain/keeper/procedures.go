@@ -126,10 +126,12 @@ func (a *Anywhere) Overview(ctx context.Context) (*placement.Overview, error) {
 	return call(ctx, a, "Overview", &Empty{}, func() (*placement.Overview, error) { return a.Local.Overview(ctx) })
 }
 
-// CreateBucket is Keeper.CreateBucket.
+// CreateBucket is Keeper.CreateBucket, and returns when the bucket can be used.
 func (a *Anywhere) CreateBucket(ctx context.Context, b placement.Bucket) error {
-	_, err := call(ctx, a, "CreateBucket", &b, func() (*Empty, error) { return nothing(a.Local.CreateBucket(ctx, b)) })
-	return err
+	if _, err := call(ctx, a, "CreateBucket", &b, func() (*Empty, error) { return nothing(a.Local.CreateBucket(ctx, b)) }); err != nil {
+		return err
+	}
+	return a.usable(ctx, b.Name)
 }
 
 // DeleteBucket is Keeper.DeleteBucket.

@@ -58,7 +58,8 @@ type Reporter struct {
 	wake   chan struct{}
 
 	mu       sync.Mutex
-	revision uint64 // of the table, as far as the watch is
+	revision uint64        // of the table, as far as the watch is
+	further  chan struct{} // closed, and replaced, when it is further
 	records  map[chain.ID]placement.Chain
 	grant    placement.Grant
 	sent     replica.Instant // when the report was sent that grant answers
@@ -77,7 +78,7 @@ func NewReporter(c ReporterConfig) *Reporter {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Reporter{config: c, wake: make(chan struct{}, 1), records: map[chain.ID]placement.Chain{}}
+	return &Reporter{config: c, wake: make(chan struct{}, 1), further: make(chan struct{}), records: map[chain.ID]placement.Chain{}}
 }
 
 // Run reports until ctx ends.
@@ -122,6 +123,8 @@ func (p *Reporter) observe(ctx context.Context, c fabric.Change) error {
 	if err := p.config.Replicas.SetMap(p.chart()); err != nil {
 		p.config.Logger.ErrorContext(ctx, "a replica has not taken over its chain's config", "error", err)
 	}
+	close(p.further)
+	p.further = make(chan struct{})
 	p.lease()
 	p.part()
 	select {
@@ -290,4 +293,29 @@ func (p *Reporter) Records() []placement.Chain {
 		all = append(all, p.records[id])
 	}
 	return all
+}
+
+// CatchUp returns when the replicas have been told all that the chain table had when it was called.
+func (p *Reporter) CatchUp(ctx context.Context) error {
+	entries, err := p.config.Table.List(ctx, placement.ChainPrefix)
+	if err != nil {
+		return err
+	}
+	var latest uint64
+	for _, e := range entries {
+		latest = max(latest, e.Revision)
+	}
+	for {
+		p.mu.Lock()
+		at, further := p.revision, p.further
+		p.mu.Unlock()
+		if at >= latest {
+			return nil
+		}
+		select {
+		case <-further:
+		case <-ctx.Done():
+			return fmt.Errorf("this node is at revision %d of the chain table, which has revision %d: %w", at, latest, ctx.Err())
+		}
+	}
 }

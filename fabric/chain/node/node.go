@@ -26,6 +26,8 @@ type Config struct {
 	Disk *disk.Disk    // of the node alone; Close closes it
 	// Dial connects to another node, for wire.Protocol, and proves that it is that one.
 	Dial func(ctx context.Context, id fabric.NodeID) (net.Conn, error)
+	// CatchUp returns when the node was told (SetMap) all that the chain table had when it was called. nil: there is no table to ask.
+	CatchUp func(ctx context.Context) error
 	// MaxPending is how many bytes of entries a replica keeps that are not committed, and of requests that wait; 0: 32 MiB.
 	MaxPending int
 	// ResendAfter is how long a link between replicas may make no progress before messages are sent again; 0: 500 ms.

@@ -270,12 +270,16 @@ func (s *session) done(id uint64, result chain.Result, err error) {
 	<-s.under
 }
 
-// askMap answers with the map, at once or once it is newer.
+// askMap answers with the map, at once, once it is newer, or once it is the latest.
 func (s *session) askMap(q *chain.Request) {
 	id, from := q.ID, q.From
-	if q.Limit == 0 {
+	switch q.Limit {
+	case chain.MapNow:
 		m, _ := s.node.mapAfter(0)
 		s.reply(&chain.Answer{ID: id, Map: m})
+		return
+	case chain.MapLatest:
+		s.askLatest(id)
 		return
 	}
 	ctx, ok := s.begin(id)

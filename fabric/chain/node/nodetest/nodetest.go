@@ -8,6 +8,7 @@ import (
 	"net"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,6 +28,8 @@ import (
 type Cluster struct {
 	Authorities *authoritytest.Cluster
 	Nodes       []*Node
+	// CatchUp is what nodes do to have the latest map; nil: nothing.
+	CatchUp atomic.Pointer[func(context.Context) error]
 
 	tb   testing.TB
 	dir  string
@@ -159,6 +162,12 @@ func (c *Cluster) Restart(i int) {
 		Self: n.Replica(), Disk: database, Tick: 10 * time.Millisecond, ResendAfter: 100 * time.Millisecond,
 		Dial: func(ctx context.Context, id fabric.NodeID) (net.Conn, error) {
 			return rpc.DialNode(ctx, n.Authority, c.address(id), id, wire.Protocol)
+		},
+		CatchUp: func(ctx context.Context) error {
+			if do := c.CatchUp.Load(); do != nil {
+				return (*do)(ctx)
+			}
+			return nil
 		},
 	})
 	if err != nil {
