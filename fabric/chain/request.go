@@ -68,3 +68,11 @@ type Map struct {
 func (r Range) Contains(key []byte) bool {
 	return string(key) >= string(r.Start) && (len(r.End) == 0 || string(key) < string(r.End))
 }
+
+// Includes says whether all keys of another range are in the range.
+func (r Range) Includes(other Range) bool {
+	if string(other.Start) < string(r.Start) {
+		return false
+	}
+	return len(r.End) == 0 || len(other.End) > 0 && string(other.End) <= string(r.End)
+}

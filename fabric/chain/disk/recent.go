@@ -109,8 +109,7 @@ func (s *Store) fillKeys(p *pebble.Batch) error {
 			errs = append(errs, p.Delete(key, nil))
 			continue
 		}
-		enc = binary.AppendUvarint(enc[:0], c.value.Version)
-		enc = append(binary.AppendVarint(enc, c.value.Expires), c.value.Value...)
+		enc = appendValue(enc[:0], &c.value)
 		errs = append(errs, p.Set(key, enc, nil))
 		if c.value.Expires != 0 {
 			errs = append(errs, p.Set(s.expiry(c.value.Expires, []byte(k)), nil, nil))

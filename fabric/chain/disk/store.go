@@ -282,6 +282,10 @@ func value(from pebble.Reader, base, key []byte) (chain.Value, bool, error) {
 }
 
 // decodeValue reads a value, which shares the bytes.
+func appendValue(b []byte, v *chain.Value) []byte {
+	return append(binary.AppendVarint(binary.AppendUvarint(b, v.Version), v.Expires), v.Value...)
+}
+
 func decodeValue(v []byte) (chain.Value, error) {
 	version, n := binary.Uvarint(v)
 	if n <= 0 {

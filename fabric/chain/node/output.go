@@ -204,13 +204,16 @@ func (r *runner) step(in *input) (replica.Output, error) {
 	case in.read != nil:
 		r.token++
 		r.reads[r.token] = in.read
-		in.read.need.Token = r.token
+		in.read.need.Token, in.read.shrunk = r.token, r.shrunk.Load()
 		if l := r.lease.Load(); l != nil {
 			in.read.lease = *l
 		}
 		return r.core.Read(now, in.read.need)
 	case in.config != nil:
 		if in.config.Epoch > r.config.Epoch {
+			if !in.config.Range.Includes(r.config.Range) {
+				r.shrunk.Add(1)
+			}
 			r.config = *in.config
 			r.member, r.scope = names(*in.config, r.node.config.Self), in.config.Range
 		}

@@ -19,6 +19,7 @@ type reading struct {
 	need    replica.Read
 	scope   chain.Range
 	lease   replica.Lease // as of the permission
+	shrunk  uint64        // the runner's, before the permission
 }
 
 // set makes a reading of a request; it shares the request's bytes.
@@ -105,7 +106,7 @@ func (r *runner) permitted(q *reading) bool {
 	if lease == nil {
 		return false
 	}
-	q.lease = *lease
+	q.lease, q.shrunk = *lease, r.shrunk.Load()
 	r.mu.RLock()
 	p, ok := r.core.CanRead(r.node.Now(), q.need)
 	r.mu.RUnlock()
@@ -130,9 +131,12 @@ func (r *runner) fill(a *chain.Answer, q *reading) {
 	clear(a.Items)
 	*a = chain.Answer{ID: q.id, Items: a.Items[:0]}
 	err := r.values(a, q)
-	if err != nil {
+	switch {
+	case err != nil:
 		r.broken(err)
-	} else if !r.inTime(q) {
+	case r.shrunk.Load() != q.shrunk: // the values may be gone to another chain, or with the replica
+		err = fmt.Errorf("the chain was split meanwhile: %w", chain.ErrNotServing)
+	case !r.inTime(q):
 		err = fmt.Errorf("the lease ended meanwhile: %w", chain.ErrNotServing)
 	}
 	if err != nil {

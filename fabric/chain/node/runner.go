@@ -32,6 +32,7 @@ type runner struct {
 
 	lease   atomic.Pointer[replica.Lease]
 	applied atomic.Uint64 // the entry up to which the store has applied the log
+	shrunk  atomic.Uint64 // how often keys may have left the store: the config has another range, or the replica was stopped
 
 	// core is written to by the goroutine alone, with mu held; permissions are read with mu held for reading.
 	mu     sync.RWMutex
@@ -182,6 +183,7 @@ func (n *Node) openRunner(id chain.ID) (*runner, error) {
 
 // close stops the replica. What waits is answered.
 func (r *runner) close() error {
+	r.shrunk.Add(1)
 	r.stop()
 	r.work.Wait()
 	return r.store.Close()

@@ -61,18 +61,10 @@ func (r *runner) watchable(keys chain.Range) error {
 	switch {
 	case r.failed != nil || !r.member:
 		return fmt.Errorf("%s: %w", r, chain.ErrNotServing)
-	case !within(keys, r.scope):
+	case !r.scope.Includes(keys):
 		return fmt.Errorf("%s: %w", r, chain.ErrOutOfRange)
 	}
 	return nil
-}
-
-// within says whether a range lies in another one.
-func within(inner, outer chain.Range) bool {
-	if string(inner.Start) < string(outer.Start) {
-		return false
-	}
-	return len(outer.End) == 0 || len(inner.End) > 0 && string(inner.End) <= string(outer.End)
 }
 
 // changes sends one answer with the changes of some entries, and returns the last one's sequence.

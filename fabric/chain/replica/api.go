@@ -61,6 +61,7 @@ const (
 	RuleTailFloor                     // a new tail answers for what it had only when that is committed
 	RuleOnce                          // a command that arrives twice is done once
 	RuleConditionals                  // conditions are decided against the newest version, not the committed one
+	RuleRange                         // keys out of the chain's range are not read
 )
 
 // Lease lets a replica answer reads. It is of its node, and counts from when the renewal was sent.

@@ -10,7 +10,18 @@ func (r *Replica) SetLease(now Instant, l Lease) (Output, error) {
 
 // CanRead says whether a read may be answered at once, and from which applied entry on. It changes nothing.
 func (r *Replica) CanRead(now Instant, q Read) (applied uint64, ok bool) {
-	return r.committed, r.may(now, &q) == yes
+	return r.committed, r.has(&q) && r.may(now, &q) == yes
+}
+
+// has says whether all keys of a read are in the chain's range. What the replica has of others is of before a split.
+func (r *Replica) has(q *Read) bool {
+	if r.broken(RuleRange) {
+		return true
+	}
+	if q.Keys == nil {
+		return r.chain.Range.Contains(q.Key)
+	}
+	return r.chain.Range.Includes(*q.Keys)
 }
 
 // Read asks for a permission, which comes in an output, now or later.
@@ -99,6 +110,10 @@ func (r *Replica) look(now Instant) {
 	kept := r.waiting[:0]
 	for i := range r.waiting {
 		q := r.waiting[i]
+		if !r.has(&q) {
+			r.output.Reads = append(r.output.Reads, Permission{Token: q.Token, Err: chain.ErrOutOfRange})
+			continue
+		}
 		switch r.may(now, &q) {
 		case yes:
 			r.output.Reads = append(r.output.Reads, Permission{Token: q.Token, Applied: r.committed})
