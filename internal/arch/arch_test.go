@@ -22,15 +22,17 @@ var columns = map[string][]string{
 	"session":   {"fabric", "state", "deploy"},
 	"dashboard": {"fabric", "state", "deploy", "session"},
 	"clip":      {"fabric"}, // discovery, for machines of one person
+	"matrix":    nil,
 }
 
 // contracts import the standard library and, where noted in columns, other contracts.
-var contracts = []string{"fabric", "fabric/chain", "state", "deploy", "session", "clip"}
+var contracts = []string{"fabric", "fabric/chain", "state", "deploy", "session", "clip", "matrix"}
 
 // pure are the packages that take values and return values: no sockets, files, clocks or logs.
 var pure = []string{
 	"state/delta", "state/schedule", "state/retention", "state/address", "state/difference", "deploy/plan", "session/route", "fabric/chain/machine", "fabric/chain/replica", "fabric/chain/placement",
 	"clip/find", "clip/policy", "clip/picker",
+	"matrix/canonical", "matrix/signature", "matrix/event", "matrix/auth", "matrix/resolve",
 }
 
 // impure is what a pure package must not import.
