@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -117,20 +119,49 @@ func (c *cli) kvChains() *cobra.Command {
 	return &cobra.Command{
 		Use:   "chains",
 		Short: "Show which nodes have what, and what is under way",
-		Args:  exactly(),
+		Long: `Where nobody keeps the chain table, because a majority of the nodes that vote on it is missing, it shows what the node knew last, says so with the
+nodes that are missing, and ends with status 1.`,
+		Args: exactly(),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
-			o, err := client.Chains().Overview(ctx)
+			o, err := client.Chains().Known(ctx)
 			if err != nil {
 				return err
 			}
 			names := nodeNames(ctx, client)
+			if o.Stale == nil {
+				addEvicted(ctx, client, names)
+			}
 			var rows [][]string
 			for _, v := range o.Chains {
 				rows = append(rows, chainRow(&v, names))
 			}
-			return c.table(o, []string{"chain", "bucket", "keys", "epoch", "head to tail", "committed", "size", "waits for, or last change"}, rows)
+			err = c.table(o, []string{"chain", "bucket", "keys", "epoch", "head to tail", "committed", "size", "waits for, or last change"}, rows)
+			return errors.Join(err, stale(o, names))
 		}),
 	}
+}
+
+// addEvicted adds the nodes that were put out, which are no members any more.
+func addEvicted(ctx context.Context, client *agent.Client, names map[fabric.NodeID]string) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	all, err := client.Evictions(ctx)
+	if err != nil {
+		return // their ids will do
+	}
+	for _, e := range all {
+		if e.Role == fabric.RoleNode {
+			names[e.ID] = e.Name + ", evicted"
+		}
+	}
+}
+
+// stale says why what is shown is only what was known last; nil: it is not.
+func stale(o *placement.Overview, names map[fabric.NodeID]string) error {
+	if o.Stale == nil {
+		return nil
+	}
+	return fmt.Errorf("what is shown is what the node knew last: %s (docs/operations.md, The majority is lost)", withNames(o.Stale.String(), names))
 }
 
 // chainRow is a line of orrery kv chains.

@@ -64,6 +64,9 @@ func (n *Node) openChains() error {
 	})
 	c.anywhere = &keeper.Anywhere{
 		Self: n.identity.ID, Local: c.keeper, Leader: func() fabric.NodeID { return n.table.Status().Leader }, Peer: n.client.Node,
+		Last: &keeper.Last{
+			Table: n.table, Voters: func() []fabric.NodeID { return n.table.Status().Voters }, Heard: func() time.Time { return c.reporter.Heard() }, Ping: n.ping,
+		},
 	}
 	c.reporter = keeper.NewReporter(keeper.ReporterConfig{
 		Self: self, Zone: n.settings.Zone, Table: n.table, Replicas: c.replicas, Send: n.reportReplicas, Logger: n.log,
@@ -79,6 +82,15 @@ func (n *Node) reportReplicas(ctx context.Context, r *placement.Report) (*placem
 		n.putOut(err)
 	}
 	return g, err
+}
+
+// ping asks a node for anything at all.
+func (n *Node) ping(ctx context.Context, id fabric.NodeID) error {
+	if id == n.identity.ID {
+		return nil
+	}
+	_, err := ask[fabric.Beacon](ctx, n.peer(id), procBeacon, &Empty{})
+	return err
 }
 
 // whereNodesAre says where each node that is known is reached.

@@ -1,10 +1,8 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 
 	"orrery/dashboard/terminal"
@@ -36,15 +34,6 @@ func (c *chronicle) chainNote(e fabric.Entry, quiet bool) {
 	if text := chainNews(c.chains, e); text != "" && !quiet {
 		c.add("chain", named(text, c.names()))
 	}
-}
-
-// chainRecords are the chains as last seen, by id.
-func (c *chronicle) chainRecords() []placement.Chain {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	all := slices.Collect(maps.Values(c.chains))
-	slices.SortFunc(all, func(a, b placement.Chain) int { return cmp.Compare(a.ID, b.ID) })
-	return all
 }
 
 // chainNews takes in a chain's record and says what is new about its members and keys; "" if nothing is.

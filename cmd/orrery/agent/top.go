@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -148,9 +149,7 @@ func (n *Node) top(ctx context.Context) terminal.Snapshot {
 	var failed error
 	var wait sync.WaitGroup
 	wait.Go(func() {
-		limited, cancel := context.WithTimeout(ctx, askLimit)
-		defer cancel()
-		overview, failed = n.chains.anywhere.Overview(limited)
+		overview, failed = n.chains.anywhere.Known(ctx)
 	})
 	usages := n.usages(ctx, members)
 	wait.Wait()
@@ -165,17 +164,20 @@ func (n *Node) top(ctx context.Context) terminal.Snapshot {
 		}
 		s.Nodes = append(s.Nodes, node)
 	}
+	if failed == nil {
+		addChains(&s, overview, names)
+		if overview.Stale != nil {
+			failed = errors.New(named(overview.Stale.String(), names))
+		}
+	}
 	if failed != nil {
 		s.Trouble = "how the chains are is not known: " + failed.Error()
-		addRecords(&s, n.chronicle.chainRecords(), names)
-	} else {
-		addChains(&s, overview, names)
 	}
 	s.Time = time.Now()
 	return s
 }
 
-// addChains adds what the keeper of the chains says.
+// addChains adds what the keeper of the chains says, or what was known last: who the members are and no more.
 func addChains(s *terminal.Snapshot, o *placement.Overview, names map[fabric.NodeID]string) {
 	s.Keeper = nameOr(names, o.Keeper)
 	for _, v := range o.Nodes {
@@ -187,17 +189,6 @@ func addChains(s *terminal.Snapshot, o *placement.Overview, names map[fabric.Nod
 		c := terminal.Chain{ID: uint64(v.ID), Bucket: v.Bucket, Range: KeyRange(v.Range), Epoch: v.Epoch, Waits: named(v.Waits, names), Reason: named(v.Reason, names)}
 		for _, m := range v.Members {
 			c.Members = append(c.Members, replicaOf(m, names))
-		}
-		s.Chains = append(s.Chains, c)
-	}
-}
-
-// addRecords adds the chains as this node knows them, which is who their members are and no more.
-func addRecords(s *terminal.Snapshot, records []placement.Chain, names map[fabric.NodeID]string) {
-	for _, r := range records {
-		c := terminal.Chain{ID: uint64(r.ID), Bucket: r.Bucket, Range: KeyRange(r.Range), Epoch: r.Epoch, Reason: named(r.Reason, names)}
-		for _, m := range r.Members {
-			c.Members = append(c.Members, replicaOf(placement.MemberView{Member: m}, names))
 		}
 		s.Chains = append(s.Chains, c)
 	}

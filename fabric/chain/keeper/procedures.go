@@ -53,6 +53,7 @@ func Offer(m *rpc.Mux, k *Keeper, a *Anywhere) {
 	})
 	offer(m, service, fabric.RoleNode, fabric.RoleNode, k)
 	offer(m, front, fabric.RoleViewer, fabric.RoleOperator, a)
+	rpc.Unary(m, front+"Known", fabric.RoleViewer, func(ctx context.Context, _ *Empty) (*placement.Overview, error) { return a.Known(ctx) })
 }
 
 // orders are what people want of the keeper.
@@ -100,6 +101,7 @@ type Anywhere struct {
 	Local  *Keeper
 	Leader func() fabric.NodeID             // of the table, as far as this node knows; empty: nobody
 	Peer   func(id fabric.NodeID) *rpc.Peer // to another node
+	Last   *Last                            // of Known
 }
 
 // call runs a procedure at the keeper.
@@ -168,7 +170,12 @@ func (r Remote) Overview(ctx context.Context) (*placement.Overview, error) {
 	return rpc.Call[Empty, placement.Overview](ctx, r.Peer, front+"Overview", &Empty{})
 }
 
-// CreateBucket is Keeper.CreateBucket.
+// Known is Anywhere.Known.
+func (r Remote) Known(ctx context.Context) (*placement.Overview, error) {
+	return rpc.Call[Empty, placement.Overview](ctx, r.Peer, front+"Known", &Empty{})
+}
+
+// CreateBucket is Anywhere.CreateBucket.
 func (r Remote) CreateBucket(ctx context.Context, b placement.Bucket) error {
 	_, err := rpc.Call[placement.Bucket, Empty](ctx, r.Peer, front+"CreateBucket", &b)
 	return err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -477,6 +478,33 @@ func TestLostNodeThatIsDrained(t *testing.T) {
 		if waited := w.now - gone; waited > quick.Grace/2 {
 			t.Errorf("its place was kept for %v", waited)
 		}
+	}
+}
+
+// No place is kept for a node that is to hold no replicas, also where no other node can take its place.
+func TestLostNodeThatNobodyReplaces(t *testing.T) {
+	w, k := cluster(t, 3, 3)
+	m := w.node(w.chains()[0].Members[2].Node)
+	if m == w.nodes[0] {
+		m = w.node(w.chains()[0].Members[1].Node)
+	}
+	waits := func(want string) {
+		t.Helper()
+		w.until(t, 400, func() string {
+			o := k.Overview(w.now)
+			if v := o.Chains[0]; !strings.Contains(v.Waits, want) {
+				return fmt.Sprintf("it waits for %q, and keeps places for %v", v.Waits, v.Away)
+			}
+			return ""
+		})
+	}
+	m.up = false
+	waits(fmt.Sprintf("2 of 3 replicas: a place is kept for [%s]", m.id))
+	c, err := k.Drain(m.id, true)
+	k.order(c, err)
+	waits(fmt.Sprintf("2 of 3 replicas: [%s] had one and is to hold none, and no other node can take it", m.id))
+	if o := k.Overview(w.now); len(o.Chains[0].Away) != 0 {
+		t.Errorf("places are kept for %v", o.Chains[0].Away)
 	}
 }
 

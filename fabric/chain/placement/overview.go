@@ -16,6 +16,7 @@ type Overview struct {
 	Buckets    []Bucket      `json:"buckets"`
 	Chains     []ChainView   `json:"chains"`
 	Nodes      []NodeView    `json:"nodes"`
+	Stale      *Stale        `json:"stale,omitempty"` // nil: the keeper says so
 }
 
 // ChainView is a chain and what its members said of themselves last.
@@ -51,6 +52,7 @@ func (k *Keeper) Overview(now Instant) Overview {
 	o := Overview{Keeper: k.self, Generation: k.generation, Buckets: k.Buckets()}
 	for _, c := range k.Chains() {
 		v := ChainView{Chain: c, Waits: k.waits(now, c)}
+		v.Away, _ = k.kept(c)
 		for _, m := range c.Members {
 			v.Members = append(v.Members, MemberView{Member: m, Gone: k.gone(now, c.ID, m.Replica), Status: k.nodes[m.Node].status(c.ID, m.Replica)})
 		}
@@ -68,6 +70,7 @@ func (k *Keeper) Overview(now Instant) Overview {
 
 // waits says what a chain waits for.
 func (k *Keeper) waits(now Instant, c Chain) string {
+	kept, given := k.kept(c)
 	gone := slices.DeleteFunc(slices.Clone(c.Serving()), func(r chain.Replica) bool { return k.gone(now, c.ID, r) == "" })
 	m, filling := c.last()
 	switch {
@@ -85,12 +88,26 @@ func (k *Keeper) waits(now Instant, c Chain) string {
 		return fmt.Sprintf("it is being split, into chain %d too", c.Split.Child)
 	case c.Move != nil:
 		return fmt.Sprintf("node %s is to give its replica up", c.Move.From)
-	case len(c.Members) < k.factor(c) && len(c.Away) > 0:
-		return fmt.Sprintf("%d of %d replicas: a place is kept for %v", len(c.Members), k.factor(c), c.Away)
+	case len(c.Members) < k.factor(c) && len(kept) > 0:
+		return fmt.Sprintf("%d of %d replicas: a place is kept for %v", len(c.Members), k.factor(c), kept)
+	case len(c.Members) < k.factor(c) && len(given) > 0:
+		return fmt.Sprintf("%d of %d replicas: %v had one and is to hold none, and no other node can take it (none is there, or disks are full)", len(c.Members), k.factor(c), given)
 	case len(c.Members) < k.factor(c):
 		return fmt.Sprintf("%d of %d replicas: no other node can take one (none is there, or disks are full)", len(c.Members), k.factor(c))
 	}
 	return ""
+}
+
+// kept are the nodes for which places of a chain are kept, and those that had a place and are to hold no replicas any more: another node gets it as soon as there is one.
+func (k *Keeper) kept(c Chain) (kept, given []fabric.NodeID) {
+	for _, n := range c.Away {
+		if k.orders[n].value.Drain {
+			given = append(given, n)
+		} else {
+			kept = append(kept, n)
+		}
+	}
+	return kept, given
 }
 
 func nodesOf(all []chain.Replica) []fabric.NodeID {
