@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/clip/control"
+	"orrery/internal/commandline"
 )
 
 // lineFlags are how commands that print items print them.
@@ -90,5 +91,6 @@ func (c *cli) watchCommand() *cobra.Command {
 		},
 	}
 	lineFlags(cmd, &null)
+	commandline.Endless(cmd)
 	return cmd
 }

@@ -3,10 +3,11 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"orrery/internal/commandline"
 )
 
 // version is set when the binary is linked.
@@ -15,8 +16,5 @@ var version = "devel"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := newRoot(os.Stdin, os.Stdout, os.Stderr).ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "clip:", err)
-		os.Exit(exitCode(err))
-	}
+	os.Exit(commandline.Run(ctx, newRoot(os.Stdin, os.Stdout, os.Stderr), func(err error) (int, bool) { return exitCode(err), true }))
 }

@@ -15,6 +15,7 @@ import (
 
 	"orrery/clip"
 	"orrery/clip/control"
+	"orrery/internal/commandline"
 )
 
 // cli is what all commands share.
@@ -36,7 +37,6 @@ const (
 	exitLocked      = 5 // the history is encrypted, and the key is not at hand
 	exitUnsupported = 6 // the display cannot be watched
 	exitInUse       = 7 // another recorder runs
-	exitInterrupted = 130
 )
 
 // usageError is a command line that cannot be understood.
@@ -47,7 +47,7 @@ func exitCode(err error) int {
 	case errors.As(err, new(usageError)):
 		return exitUsage
 	case errors.Is(err, context.Canceled):
-		return exitInterrupted
+		return commandline.Interrupted
 	case errors.Is(err, clip.ErrNotFound):
 		return exitNotFound
 	case errors.Is(err, control.ErrNoRecorder):

@@ -19,6 +19,7 @@ import (
 	"orrery/fabric"
 	"orrery/fabric/event"
 	"orrery/internal/clock"
+	"orrery/internal/commandline"
 )
 
 func (c *cli) eventCommand() *cobra.Command {
@@ -222,6 +223,7 @@ asks) and _BY. What it writes to its standard output is the answer; where it fai
 			}
 		}),
 	}
+	commandline.Endless(cmd)
 	p.flags(cmd)
 	cmd.Flags().IntVar(&parallel, "parallel", 4, "how many runs of the program at the same time")
 	if err := cmd.MarkFlagRequired("exec"); err != nil {

@@ -20,6 +20,7 @@ import (
 	"orrery/fabric/event"
 	"orrery/internal/clock"
 	"orrery/internal/command"
+	"orrery/internal/commandline"
 )
 
 // eventProgram is a program that people wrote for events or queries.
@@ -131,6 +132,7 @@ restarted meanwhile, and leaves nothing out and shows nothing twice; what expire
 	cmd.Flags().BoolVar(&messages, "messages", false, "also receive the messages to this node (orrery event send --to), as operators may")
 	cmd.Flags().IntVar(&w.count, "count", 0, "end after so many; 0: never")
 	w.program.flags(cmd)
+	commandline.Endless(cmd)
 	return cmd
 }
 
@@ -246,7 +248,7 @@ func (w *eventWatcher) handle(ctx context.Context, i eventItem, payload []byte) 
 		"TIME": strconv.FormatUint(i.Time, 10), "POSITION": strconv.FormatUint(i.Position, 10),
 	})
 	if err != nil && ctx.Err() == nil {
-		fmt.Fprintf(w.cli.stderr, "orrery: %s %s at time %d: %s\n", i.Kind, i.Name, i.Time, visible(err.Error()))
+		fmt.Fprintf(w.cli.stderr, "orrery: %s %s at time %d: %s\n", i.Kind, i.Name, i.Time, commandline.Visible(err.Error()))
 	}
 	return ctx.Err()
 }

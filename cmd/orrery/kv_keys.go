@@ -18,6 +18,7 @@ import (
 	"orrery/cmd/orrery/agent"
 	"orrery/fabric/chain"
 	"orrery/fabric/client"
+	"orrery/internal/commandline"
 )
 
 // keyTimeout is how long a command about keys goes on trying; --timeout sets it.
@@ -333,5 +334,6 @@ func (c *cli) kvWatch() *cobra.Command {
 	k.cmd.Long = "It goes on until it is interrupted, also while nodes fail and are replaced. Changes of one key are in order. With -o json each line is one key."
 	k.cmd.Flags().Lookup("timeout").DefValue, k.timeout = "0s", 0
 	s.flags(k.cmd)
+	commandline.Endless(k.cmd)
 	return k.cmd
 }

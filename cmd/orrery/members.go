@@ -14,6 +14,7 @@ import (
 
 	"orrery/cmd/orrery/agent"
 	"orrery/fabric"
+	"orrery/internal/commandline"
 )
 
 func (c *cli) membersCommand() *cobra.Command {
@@ -36,6 +37,7 @@ shows the table as it is, anything else gets a line for each node and then for e
 		}),
 	}
 	cmd.Flags().BoolVarP(&follow, "watch", "w", false, "go on, and show what changes")
+	commandline.Endless(cmd)
 	return cmd
 }
 

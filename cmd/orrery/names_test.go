@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"orrery/internal/commandline"
 	"orrery/state"
 )
 
@@ -138,7 +139,7 @@ func tryName(t *testing.T, dir string, command []string, name string) {
 		args = append(args, strings.ReplaceAll(arg, "NAME", name))
 	}
 	_, errs, status := runHere(t, args...)
-	if status == exitStuck || status == exitUndone || status == exitProblems || status == exitKey || status == exitInterrupted {
+	if status == exitStuck || status == exitUndone || status == exitProblems || status == exitKey || status == commandline.Interrupted {
 		t.Errorf("%q: status %d: %s", args, status, errs)
 	}
 	if len(errs) > 2000+3*len(name) {
@@ -181,14 +182,4 @@ func FuzzNames(f *testing.F) {
 		dir := namesFixture(t)
 		tryName(t, dir, named[which%uint(len(named))], name)
 	})
-}
-
-func TestMessagesCannotControlATerminal(t *testing.T) {
-	for message, want := range map[string]string{
-		"no component ä b\n\tc": "no component ä b\n\tc", "\x1b[2Ja\rb\a\u009b": `\x1b[2Ja\rb\a\u009b`, "\xff'": `\xff'`, "\u202e": `\u202e`,
-	} {
-		if got := visible(message); got != want {
-			t.Errorf("%q is written as %q, not as %q", message, got, want)
-		}
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"orrery/internal/commandline"
 	"orrery/internal/testenv"
 	"orrery/state"
 )
@@ -247,8 +248,8 @@ func TestInterruptedSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	var ended *exec.ExitError
-	if err := cmd.Wait(); !errors.As(err, &ended) || ended.ExitCode() != exitInterrupted {
-		t.Fatalf("%v, want status %d", err, exitInterrupted)
+	if err := cmd.Wait(); !errors.As(err, &ended) || ended.ExitCode() != commandline.Interrupted {
+		t.Fatalf("%v, want status %d", err, commandline.Interrupted)
 	}
 	for _, folder := range []string{"tmp", "packs"} {
 		if left, err := os.ReadDir(filepath.Join(dir, "store", folder)); err != nil || len(left) > 0 {

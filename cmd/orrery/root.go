@@ -13,6 +13,7 @@ import (
 
 	"orrery/cmd/orrery/agent"
 	"orrery/deploy"
+	"orrery/internal/commandline"
 	"orrery/state"
 )
 
@@ -36,8 +37,6 @@ const (
 	exitNoSuch   = 7 // there is no such snapshot or generation
 	exitInUse    = 8 // something else holds what the command needs
 	exitKey      = 9 // a store is encrypted and no key that was given opens it
-
-	exitInterrupted = 130 // by Ctrl-C or SIGTERM, as shells have it
 )
 
 // usageError is a command line that cannot be understood.
@@ -61,7 +60,7 @@ func exitCode(err error) int {
 	case errors.Is(err, deploy.ErrUndone):
 		return exitUndone
 	case errors.Is(err, context.Canceled):
-		return exitInterrupted
+		return commandline.Interrupted
 	case errors.Is(err, state.ErrNoSnapshot):
 		return exitNoSuch
 	case errors.Is(err, state.ErrCorrupt):

@@ -12,6 +12,7 @@ import (
 
 	"orrery/cmd/orrery/agent"
 	"orrery/dashboard/terminal"
+	"orrery/internal/commandline"
 )
 
 func (c *cli) topCommand() *cobra.Command {
@@ -47,6 +48,7 @@ NO_COLOR turns colours off.`,
 	}
 	cmd.Flags().BoolVar(&once, "once", false, "print tables of what is, and end")
 	cmd.Flags().DurationVar(&interval, "interval", time.Second, "how often to look")
+	commandline.Endless(cmd)
 	return cmd
 }
 
