@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"orrery/bench/internal/server"
 	"orrery/fabric"
 	"orrery/fabric/authority"
 	"orrery/fabric/chain"
@@ -35,31 +36,34 @@ const (
 // setup is what the nodes are told: one chain with a fixed place on all of them, and leases without a keeper. What a keeper costs is a message a second.
 type setup struct {
 	Map     chain.Map `json:"map"`
+	Plain   bool      `json:"plain"`
 	Profile string    `json:"profile"`
 }
 
 // chains are nodes of ours, each a process with a folder of its own.
 type chains struct {
-	processes []*process
+	plain     bool // only tails answer reads
+	processes []*server.Process
 	addresses []string
 	holder    *authority.Authority
 	lift      []func() error // of quotas
 }
 
-func startChains(ctx context.Context, dir string, o options, replicas int) (*chains, error) {
-	s := &chains{}
-	dir = filepath.Join(dir, fmt.Sprint("chains-", replicas))
+// startChains starts a chain of so many replicas; in a plain one only the tail answers reads.
+func startChains(ctx context.Context, dir string, o options, replicas int, plain bool) (store, error) {
+	s := &chains{plain: plain}
+	dir = filepath.Join(dir, fmt.Sprintf("chains-%d-%v", replicas, plain))
 	ids, err := s.admit(ctx, dir, replicas)
 	if err != nil {
 		return nil, err
 	}
 	whole := chain.Config{ID: 1, Bucket: bucket, Epoch: 1, Unsynced: o.durability == "replicated"}
-	known := setup{Map: chain.Map{Revision: 1, Nodes: map[fabric.NodeID]string{}}, Profile: o.profile}
-	if len(ids) != o.replicas {
+	known := setup{Map: chain.Map{Revision: 1, Nodes: map[fabric.NodeID]string{}}, Plain: plain, Profile: o.profile}
+	if len(ids) != o.replicas || plain {
 		known.Profile = "" // that of the others
 	}
 	for _, id := range ids {
-		port, err := freePort()
+		port, err := server.FreePort()
 		if err != nil {
 			return nil, err
 		}
@@ -81,13 +85,13 @@ func startChains(ctx context.Context, dir string, o options, replicas int) (*cha
 		return nil, err
 	}
 	for i := range ids {
-		p, err := start(exec.Command(self, serveArgument, dir, strconv.Itoa(i)), filepath.Join(dir, fmt.Sprint("node-", i, ".log"))) //nolint:gosec,noctx // this program; ended by stop
+		p, err := server.Start(exec.Command(self, serveArgument, dir, strconv.Itoa(i)), filepath.Join(dir, fmt.Sprint("node-", i, ".log"))) //nolint:gosec,noctx // this program; ended by stop
 		if err != nil {
 			return nil, errors.Join(err, s.stop())
 		}
 		s.processes = append(s.processes, p)
 		if o.quota > 0 {
-			lift, err := limit(p.cmd.Process.Pid, o.quota)
+			lift, err := limit(p.PID(), o.quota)
 			if err != nil {
 				return nil, errors.Join(err, s.stop())
 			}
@@ -159,7 +163,7 @@ func (s *chains) ready(ctx context.Context) error {
 func (s *chains) stop() error {
 	var errs []error
 	for _, p := range s.processes {
-		errs = append(errs, p.stop(os.Interrupt))
+		errs = append(errs, p.Stop(os.Interrupt))
 	}
 	for _, lift := range s.lift {
 		errs = append(errs, lift())
@@ -167,10 +171,10 @@ func (s *chains) stop() error {
 	return errors.Join(errs...)
 }
 
-func (s *chains) servers() []*process { return s.processes }
+func (s *chains) servers() []*server.Process { return s.processes }
 
 func (s *chains) client(ctx context.Context) (kv, error) {
-	c, err := client.Open(ctx, client.Config{Nodes: s.addresses, Authority: s.holder})
+	c, err := client.Open(ctx, client.Config{Nodes: s.addresses, Authority: s.holder, PlainReads: s.plain})
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +248,7 @@ func serveNode(ctx context.Context, dir string, known setup) error {
 		return err
 	}
 	n, err := node.Open(node.Config{
-		Self: chain.Replica{Node: self, Incarnation: 1}, Disk: database,
+		Self: chain.Replica{Node: self, Incarnation: 1}, Disk: database, PlainReads: known.Plain,
 		Dial: func(ctx context.Context, id fabric.NodeID) (net.Conn, error) {
 			return rpc.DialNode(ctx, holder, known.Map.Nodes[id], id, wire.Protocol)
 		},

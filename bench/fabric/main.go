@@ -18,6 +18,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"orrery/bench/internal/server"
 	"orrery/internal/load"
 )
 
@@ -26,7 +27,7 @@ var errMissing = errors.New("key is missing")
 // store is one of those that are compared.
 type store interface {
 	client(ctx context.Context) (kv, error)
-	servers() []*process
+	servers() []*server.Process
 	stop() error
 }
 
@@ -39,6 +40,7 @@ type options struct {
 	value   int
 	only    string
 	profile string
+	nats    string
 	// replicas is how many nodes the chain has; quota is how many hundredths of a core each of its nodes may use, 0: all.
 	replicas, quota int
 	// durability is that of the chains' bucket; etcd has only one.
@@ -57,20 +59,26 @@ func main() {
 	defer stop()
 	var o options
 	var clients string
-	flag.StringVar(&o.against, "against", "etcd", "what to measure beside chains: etcd, one (the same with one replica), or none")
+	flag.StringVar(&o.against, "against", "etcd", "what to measure beside chains: etcd, nats (NATS JetStream KV, durable writes only), one (the same with one replica), plain (the same, where only the tail answers reads), or none")
 	flag.StringVar(&o.dir, "dir", "", "where to keep the data, on a disk (default: a temporary folder here)")
 	flag.StringVar(&clients, "clients", "1,16,64", "numbers of clients")
 	flag.Float64Var(&o.seconds, "seconds", 3, "how long each measurement takes")
 	flag.IntVar(&o.keys, "keys", 10000, "keys that are there at the beginning")
 	flag.IntVar(&o.value, "value", 256, "bytes of a value")
-	flag.StringVar(&o.only, "only", "reads,writes,mixes,hot,memory", "which measurements")
+	flag.StringVar(&o.only, "only", "reads,writes,mixes,hot,memory", "which measurements, also shared and the names of mixes: mix, A to F")
 	flag.StringVar(&o.durability, "durability", "synced", "of the chains: synced, or replicated: writes are in the memory of all three when they are acknowledged, and on disks within 100 ms")
 	flag.IntVar(&o.replicas, "replicas", 3, "replicas of the chain, each a node")
 	flag.IntVar(&o.quota, "quota", 0, "hundredths of a core that each node of a chain may use (etcd is not limited); 0: all. Needs root")
+	flag.StringVar(&o.nats, "nats", "nats-server", "the program of NATS; see bench/README.md")
 	flag.StringVar(&o.profile, "profile", "", "write a profile of the clients to this file, and of the servers to FILE.0, .1 and .2")
 	flag.Parse()
-	if o.replicas < 1 || o.quota < 0 || o.quota > 0 && o.quota < 5 || !slices.Contains([]string{"etcd", "one", "none"}, o.against) {
-		fmt.Fprintln(os.Stderr, "fabric: -replicas is 1 at least, -quota 5 at least, -against etcd, one or none")
+	if o.replicas < 1 || o.quota < 0 || o.quota > 0 && o.quota < 5 || !slices.Contains([]string{"etcd", "nats", "one", "plain", "none"}, o.against) {
+		fmt.Fprintln(os.Stderr, "fabric: -replicas is 1 at least, -quota 5 at least, -against etcd, nats, one, plain or none")
+		stop()
+		os.Exit(2)
+	}
+	if o.against == "nats" && o.only != "writes" {
+		fmt.Fprintln(os.Stderr, "fabric: with -against nats only durable writes can be compared: pass -only writes")
 		stop()
 		os.Exit(2)
 	}
@@ -139,18 +147,11 @@ func (b *bench) run(ctx context.Context) (err error) {
 			err = errors.Join(err, s.stop())
 		}
 	}()
-	if err := b.open(ctx, "chains", func() (store, error) { return startChains(ctx, b.dir, b.options, b.replicas) }); err != nil {
+	if err := b.open(ctx, "chains", func() (store, error) { return startChains(ctx, b.dir, b.options, b.replicas, false) }); err != nil {
 		return err
 	}
-	if b.against == "one" {
-		if err := b.open(ctx, "one replica", func() (store, error) { return startChains(ctx, b.dir, b.options, 1) }); err != nil {
-			return err
-		}
-	}
-	if b.against == "etcd" {
-		if err := b.open(ctx, "etcd", func() (store, error) { return startEtcd(ctx, b.dir) }); err != nil {
-			return err
-		}
+	if err := b.openOther(ctx); err != nil {
+		return err
 	}
 	b.line(append([]string{"work", "clients"}, append(b.names, "ratio", "load")...)...)
 	for _, t := range b.tasks() {
@@ -158,8 +159,28 @@ func (b *bench) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if b.does("shared") {
+		if err := b.shared(ctx); err != nil {
+			return err
+		}
+	}
 	if b.does("memory") {
 		b.memory()
+	}
+	return nil
+}
+
+// openOther opens what the chains are compared with.
+func (b *bench) openOther(ctx context.Context) error {
+	switch b.against {
+	case "one":
+		return b.open(ctx, "one replica", func() (store, error) { return startChains(ctx, b.dir, b.options, 1, false) })
+	case "plain":
+		return b.open(ctx, "plain chain", func() (store, error) { return startChains(ctx, b.dir, b.options, b.replicas, true) })
+	case "etcd":
+		return b.open(ctx, "etcd", func() (store, error) { return startEtcd(ctx, b.dir) })
+	case "nats":
+		return b.open(ctx, "nats", func() (store, error) { return startNATS(ctx, b.dir, b.nats) })
 	}
 	return nil
 }
@@ -193,8 +214,12 @@ func (b *bench) tasks() []task {
 		}
 	}
 	if b.does("hot") {
+		connections := 1
+		if b.quota > 0 { // what limits is to be the nodes, and one connection would let a single node answer more requests a system call
+			connections = b.most()
+		}
 		for _, writes := range []int{0, 10, 25, 50, 75, 90, 100} {
-			all = append(all, task{fmt.Sprintf("one key, %d%% writes", writes), b.most(), 1, load.Mix{Read: 100 - writes, Update: writes}, keyName(0)})
+			all = append(all, task{fmt.Sprintf("one key, %d%% writes", writes), b.most(), connections, load.Mix{Read: 100 - writes, Update: writes}, keyName(0)})
 		}
 	}
 	return all
@@ -227,21 +252,25 @@ func (b *bench) fill(ctx context.Context, s store) error {
 // compare runs a mix on each store, with clients that share so many connections.
 func (b *bench) compare(ctx context.Context, name string, clients, connections int, m load.Mix, hot string) error {
 	row := []string{name, strconv.Itoa(clients)}
-	var rates []float64
+	var figures []load.Figures
 	for _, s := range b.all {
 		f, err := b.measure(ctx, s, clients, connections, m, hot)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		rates = append(rates, f.Rate(&f.All))
+		figures = append(figures, f)
 		row = append(row, cell(&f))
 	}
-	ratio := ""
-	if len(rates) > 1 {
-		ratio = fmt.Sprintf("%.1fx", rates[0]/rates[1])
-	}
-	b.line(append(row, ratio, load1())...)
+	b.line(append(row, ratio(figures), server.Load())...)
 	return ctx.Err()
+}
+
+// ratio is how much more the first store does than the second.
+func ratio(f []load.Figures) string {
+	if len(f) < 2 {
+		return ""
+	}
+	return fmt.Sprintf("%.1fx", f[0].Rate(&f[0].All)/f[1].Rate(&f[1].All))
 }
 
 func (b *bench) measure(ctx context.Context, s store, clients, connections int, m load.Mix, hot string) (f load.Figures, err error) {
@@ -252,21 +281,20 @@ func (b *bench) measure(ctx context.Context, s store, clients, connections int, 
 		}
 		defer func() { err = errors.Join(err, open[i].Close()) }()
 	}
+	l := &load.Load{Mix: m, Keys: b.keys, Value: make([]byte, b.value), Duration: time.Duration(b.seconds * float64(time.Second)), Hot: hot}
+	for i := range l.Value {
+		l.Value[i] = byte(i * 7)
+	}
 	all := make([]load.Store, clients)
 	for i := range all {
 		all[i] = open[i%connections]
-		if err := all[i].Get(ctx, keyName(0)); err != nil { // it is connected
+		if err := all[i].Put(ctx, keyName(0), l.Value); err != nil { // it is connected
 			return f, err
 		}
 	}
-	value := make([]byte, b.value)
-	for i := range value {
-		value[i] = byte(i * 7)
-	}
-	own, theirs := used(os.Getpid()), cpu(s)
-	l := &load.Load{Mix: m, Keys: b.keys, Value: value, Duration: time.Duration(b.seconds * float64(time.Second)), Hot: hot}
+	own, theirs := server.Used(os.Getpid()), cpu(s)
 	f = l.Run(ctx, all)
-	own, theirs = used(os.Getpid())-own, cpu(s)-theirs
+	own, theirs = server.Used(os.Getpid())-own, cpu(s)-theirs
 	each := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(max(1, f.All.Count)) }
 	fmt.Fprintf(os.Stderr, "  processor: %.1f s of the clients, %.1f s of the servers; %.1f and %.1f µs an operation\n", own.Seconds(), theirs.Seconds(), each(own), each(theirs))
 	return f, nil
@@ -275,7 +303,7 @@ func (b *bench) measure(ctx context.Context, s store, clients, connections int, 
 func cpu(s store) time.Duration {
 	var sum time.Duration
 	for _, p := range s.servers() {
-		sum += used(p.cmd.Process.Pid)
+		sum += server.Used(p.PID())
 	}
 	return sum
 }
@@ -286,7 +314,7 @@ func (b *bench) memory() {
 	for _, s := range b.all {
 		var each []string
 		for _, p := range s.servers() {
-			each = append(each, fmt.Sprintf("%.0f", resident(p.cmd.Process.Pid)))
+			each = append(each, fmt.Sprintf("%.0f", server.Memory(p.PID())["VmRSS"]/(1<<20)))
 		}
 		row = append(row, strings.Join(each, " "))
 	}

@@ -8,8 +8,8 @@ import (
 	"strconv"
 )
 
-// quotaPeriod is how often a process gets its share anew, in microseconds.
-const quotaPeriod = 20000
+// quotaShare is what a process gets at a time, in microseconds: the least that there is, so that it need not stand still for long.
+const quotaShare = 1000
 
 // limit lets a process use so many hundredths of one core at the most, by a control group of its own (version 1), which lift removes once the process has ended.
 func limit(pid, percent int) (lift func() error, err error) {
@@ -19,7 +19,7 @@ func limit(pid, percent int) (lift func() error, err error) {
 	}
 	lift = func() error { return os.Remove(dir) }
 	for _, set := range [][2]string{
-		{"cpu.cfs_period_us", strconv.Itoa(quotaPeriod)}, {"cpu.cfs_quota_us", strconv.Itoa(quotaPeriod * percent / 100)}, {"cgroup.procs", strconv.Itoa(pid)},
+		{"cpu.cfs_period_us", strconv.Itoa(quotaShare * 100 / percent)}, {"cpu.cfs_quota_us", strconv.Itoa(quotaShare)}, {"cgroup.procs", strconv.Itoa(pid)},
 	} {
 		if err := os.WriteFile(filepath.Join(dir, set[0]), []byte(set[1]), 0o600); err != nil {
 			return nil, errors.Join(fmt.Errorf("cannot limit a server's processor time: %w", err), lift())

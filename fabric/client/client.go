@@ -32,6 +32,8 @@ type Config struct {
 	Connections int
 	// Room is about how many bytes wait to be sent on each connection before callers wait; 0: 1 MiB.
 	Room int
+	// PlainReads asks only tails, for nodes of which only they answer (node.Config has the same). For comparison.
+	PlainReads bool
 }
 
 func (c Config) withDefaults() (Config, error) {

@@ -136,6 +136,9 @@ func (c *Client) newPlace(config chain.Config, s *session) *place {
 			p.readers = append(p.readers, n)
 		}
 	}
+	if n := len(p.readers); c.config.PlainReads && n > 1 {
+		p.readers = p.readers[n-1:]
+	}
 	return p
 }
 

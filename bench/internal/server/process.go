@@ -1,4 +1,5 @@
-package main
+// Package server starts servers for benchmarks, each a process of its own, and says what they use. Who starts one stops it.
+package server
 
 import (
 	"bytes"
@@ -13,14 +14,15 @@ import (
 	"time"
 )
 
-// process is a server's process.
-type process struct {
+// Process is a server's process. It ends with the benchmark at the latest.
+type Process struct {
 	cmd  *exec.Cmd
 	log  *os.File
 	done chan struct{}
 }
 
-func start(cmd *exec.Cmd, log string) (*process, error) {
+// Start starts a program whose output goes to the end of a file.
+func Start(cmd *exec.Cmd, log string) (*Process, error) {
 	f, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -30,7 +32,7 @@ func start(cmd *exec.Cmd, log string) (*process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	p := &process{cmd: cmd, log: f, done: make(chan struct{})}
+	p := &Process{cmd: cmd, log: f, done: make(chan struct{})}
 	go func() {
 		_ = cmd.Wait()
 		close(p.done)
@@ -38,8 +40,11 @@ func start(cmd *exec.Cmd, log string) (*process, error) {
 	return p, nil
 }
 
-// stop ends the process and waits for it.
-func (p *process) stop(signal os.Signal) error {
+// PID is the process's number.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Stop ends the process and waits for it. One that was killed has ended.
+func (p *Process) Stop(signal os.Signal) error {
 	_ = p.cmd.Process.Signal(signal)
 	select {
 	case <-p.done:
@@ -50,8 +55,8 @@ func (p *process) stop(signal os.Signal) error {
 	return p.log.Close()
 }
 
-// used is the processor time that a process has used; 0 if it is gone.
-func used(pid int) time.Duration {
+// Used is the processor time that a process has used; 0 if it is gone.
+func Used(pid int) time.Duration {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
@@ -62,23 +67,25 @@ func used(pid int) time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
-// resident is a process's resident memory in MiB.
-func resident(pid int) float64 {
+// Memory are the amounts of memory of a process in /proc/PID/status, in bytes; none if it is gone.
+func Memory(pid int) map[string]float64 {
+	found := map[string]float64{}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0
+		return found
 	}
 	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, _ := strconv.Atoi(strings.Fields(rest)[0])
-			return float64(kb) / 1024
+		name, rest, _ := strings.Cut(line, ":")
+		if amount, ok := strings.CutSuffix(strings.TrimSpace(rest), " kB"); ok {
+			n, _ := strconv.Atoi(strings.TrimSpace(amount))
+			found[name] = float64(n) * 1024
 		}
 	}
-	return 0
+	return found
 }
 
-// load1 is the machine's load average.
-func load1() string {
+// Load is the machine's load average.
+func Load() string {
 	b, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
 		return "?"
@@ -86,7 +93,8 @@ func load1() string {
 	return strings.Fields(string(b))[0]
 }
 
-func freePort() (int, error) {
+// FreePort is a port that nobody listens on.
+func FreePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
 	if err != nil {
 		return 0, err
