@@ -31,9 +31,10 @@ type Node struct {
 	Dir  string
 	PID  int
 
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error // of Wait, once done is closed
+	cmd    *exec.Cmd
+	done   chan struct{}
+	err    error // of Wait, once done is closed
+	killed bool
 }
 
 // Cluster is nodes that found each other.
@@ -83,7 +84,7 @@ func (c *Cluster) add(ctx context.Context, name string) error {
 
 // start runs the node; its output goes to a log file.
 func (n *Node) start(ctx context.Context, binary, log string) error {
-	file, err := os.Create(log)
+	file, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -172,6 +173,25 @@ func (c *Cluster) Ask(ctx context.Context, n *Node, into any, args ...string) er
 	return nil
 }
 
+// Kill ends a node without warning, and waits for it.
+func (n *Node) Kill() error {
+	if err := n.cmd.Process.Kill(); err != nil {
+		return err
+	}
+	<-n.done
+	n.killed = true
+	return nil
+}
+
+// Restart starts a node that was killed, and returns when it answers.
+func (c *Cluster) Restart(ctx context.Context, n *Node) error {
+	n.done, n.err, n.killed = make(chan struct{}), nil, false
+	if err := n.start(ctx, c.binary, filepath.Join(c.dir, n.Name+".log")); err != nil {
+		return err
+	}
+	return c.await(ctx, n, 1)
+}
+
 // Close ends all nodes, the last first, and waits for them.
 func (c *Cluster) Close() error {
 	var errs []error
@@ -185,6 +205,9 @@ func (c *Cluster) Close() error {
 
 // stop asks the node to end, and after a bound makes it.
 func (n *Node) stop() error {
+	if n.killed {
+		return nil
+	}
 	if err := n.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
