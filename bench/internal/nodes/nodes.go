@@ -183,13 +183,13 @@ func (n *Node) Kill() error {
 	return nil
 }
 
-// Restart starts a node that was killed, and returns when it answers.
+// Restart starts a node again, which is stopped first unless it was killed. It may not answer yet.
 func (c *Cluster) Restart(ctx context.Context, n *Node) error {
-	n.done, n.err, n.killed = make(chan struct{}), nil, false
-	if err := n.start(ctx, c.binary, filepath.Join(c.dir, n.Name+".log")); err != nil {
+	if err := n.stop(); err != nil {
 		return err
 	}
-	return c.await(ctx, n, 1)
+	n.done, n.err, n.killed = make(chan struct{}), nil, false
+	return n.start(ctx, c.binary, filepath.Join(c.dir, n.Name+".log"))
 }
 
 // Close ends all nodes, the last first, and waits for them.
