@@ -37,13 +37,18 @@ func (m *Membership) observe(ctx context.Context) {
 		}
 		now := time.Now()
 		m.strained(now.Sub(last) - lookEvery)
+		m.refute()
 		if last = now; now.Before(next) {
 			continue
 		}
 		next = now.Add(time.Duration(m.events.alive.Load()) * lookForEach)
 		for _, id := range m.doubtful() {
-			if state, known := m.believed(id); known {
-				m.reconsider(id, state)
+			state, known := m.believed(id)
+			if !known {
+				continue
+			}
+			if m.reconsider(id, state); state == memberlist.StateSuspect {
+				m.tell(id)
 			}
 		}
 	}

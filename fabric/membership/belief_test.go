@@ -45,6 +45,38 @@ func TestSuspect(t *testing.T) {
 	}
 }
 
+// TestLostRefutation: a refutation that did not reach one of those who suspect a node is made again, before that one takes it for dead.
+func TestLostRefutation(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var all [3]*view
+	for i := range all {
+		c := w.config(i + 1)
+		c.Patience(time.Hour)
+		all[i] = w.start(c)
+		all[i].Found(all[0].beacon())
+	}
+	w.complete(all[:])
+	suspect, first, late := all[0], all[1], all[2]
+	id := suspect.Self().ID
+	w.mute(suspect)
+	for _, v := range all[1:] {
+		until(t, "suspicion", func() bool { return v.state(id) == fabric.MemberSuspect })
+	}
+	w.datagramsOnly() // or else a full exchange would do it, at some time
+	w.heal()
+	w.mute(late)
+	until(t, "refutation", func() bool { return first.state(id) == fabric.MemberAlive })
+	sent := suspect.Traffic().Sent
+	until(t, "its loss", func() bool { return suspect.Traffic().Sent > sent+3000 })
+	if s := late.state(id); s != fabric.MemberSuspect {
+		t.Fatalf("it is %s to who was cut off", s)
+	}
+	w.heal()
+	w.complete(all[:])
+	nobodyDied(t, all[:])
+}
+
 // TestSuspectDies: what does not refute in time is dead, by way of suspicion.
 func TestSuspectDies(t *testing.T) {
 	t.Parallel()

@@ -123,8 +123,11 @@ func (m *Membership) NotifyConflict(existing, other *memberlist.Node) {
 // NodeMeta is memberlist's: what this node says of itself.
 func (m *Membership) NodeMeta(int) []byte { return m.meta }
 
-// NotifyMsg is memberlist's: an event came.
+// NotifyMsg is memberlist's: an event came, or a doubt.
 func (m *Membership) NotifyMsg(content []byte) {
+	if m.isDoubt(content) {
+		return
+	}
 	if leaver, ok := m.events.take(content); ok {
 		m.left(leaver)
 	}

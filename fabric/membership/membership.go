@@ -66,8 +66,8 @@ type Config struct {
 	Garbage func()
 	Logger  *slog.Logger // nil discards
 
-	cut      func(to string) bool // of tests: whether nothing reaches an address
-	patience time.Duration        // of tests: instead of the profile's
+	cut      func(network, to string) bool // of tests: whether nothing reaches an address
+	patience time.Duration                 // of tests: instead of the profile's
 }
 
 // Membership is one node's view of the cluster. Safe for concurrent use.
@@ -84,6 +84,7 @@ type Membership struct {
 	kick      chan struct{} // wakes the reconnect loop
 	changed   chan struct{} // wakes the notifier
 	strain    atomic.Int64
+	doubted   atomic.Bool // by somebody, who is to hear that this node lives
 	stats     stats
 
 	mu         sync.Mutex

@@ -33,7 +33,7 @@ type transport struct {
 	tcp  *net.TCPListener
 	log  *slog.Logger
 	lose func() bool
-	cut  func(to string) bool // datagrams and streams alike
+	cut  func(network, to string) bool // udp or tcp
 
 	sent, received atomic.Uint64
 	packets        chan *memberlist.Packet
@@ -172,7 +172,7 @@ func (t *transport) WriteTo(b []byte, to string) (time.Time, error) {
 // WriteToAddress is memberlist's: it sends a datagram.
 func (t *transport) WriteToAddress(b []byte, to memberlist.Address) (time.Time, error) {
 	t.sent.Add(uint64(len(b)))
-	if t.cut != nil && t.cut(to.Addr) || t.lose != nil && t.lose() {
+	if t.cut != nil && t.cut("udp", to.Addr) || t.lose != nil && t.lose() {
 		return time.Now(), nil
 	}
 	address, err := netip.ParseAddrPort(to.Addr)
@@ -190,7 +190,7 @@ func (t *transport) DialTimeout(to string, timeout time.Duration) (net.Conn, err
 
 // DialAddressTimeout is memberlist's: it opens a stream.
 func (t *transport) DialAddressTimeout(to memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	if t.cut != nil && t.cut(to.Addr) {
+	if t.cut != nil && t.cut("tcp", to.Addr) {
 		return nil, errCut
 	}
 	c, err := (&net.Dialer{Timeout: timeout}).DialContext(t.ctx, "tcp", to.Addr)

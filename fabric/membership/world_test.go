@@ -12,8 +12,9 @@ import (
 type world struct {
 	t *testing.T
 
-	mu    sync.Mutex
-	sides map[string]int // by address; different sides do not reach each other, the first is zero
+	mu        sync.Mutex
+	noStreams bool
+	sides     map[string]int // by address; different sides do not reach each other, the first is zero
 }
 
 func newWorld(t *testing.T) *world {
@@ -28,10 +29,10 @@ func (w *world) config(i int) membership.Config { return config("c1", i, key) }
 func (w *world) start(c membership.Config) *view {
 	w.t.Helper()
 	var own string
-	c.Cut(func(to string) bool {
+	c.Cut(func(network, to string) bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		return w.sides[own] != w.sides[to]
+		return w.sides[own] != w.sides[to] || w.noStreams && network == "tcp"
 	})
 	w.mu.Lock()
 	v := start(w.t, c)
@@ -73,6 +74,13 @@ func (w *world) part(side int, nodes ...*view) {
 
 // mute cuts a node off from everybody.
 func (w *world) mute(v *view) { w.part(-1, v) }
+
+// datagramsOnly cuts all streams.
+func (w *world) datagramsOnly() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.noStreams = true
+}
 
 // heal ends all cuts.
 func (w *world) heal() {
