@@ -37,10 +37,10 @@ func (m *Membership) observe(ctx context.Context) {
 		}
 		now := time.Now()
 		m.strained(now.Sub(last) - lookEvery)
-		m.refute()
 		if last = now; now.Before(next) {
 			continue
 		}
+		m.refute()
 		next = now.Add(time.Duration(m.events.alive.Load()) * lookForEach)
 		for _, id := range m.doubtful() {
 			state, known := m.believed(id)

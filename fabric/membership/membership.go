@@ -78,6 +78,7 @@ type Membership struct {
 	transport *transport
 	keyring   *memberlist.Keyring
 	meta      []byte
+	gossip    string // host:port where others reach it
 	events    *events
 	cancel    context.CancelFunc
 	work      sync.WaitGroup
@@ -116,6 +117,7 @@ func Start(ctx context.Context, config Config) (*Membership, error) {
 		config: config, kick: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		members: map[fabric.NodeID]*member{}, leavers: map[fabric.NodeID]bool{}, candidates: map[fabric.NodeID]*candidate{}, watchers: map[chan struct{}]bool{},
 	}
+	m.repair.born = time.Now()
 	m.strain.Store(maxStrain * strainFade) // where one node starts, many may
 	if config.patience == 0 {
 		m.config.patience = config.Profile.patience()
@@ -141,6 +143,7 @@ func Start(ctx context.Context, config Config) (*Membership, error) {
 	if m.list, err = memberlist.Create(own); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot gossip at %s: %w", config.Bind, err), m.transport.Shutdown())
 	}
+	m.gossip = m.list.LocalNode().Address() // memberlist writes to its node at any later time
 	ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	m.work.Go(func() { m.reconnect(ctx) })
 	m.work.Go(func() { m.observe(ctx) })
@@ -170,7 +173,7 @@ func (m *Membership) listConfig(ctx context.Context) (*memberlist.Config, error)
 }
 
 // Gossip is the host:port that others reach this node's gossip at.
-func (m *Membership) Gossip() string { return m.list.LocalNode().Address() }
+func (m *Membership) Gossip() string { return m.gossip }
 
 // Self is this node.
 func (m *Membership) Self() fabric.Member {

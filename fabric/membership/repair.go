@@ -12,12 +12,14 @@ import (
 
 // Gossip reaches everybody probably. What it missed would wait for the next full exchange with another node, of which there is one in
 // half a minute or, with many nodes, in minutes. So every answer to a probe carries how many the answerer believes to be there, and a
-// digest of them: with one that sees clearly more we make an exchange at once, and with any if the digests stay different.
+// digest of them: with one that sees clearly more we make an exchange at once, with one that sees more if that lasts, and with any if the digests
+// stay different while nothing changes here. Where many join at once gossip is busy for long with the news, so a newcomer does not wait for it.
 
 const (
-	exchangePause = time.Second      // at least, between two exchanges
-	firstRepair   = time.Second      // how long digests may differ, for gossip to settle
-	lastRepair    = 30 * time.Second // where exchanges do not help, as with a copied identity
+	exchangePause = 500 * time.Millisecond // at least, between two exchanges
+	firstRepair   = time.Second            // how long digests may differ, for gossip to settle
+	lastRepair    = 30 * time.Second       // where exchanges do not help, as with a copied identity
+	newcomer      = 10 * time.Second       // how long a node is one
 	digestSize    = 12
 )
 
@@ -25,7 +27,9 @@ const (
 type repair struct {
 	there   uint32 // how many are
 	digest  uint64 // of them
-	last    time.Time
+	born    time.Time
+	last    time.Time     // exchange
+	behind  time.Time     // since when answers come of nodes that see more; zero: they do not
 	differs time.Time     // since when all answers differ; zero: they do not
 	pause   time.Duration // how long they have to
 	partner fabric.NodeID // with whom to make an exchange
@@ -54,11 +58,13 @@ func (m *Membership) NotifyPingComplete(n *memberlist.Node, _ time.Duration, sai
 
 // heard takes in a node's digest. It says whether an exchange with it is due.
 func (r *repair) heard(from fabric.NodeID, digest uint64, there uint32, now time.Time) bool {
-	switch {
-	case digest == r.digest:
+	if digest == r.digest {
+		r.behind = time.Time{}
 		r.agreed()
 		return false
-	case there > r.there+r.there/16 && now.Sub(r.last) >= exchangePause:
+	}
+	switch {
+	case r.lacks(there, now):
 	case r.differs.IsZero():
 		r.differs = now
 		return false
@@ -67,15 +73,27 @@ func (r *repair) heard(from fabric.NodeID, digest uint64, there uint32, now time
 	default:
 		return false
 	}
-	r.partner, r.last, r.differs = from, now, now
+	r.partner, r.last, r.behind, r.differs = from, now, now, now
 	return true
+}
+
+// lacks says whether an exchange is due with a node that sees so many.
+func (r *repair) lacks(there uint32, now time.Time) bool {
+	if there <= r.there {
+		return false
+	}
+	if r.behind.IsZero() {
+		r.behind = now
+	}
+	urgent := there > r.there+r.there/16 || now.Sub(r.born) < newcomer || now.Sub(r.behind) >= firstRepair
+	return urgent && now.Sub(r.last) >= exchangePause
 }
 
 func (r *repair) agreed() { r.differs, r.pause = time.Time{}, firstRepair }
 
 // noted takes in that a member changed from before to after, either of which may be nil.
 func (r *repair) noted(before, after *member) {
-	was := r.digest
+	was, were := r.digest, r.there
 	if before != nil && before.State.Present() {
 		r.digest ^= before.digest()
 		r.there--
@@ -86,6 +104,9 @@ func (r *repair) noted(before, after *member) {
 	}
 	if r.digest != was {
 		r.agreed() // until answers come
+	}
+	if r.there < were { // the others will hear of it, too
+		r.behind = time.Time{}
 	}
 }
 
