@@ -26,7 +26,7 @@ var columns = map[string][]string{
 }
 
 // contracts import the standard library and, where noted in columns, other contracts.
-var contracts = []string{"fabric", "fabric/chain", "state", "deploy", "session", "clip", "matrix"}
+var contracts = []string{"fabric", "fabric/chain", "state", "deploy", "session", "clip", "matrix", "matrix/table"}
 
 // pure are the packages that take values and return values: no sockets, files, clocks or logs.
 var pure = []string{

@@ -1,0 +1,156 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"orrery/matrix/table"
+)
+
+// dialect is what differs between the databases.
+type dialect struct {
+	name, driver     string
+	begin, view      string // statements that begin a transaction
+	int, text, bytes string // types of columns
+	empty            string // how no bytes are written
+	unnest           bool   // a statement takes a list for each column, and writes many rows
+	escape           bool   // a text cannot have a character 0
+	options          func(s *table.Schema) string
+	check            func(ctx context.Context, s *session) error
+	kind             func(err error) error // ErrDuplicate or ErrUnavailable, if an error of the driver is one; nil otherwise
+}
+
+var sqliteDialect = &dialect{
+	name: "SQLite", driver: "sqlite", begin: "BEGIN IMMEDIATE", view: "BEGIN", int: "INTEGER", text: "TEXT", bytes: "BLOB", empty: "X''",
+	options: func(s *table.Schema) string {
+		if s.Key == 1 && s.Columns[0].Kind == table.Int {
+			return " STRICT" // the key is the row's number
+		}
+		return " STRICT, WITHOUT ROWID"
+	},
+	check: func(context.Context, *session) error { return nil },
+	kind: func(err error) error {
+		var e *sqlite.Error
+		if !errors.As(err, &e) {
+			return nil
+		}
+		switch e.Code() {
+		case sqlite3.SQLITE_CONSTRAINT_UNIQUE:
+			return table.ErrDuplicate
+		}
+		switch e.Code() & 0xff {
+		case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY:
+			return table.ErrUnavailable
+		}
+		return nil
+	},
+}
+
+var postgresDialect = &dialect{
+	name: "PostgreSQL", driver: "pgx", begin: "BEGIN", view: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", int: "BIGINT", text: `TEXT COLLATE "C"`, bytes: "BYTEA", empty: "''",
+	unnest: true, escape: true,
+	options: func(*table.Schema) string { return "" },
+	check:   checkPostgres,
+	kind: func(err error) error {
+		var e *pgconn.PgError
+		var n net.Error
+		switch {
+		case errors.As(err, &e) && e.Code == "23505": // unique_violation
+			return table.ErrDuplicate
+		case errors.As(err, &e) && (strings.HasPrefix(e.Code, "08") || strings.HasPrefix(e.Code, "53") || strings.HasPrefix(e.Code, "57P") || e.Code == "25006"): // connection, resources, shutdown, read only
+			return table.ErrUnavailable
+		case errors.As(err, &n), errors.Is(err, driver.ErrBadConn), pgconn.SafeToRetry(err), err.Error() == "conn closed":
+			return table.ErrUnavailable
+		}
+		return nil
+	},
+}
+
+func checkPostgres(ctx context.Context, s *session) error {
+	var encoding string
+	if err := s.conn.QueryRowContext(ctx, "SHOW server_encoding").Scan(&encoding); err != nil {
+		return err
+	}
+	if encoding != "UTF8" {
+		return fmt.Errorf("its encoding is %s, not UTF8 (make one by CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0)", encoding)
+	}
+	return nil
+}
+
+// find is the dialect and the driver's name of a database.
+func find(name string) (*dialect, string, error) {
+	if path, ok := strings.CutPrefix(name, "sqlite:"); ok && path != "" {
+		path, err := filepath.Abs(path)
+		if err != nil {
+			return nil, "", err
+		}
+		query := url.Values{"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "cache_size(-4096)", "temp_store(MEMORY)"}}
+		return sqliteDialect, (&url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}).String(), nil
+	}
+	if strings.HasPrefix(name, "postgres://") || strings.HasPrefix(name, "postgresql://") {
+		return postgresDialect, name, nil
+	}
+	return nil, "", errors.New("a database is sqlite:PATH or postgres://user@host/database")
+}
+
+func (d *dialect) column(k table.Kind) string {
+	switch k {
+	case table.Int:
+		return d.int + " NOT NULL DEFAULT 0"
+	case table.Text:
+		return d.text + " NOT NULL DEFAULT ''"
+	case table.Bytes:
+		return d.bytes + " NOT NULL DEFAULT " + d.empty
+	}
+	return ""
+}
+
+// failure is an error of the driver with what it is for table's callers.
+func (d *dialect) failure(err error) error {
+	if err == nil {
+		return nil
+	}
+	if kind := d.kind(err); kind != nil {
+		return fmt.Errorf("%w: %w", kind, err)
+	}
+	return err
+}
+
+// A text of PostgreSQL has no character 0: it is 1 1 there, and 1 is 1 2, which sorts the same.
+var (
+	escape   = strings.NewReplacer("\x00", "\x01\x01", "\x01", "\x01\x02")
+	unescape = strings.NewReplacer("\x01\x01", "\x00", "\x01\x02", "\x01")
+)
+
+// out is a value as the database has it, in is one as it was given.
+func (d *dialect) out(v any) any {
+	switch v := v.(type) {
+	case string:
+		if d.escape && strings.ContainsAny(v, "\x00\x01") {
+			return escape.Replace(v)
+		}
+	case []byte:
+		if v == nil {
+			return []byte{}
+		}
+	}
+	return v
+}
+
+func (d *dialect) in(v string) string {
+	if d.escape && strings.Contains(v, "\x01") {
+		return unescape.Replace(v)
+	}
+	return v
+}

@@ -1,0 +1,303 @@
+package sqldb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strconv"
+	"strings"
+
+	"orrery/matrix/table"
+)
+
+// transaction is a transaction on a session. Rows that are put wait, so that those of one table go in one statement: until something is read or
+// deleted, or the commit.
+type transaction struct {
+	ctx     context.Context //nolint:containedctx // of the View, which it does not outlive
+	d       *DB
+	s       *session
+	writes  bool
+	ended   bool
+	broken  bool
+	waiting []*pile
+}
+
+// pile is rows of a table that wait.
+type pile struct {
+	schema *table.Schema
+	rows   [][]any
+	at     map[string]int // by key
+}
+
+var (
+	_ table.Writing = (*transaction)(nil)
+
+	errReadOnly = errors.New("a view does not write")
+)
+
+func (t *transaction) failure(err error) error {
+	t.broken = t.broken || err != nil
+	return t.d.dialect.failure(err)
+}
+
+// Put is that of table.Tx.
+func (t *transaction) Put(s *table.Schema, row []any) error {
+	if !t.writes {
+		return errReadOnly
+	}
+	var p *pile
+	for _, other := range t.waiting {
+		if other.schema == s {
+			p = other
+		}
+	}
+	if p == nil {
+		p = &pile{schema: s, at: map[string]int{}}
+		t.waiting = append(t.waiting, p)
+	}
+	var key strings.Builder
+	fmt.Fprint(&key, row[:s.Key])
+	for _, v := range row[:s.Key] { // lengths, so that no two keys look the same
+		if text, ok := v.(string); ok {
+			key.WriteString(" " + strconv.Itoa(len(text)))
+		}
+	}
+	if i, ok := p.at[key.String()]; ok {
+		p.rows[i] = row
+		return nil
+	}
+	p.at[key.String()] = len(p.rows)
+	p.rows = append(p.rows, row)
+	return nil
+}
+
+// flush writes the rows that wait.
+func (t *transaction) flush() error {
+	waiting := t.waiting
+	t.waiting = nil
+	for _, p := range waiting {
+		if err := t.write(p); err != nil {
+			return fmt.Errorf("table %s: %w", p.schema.Name, err)
+		}
+	}
+	return nil
+}
+
+func (t *transaction) write(p *pile) error {
+	text := t.upsert(p.schema)
+	if t.d.dialect.unnest {
+		return t.failure(t.s.exec(t.ctx, text, t.lists(p)...))
+	}
+	for _, row := range p.rows {
+		args := make([]any, len(row))
+		for i, v := range row {
+			args[i] = t.d.dialect.out(v)
+		}
+		if err := t.failure(t.s.exec(t.ctx, text, args...)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lists is a list of values for each column.
+func (t *transaction) lists(p *pile) []any {
+	args := make([]any, len(p.schema.Columns))
+	for i, c := range p.schema.Columns {
+		switch c.Kind {
+		case table.Int:
+			args[i] = list[int64](t, p, i)
+		case table.Text:
+			args[i] = list[string](t, p, i)
+		case table.Bytes:
+			args[i] = list[[]byte](t, p, i)
+		}
+	}
+	return args
+}
+
+func list[T any](t *transaction, p *pile, column int) []T {
+	all := make([]T, len(p.rows))
+	for i, row := range p.rows {
+		all[i], _ = t.d.dialect.out(row[column]).(T)
+	}
+	return all
+}
+
+func (t *transaction) upsert(s *table.Schema) string {
+	n := len(s.Columns)
+	values := "VALUES (" + marks(n) + ")"
+	if t.d.dialect.unnest {
+		var of []string
+		for i, c := range s.Columns {
+			of = append(of, fmt.Sprintf("$%d::%s[]", i+1, map[table.Kind]string{table.Int: "bigint", table.Text: "text", table.Bytes: "bytea"}[c.Kind]))
+		}
+		values = "SELECT * FROM unnest(" + strings.Join(of, ", ") + ")"
+	}
+	then := "NOTHING"
+	if s.Key < n {
+		var set []string
+		for _, c := range s.Columns[s.Key:] {
+			set = append(set, quote(c.Name)+" = excluded."+quote(c.Name))
+		}
+		then = "UPDATE SET " + strings.Join(set, ", ")
+	}
+	return fmt.Sprintf("INSERT INTO %s (%s) %s ON CONFLICT (%s) DO %s", quote(s.Name), names(s, n), values, names(s, s.Key), then)
+}
+
+// marks are the places of values in a statement.
+func marks(n int) string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = "$" + strconv.Itoa(i+1)
+	}
+	return strings.Join(all, ", ")
+}
+
+// Delete is that of table.Tx.
+func (t *transaction) Delete(s *table.Schema, key []any) error {
+	if !t.writes {
+		return errReadOnly
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	var where []string
+	args := make([]any, len(key))
+	for i, v := range key {
+		where = append(where, fmt.Sprintf("%s = $%d", quote(s.Columns[i].Name), i+1))
+		args[i] = t.d.dialect.out(v)
+	}
+	return t.failure(t.s.exec(t.ctx, "DELETE FROM "+quote(s.Name)+" WHERE "+strings.Join(where, " AND "), args...))
+}
+
+// Get is that of table.Tx.
+func (t *transaction) Get(s *table.Schema, key []any) ([]any, error) {
+	for row, err := range t.Scan(s, table.Range{Prefix: key, Limit: 1}) {
+		return row, err
+	}
+	return nil, nil //nolint:nilnil // it says that there is none
+}
+
+// Scan is that of table.Tx.
+func (t *transaction) Scan(s *table.Schema, r table.Range) iter.Seq2[[]any, error] {
+	return func(yield func([]any, error) bool) {
+		if err := t.flush(); err != nil {
+			yield(nil, err)
+			return
+		}
+		text, args := t.query(s, r)
+		st, err := t.s.prepared(t.ctx, text) //nolint:sqlclosecheck // the session keeps it
+		if err != nil {
+			yield(nil, t.failure(err))
+			return
+		}
+		rows, err := st.QueryContext(t.ctx, args...)
+		if err != nil {
+			yield(nil, t.failure(err))
+			return
+		}
+		defer func() { _ = rows.Close() }()
+		for rows.Next() {
+			row, err := t.row(s, rows.Scan)
+			if err != nil {
+				yield(nil, t.failure(err))
+				return
+			}
+			if !yield(row, nil) {
+				return
+			}
+		}
+		if err := rows.Err(); err != nil {
+			yield(nil, t.failure(err))
+		}
+	}
+}
+
+func (t *transaction) query(s *table.Schema, r table.Range) (string, []any) {
+	order, _ := s.Order(r.Index)
+	var where, by []string
+	var args []any
+	compare := func(column int, with string, v any) {
+		args = append(args, t.d.dialect.out(v))
+		where = append(where, fmt.Sprintf("%s %s $%d", quote(s.Columns[column].Name), with, len(args)))
+	}
+	for i, v := range r.Prefix {
+		compare(order[i], "=", v)
+	}
+	if r.From != nil {
+		compare(order[len(r.Prefix)], ">=", r.From)
+	}
+	if r.Before != nil {
+		compare(order[len(r.Prefix)], "<", r.Before)
+	}
+	direction := ""
+	if r.Descending {
+		direction = " DESC"
+	}
+	for _, column := range order[min(len(r.Prefix), len(order)-1):] {
+		by = append(by, quote(s.Columns[column].Name)+direction)
+	}
+	text := "SELECT " + names(s, len(s.Columns)) + " FROM " + quote(s.Name)
+	if len(where) > 0 {
+		text += " WHERE " + strings.Join(where, " AND ")
+	}
+	text += " ORDER BY " + strings.Join(by, ", ")
+	if r.Limit > 0 {
+		args = append(args, r.Limit)
+		text += fmt.Sprintf(" LIMIT $%d", len(args))
+	}
+	return text, args
+}
+
+func (t *transaction) row(s *table.Schema, scan func(...any) error) ([]any, error) {
+	row, to := make([]any, len(s.Columns)), make([]any, len(s.Columns))
+	for i, c := range s.Columns {
+		switch c.Kind {
+		case table.Int:
+			to[i] = new(int64)
+		case table.Text:
+			to[i] = new(string)
+		case table.Bytes:
+			to[i] = new([]byte)
+		}
+	}
+	if err := scan(to...); err != nil {
+		return nil, err
+	}
+	for i := range to {
+		switch v := to[i].(type) {
+		case *int64:
+			row[i] = *v
+		case *string:
+			row[i] = t.d.dialect.in(*v)
+		case *[]byte:
+			row[i] = *v
+		}
+	}
+	return row, nil
+}
+
+// Commit is that of table.Writing.
+func (t *transaction) Commit() error {
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if err := t.failure(t.s.exec(t.ctx, "COMMIT")); err != nil {
+		return err
+	}
+	t.ended = true
+	return nil
+}
+
+// Rollback is that of table.Writing.
+func (t *transaction) Rollback() {
+	if t.ended {
+		return
+	}
+	t.ended = true
+	if err := t.s.exec(t.ctx, "ROLLBACK"); err != nil {
+		t.d.drop()
+	}
+}

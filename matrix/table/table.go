@@ -1,0 +1,127 @@
+// Package table is the contract of the homeserver's storage: typed tables with ordered keys and indexes, in transactions, over any database.
+//
+// A Table is defined once, by a struct; what the homeserver keeps is written over tables, once, and every database that implements DB keeps it: sqldb
+// (SQLite and PostgreSQL, where they are tables with columns) and pebbledb (Pebble, on a disk or in memory). The suite of all of them is in tabletest.
+//
+// Integers sort by value, texts and bytes by their bytes, in all databases. No column is ever null: a column that was not set is 0 or empty.
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+)
+
+var (
+	// ErrDuplicate says that a row would have the same value of a unique index as another one.
+	ErrDuplicate = errors.New("already taken")
+	// ErrClosed says that the database was closed.
+	ErrClosed = errors.New("database is closed")
+	// ErrUnavailable says that the database cannot be reached or written just now: nothing was changed, and it may be asked again.
+	ErrUnavailable = errors.New("database is unavailable")
+	// ErrNewer says that a database was written by a newer version of the program.
+	ErrNewer = errors.New("database is of a newer version")
+)
+
+// Kind is what a column holds.
+type Kind byte
+
+// The kinds, and the types of Go that their values have.
+const (
+	Int   Kind = iota // int64
+	Text              // string, valid UTF-8
+	Bytes             // []byte
+)
+
+// Column is a column of a table.
+type Column struct {
+	Name string
+	Kind Kind
+}
+
+// Index is a further order of a table's rows: by its columns, then by the key.
+type Index struct {
+	Name    string
+	Columns []string
+	Unique  bool // no two rows have the same values
+}
+
+// Schema is a table's form. Its first Key columns identify a row.
+type Schema struct {
+	Name    string
+	Columns []Column
+	Key     int
+	Indexes []Index
+}
+
+// Position is where a column is in a row; a name that the schema does not have is an error of the program.
+func (s *Schema) Position(column string) int {
+	i := slices.IndexFunc(s.Columns, func(c Column) bool { return c.Name == column })
+	if i < 0 {
+		panic(fmt.Sprintf("table %s has no column %q", s.Name, column))
+	}
+	return i
+}
+
+// Order is the positions of the columns by which an index sorts, the key's at its end; "" is the key itself. Its second value is how many of them
+// the index names.
+func (s *Schema) Order(index string) ([]int, int) {
+	var order []int
+	if index != "" {
+		i := slices.IndexFunc(s.Indexes, func(x Index) bool { return x.Name == index })
+		if i < 0 {
+			panic(fmt.Sprintf("table %s has no index %q", s.Name, index))
+		}
+		for _, c := range s.Indexes[i].Columns {
+			order = append(order, s.Position(c))
+		}
+	}
+	named := len(order)
+	for i := range s.Key {
+		if !slices.Contains(order, i) {
+			order = append(order, i)
+		}
+	}
+	if index == "" {
+		named = s.Key
+	}
+	return order, named
+}
+
+// Range is a part of a table in the order of its key or of an index.
+type Range struct {
+	Index      string // "": by key
+	Prefix     []any  // values of the first columns of the order, which all rows of the range have
+	From       any    // the least value of the column after those; nil: no bound
+	Before     any    // a value that is greater than all of that column; nil: no bound
+	Descending bool
+	Limit      int // how many rows at most; 0: all
+}
+
+// Tx is a transaction. It sees its own writes. It must not be used by several goroutines, nor after the function that got it has returned. Values
+// that it returns belong to the caller.
+type Tx interface {
+	// Get is the row with a key, nil if there is none.
+	Get(s *Schema, key []any) ([]any, error)
+	// Put writes a row, in place of the one with the same key if there is one. The error may come later, from whatever is done next.
+	Put(s *Schema, row []any) error
+	// Delete removes the row with a key, if there is one.
+	Delete(s *Schema, key []any) error
+	// Scan yields the rows of a range in order. The transaction must not be used while it is being read. An error ends it.
+	Scan(s *Schema, r Range) iter.Seq2[[]any, error]
+}
+
+// DB is a database. All methods may be called by several goroutines.
+type DB interface {
+	// View calls a function with a transaction that sees one state of the database and writes nothing.
+	View(ctx context.Context, f func(Tx) error) error
+	// Update calls a function with a transaction. When Update returns nil all that it wrote is durable; otherwise nothing of it stays. Updates
+	// come one after another, several in one commit; the function may be called more than once, and must not call Update.
+	Update(ctx context.Context, f func(Tx) error) error
+	// Prepare makes the tables that are missing, and columns and indexes that are.
+	Prepare(ctx context.Context, schemas []*Schema) error
+	// Close ends what is under way.
+	Close() error
+}
