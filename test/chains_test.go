@@ -90,8 +90,13 @@ func (c *cluster) whole() placement.Overview {
 				return fmt.Errorf("chain %d has %d replicas: %s", v.ID, len(v.Members), v.Waits)
 			}
 		}
-		if len(o.Chains) == 0 {
-			return errors.New("there are no chains")
+		for _, b := range o.Buckets {
+			if ofBucket(o, b.Name).ID == 0 {
+				return fmt.Errorf("bucket %s has no chains", b.Name)
+			}
+		}
+		if len(o.Buckets) == 0 {
+			return errors.New("there are no buckets")
 		}
 		return nil
 	})
@@ -248,16 +253,16 @@ func (s *chains) end() {
 	}
 }
 
-// member finds the node at a place of the first chain.
+// member finds the node at a place of the clients' chain.
 func (s *chains) member(place int) *node {
 	s.Helper()
-	o := s.whole()
+	of := ofBucket(s.whole(), "b")
 	members, err := ask[[]fabric.Member](s.cluster, s.nodes[s.names[0]].dir, "members")
 	if err != nil {
 		s.Fatal(err)
 	}
 	for _, m := range members {
-		if m.ID == o.Chains[0].Members[place%len(o.Chains[0].Members)].Node {
+		if m.ID == of.Members[place%len(of.Members)].Node {
 			return s.nodes[m.Name]
 		}
 	}
@@ -324,7 +329,7 @@ func TestChainsSurviveAStoppedNode(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if len(o.Chains[0].Members) == 3 {
+			if len(ofBucket(o, "b").Members) == 3 {
 				return errors.New("it is a member still")
 			}
 			return nil

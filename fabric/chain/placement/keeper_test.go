@@ -409,6 +409,37 @@ func TestLargeChainIsSplit(t *testing.T) {
 	}
 }
 
+// What the nodes share is one chain, however large, for whoever asks.
+func TestSharedBucketIsNotSplit(t *testing.T) {
+	w, k := cluster(t, 3, 3)
+	c, err := k.CreateBucket(placement.Bucket{Name: placement.SharedBucket, Factor: 3, Durability: placement.Synced})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.order(c, nil)
+	w.until(t, 60, func() string { return w.whole(3) })
+	chains := func(bucket string) (all []placement.Chain) {
+		for _, c := range w.chains() {
+			if c.Bucket == bucket {
+				all = append(all, c)
+			}
+		}
+		return all
+	}
+	w.size = 3 << 30
+	w.until(t, 100, func() string { return map[bool]string{true: "no split"}[len(chains("b")) == 1] })
+	for range 50 {
+		w.round(false)
+	}
+	shared := chains(placement.SharedBucket)
+	if len(shared) != 1 {
+		t.Fatalf("%d chains", len(shared))
+	}
+	if _, err := k.Split(w.nodes[0].clock(w), shared[0].ID, []byte("m")); err == nil || !strings.Contains(err.Error(), "one chain") {
+		t.Errorf("a command splits it: %v", err)
+	}
+}
+
 // Whoever of a chain is there when it is being split, in the end there are two whole chains.
 func TestFailuresDuringSplit(t *testing.T) {
 	for rounds := range 12 {

@@ -18,6 +18,9 @@ const (
 	NodePrefix   = Prefix + "node/"   // + node id
 )
 
+// SharedBucket is the bucket of fabric/shared: what the nodes of a cluster share. It has one chain, which is never split.
+const SharedBucket = "system"
+
 // BucketKey is where a bucket's record is.
 func BucketKey(name string) string { return BucketPrefix + name }
 

@@ -10,6 +10,8 @@ import (
 // indivisible says why a chain cannot be split at a key now.
 func (k *Keeper) indivisible(now Instant, c Chain, key []byte) string {
 	switch {
+	case c.Bucket == SharedBucket:
+		return fmt.Sprintf("bucket %s is one chain always", SharedBucket)
 	case !k.settled(now, c):
 		return "it has not all its replicas, or something is under way"
 	case len(key) > chain.MaxKey || bytes.Compare(key, c.Range.Start) <= 0 || !c.Range.Contains(key):

@@ -76,7 +76,7 @@ func (k *Keeper) create(now Instant, b Bucket) []Change {
 				c.Members = append(c.Members, chain.Member{Replica: k.process(n), State: chain.Serving})
 			}
 		}
-		if len(c.Members) == b.Factor || len(c.Members) > 0 && now-k.start >= k.config.Lease { // a new keeper gives nodes time to report
+		if len(c.Members) == b.Factor || len(c.Members) > 0 && (k.generation == 1 || now-k.start >= k.config.Lease) { // a new keeper gives nodes time to report; the first of a cluster is alone
 			all = append(all, k.change(c, "bucket created"))
 		}
 	}
