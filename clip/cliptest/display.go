@@ -16,13 +16,16 @@ type Display struct {
 	news    chan clip.Offer
 	current map[clip.Selection]*offer
 	closed  chan struct{}
+	end     func()
 }
 
 var _ clip.Display = (*Display)(nil)
 
 // New makes a display on which nobody owns anything.
 func New() *Display {
-	return &Display{news: make(chan clip.Offer, 1024), current: map[clip.Selection]*offer{}, closed: make(chan struct{})}
+	d := &Display{news: make(chan clip.Offer, 1024), current: map[clip.Selection]*offer{}, closed: make(chan struct{})}
+	d.end = sync.OnceFunc(func() { close(d.closed) })
+	return d
 }
 
 type offer struct {
@@ -113,9 +116,12 @@ func (d *Display) Clear(s clip.Selection) error {
 	return nil
 }
 
+// End ends the window system.
+func (d *Display) End() { d.end() }
+
 // Close is clip.Display's.
 func (d *Display) Close() error {
-	close(d.closed)
+	d.end()
 	return nil
 }
 

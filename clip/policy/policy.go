@@ -98,7 +98,7 @@ func (r *Rules) Begin(app string, types []string) (read []string, ask bool, why 
 	if len(read) == 0 {
 		return nil, ask, Nothing
 	}
-	return read, ask, ""
+	return read[:min(len(read), clip.MaxTypes)], ask, ""
 }
 
 // Hinted says what the content of Hint means.

@@ -40,7 +40,7 @@ func (o *offer) describe(ctx context.Context) error {
 		return err
 	}
 	for b := range slices.Chunk(list, 4) {
-		if len(b) < 4 || len(o.types) == clip.MaxTypes {
+		if len(b) < 4 {
 			break
 		}
 		name, err := o.display.names.name(xproto.Atom(binary.LittleEndian.Uint32(b)))

@@ -152,12 +152,7 @@ func (c *cli) examine(cmd *cobra.Command) []check {
 	}
 	add("settings", err, fine)
 	if err == nil {
-		d, err := openDisplay(s.selections(), nil)
-		fine := ""
-		if err == nil {
-			fine = d.Name()
-			err = d.Close()
-		}
+		fine, err := c.examineDisplay(s.selections())
 		add("display", err, fine)
 	}
 	r, _, err := c.recorder().Do(cmd.Context(), control.Request{Op: control.OpStatus})

@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -13,8 +11,8 @@ import (
 	"orrery/clip"
 	"orrery/clip/control"
 	"orrery/clip/history"
+	"orrery/clip/reconnect"
 	"orrery/clip/recorder"
-	"orrery/clip/x11"
 )
 
 func (c *cli) recordCommand() *cobra.Command {
@@ -56,7 +54,9 @@ func (c *cli) record(ctx context.Context, log *slog.Logger) (err error) {
 	if r := h.Repair(); r.Aside != "" {
 		log.WarnContext(ctx, "the history was damaged; what could be read is kept, and the damaged file was put aside", "bytes", r.Damaged, "file", r.Aside)
 	}
-	display, err := openDisplay(s.selections(), log)
+	display, err := reconnect.Open(reconnect.Config{Selections: s.selections(), Logger: log, Open: func() (clip.Display, error) {
+		return c.open(s.selections(), log)
+	}})
 	if err != nil {
 		return err
 	}
@@ -74,12 +74,4 @@ func (c *cli) record(ctx context.Context, log *slog.Logger) (err error) {
 	parts.Go(func() error { return server.Run(ctx, l) })
 	log.InfoContext(ctx, "recording", "display", display.Name(), "items", h.Stats().Items, "socket", c.socket)
 	return parts.Wait()
-}
-
-// openDisplay connects to the display of this session.
-func openDisplay(selections []clip.Selection, log *slog.Logger) (clip.Display, error) {
-	if os.Getenv("DISPLAY") == "" {
-		return nil, fmt.Errorf("there is no display here: %w: DISPLAY is not set", clip.ErrUnsupported)
-	}
-	return x11.Open(x11.Config{Selections: selections, Logger: log})
 }

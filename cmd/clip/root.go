@@ -26,6 +26,7 @@ type cli struct {
 	socket         string
 	directory      string // of the history
 	settings       string // path
+	display        string // auto, wayland or x11
 }
 
 // Exit codes, so that scripts can tell failures apart.
@@ -76,6 +77,9 @@ the desktop, shows the history and gives one item back. All else is for scripts.
 			if c.output != "table" && c.output != "json" {
 				return usageError{fmt.Errorf("output %q is unknown (use table or json)", c.output)}
 			}
+			if c.display != displayAuto && c.display != displayWayland && c.display != displayX11 {
+				return usageError{fmt.Errorf("display %q is unknown (use auto, wayland or x11)", c.display)}
+			}
 			return nil
 		},
 	}
@@ -89,6 +93,7 @@ the desktop, shows the history and gives one item back. All else is for scripts.
 	root.PersistentFlags().StringVar(&c.socket, "socket", defaultSocket(), "where the recorder listens")
 	root.PersistentFlags().StringVar(&c.directory, "dir", defaultDirectory(), "folder of the history")
 	root.PersistentFlags().StringVar(&c.settings, "settings", defaultSettings(), "file of settings")
+	root.PersistentFlags().StringVar(&c.display, "display", displayAuto, "whose clipboard record and doctor look at: auto, wayland ($WAYLAND_DISPLAY) or x11 ($DISPLAY)")
 	root.AddCommand(c.recordCommand(), c.pickCommand(), c.listCommand(), c.searchCommand(), c.watchCommand(), c.showCommand(), c.copyCommand(), c.addCommand(),
 		c.deleteCommand(), c.pinCommand(), c.unpinCommand(), c.tagCommand(), c.untagCommand(), c.noteCommand(), c.expireCommand(),
 		c.pauseCommand(), c.resumeCommand(), c.statsCommand(), c.compactCommand(), c.doctorCommand())
