@@ -21,7 +21,6 @@ const (
 	procEnroll  = "/orrery.fabric.v1.Table/Add"
 	procForward = "/orrery.fabric.v1.Fabric/Forward"
 
-	procStanding  = "/orrery.fabric.v1.Roll/Standing"
 	procEvict     = "/orrery.fabric.v1.Roll/Evict"
 	procEvictions = "/orrery.fabric.v1.Roll/Evictions"
 	procPeople    = "/orrery.fabric.v1.Roll/People"
@@ -100,7 +99,6 @@ const (
 
 // Kinds of streams between nodes, and from a developer's machine.
 const (
-	streamTable    = "table"    // length-prefixed messages of the table's log
 	streamExport   = "export"   // snapshot objects: ExportHeader, then the objects
 	streamTake     = "take"     // TakeHeader; the content of a snapshot comes back, in frames, and how it ended
 	streamGive     = "give"     // GiveHeader, then content for a snapshot, in frames; how it ended comes back

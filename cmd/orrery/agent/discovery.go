@@ -93,7 +93,7 @@ func (n *Node) openDiscovery() error {
 		return err
 	}
 	if remembered {
-		config.Seeds = n.addresses.seeds(n.identity.Cluster)
+		config.Seeds = n.addresses.Seeds(n.identity.Cluster)
 	}
 	config.Resolve = func(ctx context.Context, address string) (fabric.Beacon, error) {
 		b, err := rpc.Call[Empty, fabric.Beacon](ctx, n.client.Address(address), procBeacon, &Empty{})
@@ -137,7 +137,7 @@ func Look(ctx context.Context, dir string, s Settings, cluster string, long time
 		return Sight{}, err
 	}
 	if remembered && cluster != "" {
-		config.Seeds = loadAddresses(filepath.Join(dir, addressesFile)).seeds(cluster)
+		config.Seeds = roster.Load(filepath.Join(dir, addressesFile)).Seeds(cluster)
 	}
 	ctx, cancel := context.WithTimeout(ctx, long)
 	defer cancel()

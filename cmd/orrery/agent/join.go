@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -12,9 +11,11 @@ import (
 	"orrery/fabric"
 	"orrery/fabric/authority"
 	"orrery/fabric/discovery"
+	"orrery/fabric/discovery/roster"
 	"orrery/fabric/membership"
 	"orrery/fabric/rpc"
 	"orrery/fabric/table"
+	"orrery/internal/hostport"
 )
 
 // Init creates a cluster in dir with this machine as its first node. It starts nothing.
@@ -121,11 +122,11 @@ func keepJoined(dir string, asNode bool, s Settings, peers []fabric.Beacon) erro
 	if !asNode {
 		return saveJSON(filepath.Join(dir, loginFile), login{Peers: peers})
 	}
-	book := loadAddresses(filepath.Join(dir, addressesFile))
+	book := roster.Load(filepath.Join(dir, addressesFile))
 	for _, b := range peers {
-		book.add(b)
+		book.Add(b)
 	}
-	if err := saveJSON(book.path, book.book); err != nil {
+	if err := book.Save(); err != nil {
 		return err
 	}
 	return saveJSON(filepath.Join(dir, settingsFile), s)
@@ -169,14 +170,14 @@ func complete(ctx context.Context, dir string, s Settings) (Settings, error) {
 	addresses := []*string{&s.Listen, &s.Gossip, &s.Dashboard}
 	for _, address := range addresses {
 		if s.Loopback {
-			*address = onLoopback(*address)
+			*address = hostport.OnLoopback(*address)
 		}
 	}
-	if err := choosePorts(ctx, addresses); err != nil {
+	if err := hostport.Choose(ctx, addresses); err != nil {
 		return s, err
 	}
 	if s.Advertise == "" {
-		s.Advertise = ownAddress(s.Loopback)
+		s.Advertise = hostport.Own(s.Loopback)
 	}
 	return s, membership.CheckMeta(s.Name, s.reachable(s.Listen), s.Zone, s.Roles)
 }
@@ -195,87 +196,5 @@ func forgetTable(dir string) error {
 	return errors.Join(errs...)
 }
 
-// onLoopback keeps a port and leaves out other interfaces.
-func onLoopback(address string) string {
-	if _, port, err := net.SplitHostPort(address); err == nil {
-		return net.JoinHostPort("127.0.0.1", port)
-	}
-	return address
-}
-
-// choosePorts replaces port 0 by ports that are free for TCP and UDP, each by one of its own: the system gives a port again
-// that was let go, so all are held until the last is chosen.
-func choosePorts(ctx context.Context, addresses []*string) error {
-	var held []net.Listener
-	defer func() {
-		for _, l := range held {
-			_ = l.Close() // nothing was read from it
-		}
-	}()
-	for _, address := range addresses {
-		host, port, err := net.SplitHostPort(*address)
-		if err == nil && port == "0" {
-			var l net.Listener
-			if l, port, err = choosePort(ctx, *address, host); err == nil {
-				held, *address = append(held, l), net.JoinHostPort(host, port)
-			}
-		}
-		if err != nil {
-			return fmt.Errorf("cannot listen at %s: %w", *address, err)
-		}
-	}
-	return nil
-}
-
-// choosePort listens at a port that is free for UDP, too.
-func choosePort(ctx context.Context, address, host string) (tcp net.Listener, port string, err error) {
-	var listen net.ListenConfig
-	for range 20 {
-		if tcp, err = listen.Listen(ctx, "tcp", address); err != nil {
-			return nil, "", err
-		}
-		if _, port, err = net.SplitHostPort(tcp.Addr().String()); err == nil {
-			var udp net.PacketConn
-			if udp, err = listen.ListenPacket(ctx, "udp", net.JoinHostPort(host, port)); err == nil {
-				err = udp.Close()
-			}
-		}
-		if err == nil {
-			return tcp, port, nil
-		}
-		_ = tcp.Close() // nothing was read from it
-	}
-	return nil, "", fmt.Errorf("no port is free for both TCP and UDP: %w", err)
-}
-
-// ownAddress is the address at which others probably reach this machine.
-func ownAddress(loopback bool) string {
-	addresses, err := net.InterfaceAddrs()
-	if loopback || err != nil {
-		return "127.0.0.1"
-	}
-	first := "127.0.0.1"
-	for _, a := range addresses {
-		ip, ok := a.(*net.IPNet)
-		switch {
-		case !ok || !ip.IP.IsGlobalUnicast():
-		case ip.IP.To4() != nil:
-			return ip.IP.String()
-		case first == "127.0.0.1": // a machine may have IPv6 only
-			first = ip.IP.String()
-		}
-	}
-	return first
-}
-
 // reachable is a listener's address as others dial it.
-func (s Settings) reachable(listen string) string {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return listen
-	}
-	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
-		host = s.Advertise
-	}
-	return net.JoinHostPort(host, port)
-}
+func (s Settings) reachable(listen string) string { return hostport.Reachable(listen, s.Advertise) }

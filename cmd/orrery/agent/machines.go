@@ -289,7 +289,7 @@ func (n *Node) lookup(ctx context.Context, id fabric.NodeID) (string, error) {
 			return address, nil
 		}
 	}
-	if address, ok := n.addresses.get(id); ok {
+	if address, ok := n.addresses.Get(id); ok {
 		return address, nil
 	}
 	return "", fmt.Errorf("node %s: %w", id, fabric.ErrNotFound)

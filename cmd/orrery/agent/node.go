@@ -30,11 +30,13 @@ import (
 	"orrery/fabric/authority"
 	"orrery/fabric/chain/keeper"
 	"orrery/fabric/discovery"
+	"orrery/fabric/discovery/roster"
 	"orrery/fabric/event"
 	"orrery/fabric/membership"
 	"orrery/fabric/rotation"
 	"orrery/fabric/rpc"
 	"orrery/fabric/table"
+	"orrery/fabric/table/courier"
 	"orrery/session"
 	"orrery/session/dialer"
 	"orrery/session/overlay"
@@ -62,13 +64,13 @@ type Node struct {
 	roll      *authority.Roll
 	client    *rpc.Client
 	server    *rpc.Server
-	transport *transport
+	transport *courier.Courier
 	table     *table.Table
 	members   *membership.Membership
 	rotator   *rotation.Rotator
 	reach     atomic.Pointer[membership.Membership] // members, for connections that are made before and while they start
 	discovery *discovery.Service
-	addresses *addressBook
+	addresses *roster.Book
 
 	chains    *chains
 	events    *event.Service
@@ -151,9 +153,9 @@ func (n *Node) open(ctx context.Context, parts *errgroup.Group) error {
 		return err
 	}
 	n.identity = n.authority.Identity()
-	n.addresses = loadAddresses(filepath.Join(n.dir, addressesFile))
+	n.addresses = roster.Load(filepath.Join(n.dir, addressesFile))
 	n.client = rpc.NewClient(rpc.ClientConfig{Authority: n.authority, Lookup: n.lookup, Admit: n.admit, Errors: sentinels(), Logger: n.log})
-	n.transport = newTransport(ctx, n.client)
+	n.transport = courier.New(ctx, n.client)
 	n.table, err = table.Open(table.Config{
 		Self: n.identity.ID, Directory: filepath.Join(n.dir, "table"), Transport: n.transport, Tick: 50 * time.Millisecond, Logger: n.log,
 	})
@@ -228,7 +230,7 @@ func (n *Node) openNetwork(ctx context.Context) error {
 	n.chains.serve(mux)
 	event.Offer(mux, n.events)
 	rpc.HandleJoin(mux, n.registrar, func() []fabric.Beacon { return n.members.Beacons() })
-	mux.HandleStream(streamTable, fabric.RoleNode, n.serveTable)
+	mux.HandleStream(courier.Kind, fabric.RoleNode, courier.Receiver(n.table))
 	mux.HandleStream(streamExport, fabric.RoleNode, n.serveExport)
 	mux.HandleStream(streamTake, fabric.RoleOperator, n.serveTake)
 	mux.HandleStream(streamGive, fabric.RoleOperator, n.serveGive)
@@ -345,7 +347,7 @@ func (n *Node) close() error {
 		errs = append(errs, n.table.Close())
 	}
 	if n.transport != nil {
-		n.transport.close()
+		n.transport.Wait()
 	}
 	return errors.Join(errs...)
 }

@@ -2,36 +2,25 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"orrery/fabric"
 	"orrery/fabric/authority"
-	"orrery/fabric/rotation"
 	"orrery/fabric/rpc"
-	"orrery/internal/clock"
 )
-
-// Standing is what a node says of the holder of a certificate.
-type Standing struct {
-	Belongs bool   `json:"belongs"`
-	Evicted bool   `json:"evicted,omitempty"`
-	Why     string `json:"why,omitempty"`
-}
 
 // openRoll makes the part that knows whose certificates count.
 func (n *Node) openRoll(ctx context.Context) (err error) {
 	n.roll, err = authority.OpenRoll(ctx, authority.RollConfig{
 		Self: n.identity.ID, Table: n.table, Logger: n.log,
 		Belongs:    func(id fabric.NodeID) bool { return n.table.Status().Has(id) },
-		Introduced: func(id fabric.NodeID) bool { _, ok := n.addresses.get(id); return ok },
+		Introduced: func(id fabric.NodeID) bool { _, ok := n.addresses.Get(id); return ok },
 		Ready:      func() bool { return n.table.Status().Leader != "" },
-		Ask:        n.askAround, Changed: n.expel,
+		Ask:        func(ctx context.Context, holder fabric.Identity) error { return rpc.AskStanding(ctx, n.client, n.known(), holder) },
+		Changed:    n.expel,
 	})
 	if err == nil {
 		close(n.rolled)
@@ -43,7 +32,13 @@ func (n *Node) openRoll(ctx context.Context) (err error) {
 func (n *Node) runRoll(ctx context.Context, parts *errgroup.Group) {
 	n.expel() // who was put out while this node did not look
 	parts.Go(func() error { return n.roll.Run(ctx) })
-	parts.Go(func() error { return n.inquire(ctx) })
+	parts.Go(func() error {
+		lonely := func() bool { return len(n.Nodes()) <= 1 || n.table.Status().Leader == "" }
+		if err := n.rotator.Inquire(ctx, lonely, n.known); err != nil {
+			n.putOut(err)
+		}
+		return nil
+	})
 	parts.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -73,7 +68,7 @@ func (n *Node) expel() {
 	n.server.Cut(out)
 	n.client.Cut(out)
 	n.members.Expel()
-	n.addresses.drop(out)
+	n.addresses.Drop(out)
 }
 
 // putOut ends this node: it belongs to the cluster no more.
@@ -87,7 +82,7 @@ func (n *Node) putOut(err error) {
 // known are the nodes that can be asked about things: those of which this one is sure, but for itself.
 func (n *Node) known() []fabric.NodeID {
 	var all []fabric.NodeID
-	for _, b := range append(n.addresses.all(), n.members.Beacons()...) {
+	for _, b := range append(n.addresses.All(), n.members.Beacons()...) {
 		node := fabric.Identity{ID: b.ID, Name: b.Name, Role: fabric.RoleNode}
 		if sure, err := n.roll.Known(node); sure && err == nil && b.ID != n.identity.ID && !slices.Contains(all, b.ID) {
 			all = append(all, b.ID)
@@ -96,88 +91,9 @@ func (n *Node) known() []fabric.NodeID {
 	return all
 }
 
-// askAround asks the other nodes about a holder, all at once; the first that knows decides.
-func (n *Node) askAround(ctx context.Context, holder fabric.Identity) error {
-	nodes := n.known()
-	answers := make(chan *Standing, len(nodes))
-	var asking sync.WaitGroup
-	defer asking.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	for _, id := range nodes {
-		asking.Go(func() {
-			s, err := ask[Standing](ctx, n.peer(id), procStanding, &holder)
-			if err != nil {
-				answers <- nil
-				return
-			}
-			answers <- &s
-		})
-	}
-	for range nodes {
-		select {
-		case s := <-answers:
-			if s != nil {
-				return s.err()
-			}
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return fmt.Errorf("no other node could be asked: %w", fabric.ErrNotFound)
-}
-
-func (s Standing) err() error {
-	switch {
-	case s.Belongs:
-		return nil
-	case s.Evicted:
-		return fmt.Errorf("%s (%w)", s.Why, fabric.ErrEvicted)
-	}
-	return fmt.Errorf("%s (%w)", s.Why, fabric.ErrForbidden)
-}
-
-// standing answers askAround.
-func (n *Node) standing(ctx context.Context, holder *fabric.Identity) (*Standing, error) {
-	err := n.roll.LookUp(ctx, *holder)
-	switch {
-	case err == nil:
-		return &Standing{Belongs: true}, nil
-	case errors.Is(err, fabric.ErrEvicted), errors.Is(err, fabric.ErrForbidden):
-		return &Standing{Evicted: errors.Is(err, fabric.ErrEvicted), Why: err.Error()}, nil
-	}
-	return nil, err
-}
-
-// inquire asks around while this node is alone or knows no leader of the table: it may have been put out while it was away, or the gossip may have
-// another key, neither of which it would hear.
-func (n *Node) inquire(ctx context.Context) error {
-	for clock.Wait(ctx, time.Second) {
-		if len(n.Nodes()) > 1 && n.table.Status().Leader != "" {
-			continue
-		}
-		for _, id := range n.known() {
-			attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
-			answer, err := ask[rotation.Answer](attempt, n.peer(id), procKeys, &Empty{})
-			cancel()
-			switch {
-			case errors.Is(err, fabric.ErrEvicted):
-				n.putOut(err)
-				return nil
-			case err != nil: // perhaps another one answers
-				continue
-			}
-			if err := n.rotator.Adopt(answer); err != nil {
-				n.log.ErrorContext(ctx, "gossip with the others is not possible", "error", err)
-			}
-		}
-	}
-	return nil
-}
-
 // serveRoll registers what is about who belongs to the cluster.
 func (n *Node) serveRoll(m *rpc.Mux) {
-	rpc.Unary(m, procStanding, fabric.RoleNode, n.standing)
+	rpc.HandleStanding(m, n.roll)
 	rpc.Unary(m, procEvictions, fabric.RoleViewer, func(ctx context.Context, _ *Empty) (*List[authority.Eviction], error) {
 		all, err := n.registrar.Evictions(ctx)
 		return &List[authority.Eviction]{all}, err

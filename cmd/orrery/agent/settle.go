@@ -4,18 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"orrery/deploy"
-	"orrery/fabric"
 )
 
 // settle brings the node back to what the table says, and then keeps house: operations whose
@@ -57,7 +53,7 @@ func (n *Node) remember(ctx context.Context) error {
 	ticker := time.NewTicker(2 * time.Second)
 	defer ticker.Stop()
 	for {
-		n.addresses.keep(n.members.Beacons())
+		n.addresses.Keep(n.members.Beacons())
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -132,81 +128,6 @@ func (n *Node) boot(ctx context.Context) error {
 func (n *Node) logEvent(e deploy.Event) {
 	if e.Done {
 		n.log.Info("recovery", "service", e.Service, "action", e.Action, "error", e.Err)
-	}
-}
-
-// addressBook remembers where nodes listen, for a start at which nobody is known yet.
-type addressBook struct {
-	path string
-	mu   sync.Mutex
-	book map[fabric.NodeID]fabric.Beacon
-}
-
-func loadAddresses(path string) *addressBook {
-	a := &addressBook{path: path, book: map[fabric.NodeID]fabric.Beacon{}}
-	if loadJSON(path, &a.book) != nil {
-		a.book = map[fabric.NodeID]fabric.Beacon{} // a hint that is lost; discovery finds the nodes again
-	}
-	return a
-}
-
-func (a *addressBook) get(id fabric.NodeID) (string, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	b, ok := a.book[id]
-	return b.RPC, ok
-}
-
-func (a *addressBook) seeds(cluster string) []fabric.Beacon {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var all []fabric.Beacon
-	for _, b := range a.book {
-		if b.Cluster == cluster && b.Gossip != "" {
-			all = append(all, b)
-		}
-	}
-	return all
-}
-
-// all are the nodes that are remembered.
-func (a *addressBook) all() []fabric.Beacon {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.Collect(maps.Values(a.book))
-}
-
-// drop forgets nodes.
-func (a *addressBook) drop(gone func(fabric.NodeID) bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	before := len(a.book)
-	maps.DeleteFunc(a.book, func(id fabric.NodeID, _ fabric.Beacon) bool { return gone(id) })
-	if len(a.book) < before {
-		_ = saveJSON(a.path, a.book) // a hint, as in keep
-	}
-}
-
-// add remembers a node that is known by its beacon.
-func (a *addressBook) add(b fabric.Beacon) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.book[b.ID] = b
-}
-
-// keep writes down where the nodes listen, if that changed.
-func (a *addressBook) keep(beacons []fabric.Beacon) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	changed := false
-	for _, b := range beacons {
-		b.Via = ""
-		if a.book[b.ID] != b {
-			a.book[b.ID], changed = b, true
-		}
-	}
-	if changed {
-		_ = saveJSON(a.path, a.book) // a hint: the next change tries again
 	}
 }
 

@@ -1,4 +1,6 @@
-package agent
+// Package courier carries the messages of a table between nodes: a stream to each node, over fabric/rpc, fed from a queue that drops what it cannot
+// hold, for Raft repairs what is lost. A Courier owns a goroutine for each node that it has written to; Wait waits for them.
+package courier
 
 import (
 	"context"
@@ -17,9 +19,11 @@ import (
 	"orrery/fabric/table/kv"
 )
 
-// transport carries the table's messages: a stream to each node, fed from a queue that drops
-// what it cannot hold, for Raft repairs what is lost.
-type transport struct {
+// Kind is the kind of the streams: messages with their lengths, four bytes, big endian, before them.
+const Kind = "table"
+
+// Courier is what a table sends by.
+type Courier struct {
 	client *rpc.Client
 	ctx    context.Context //nolint:containedctx // of the whole node: links live as long as it
 	mu     sync.Mutex
@@ -27,17 +31,18 @@ type transport struct {
 	wait   sync.WaitGroup
 }
 
-var _ table.Transport = (*transport)(nil)
+var _ table.Transport = (*Courier)(nil)
 
 // queued bounds how many messages wait for one node.
 const queued = 512
 
-func newTransport(ctx context.Context, client *rpc.Client) *transport {
-	return &transport{client: client, ctx: ctx, links: map[fabric.NodeID]chan []byte{}}
+// New returns a courier that works until ctx ends.
+func New(ctx context.Context, client *rpc.Client) *Courier {
+	return &Courier{client: client, ctx: ctx, links: map[fabric.NodeID]chan []byte{}}
 }
 
 // Send queues a message for a node, or drops it.
-func (t *transport) Send(to fabric.NodeID, message []byte) {
+func (t *Courier) Send(to fabric.NodeID, message []byte) {
 	t.mu.Lock()
 	link, ok := t.links[to]
 	if !ok && t.ctx.Err() == nil {
@@ -54,7 +59,7 @@ func (t *transport) Send(to fabric.NodeID, message []byte) {
 
 // feed keeps a stream to a node open and writes what is queued for it. A node for which there is nothing, perhaps because it has left, is
 // left alone.
-func (t *transport) feed(to fabric.NodeID, link <-chan []byte) {
+func (t *Courier) feed(to fabric.NodeID, link <-chan []byte) {
 	for {
 		var message []byte
 		select {
@@ -62,7 +67,7 @@ func (t *transport) feed(to fabric.NodeID, link <-chan []byte) {
 			return
 		case message = <-link:
 		}
-		conn, err := t.client.Stream(t.ctx, to, streamTable, Empty{})
+		conn, err := t.client.Stream(t.ctx, to, Kind, struct{}{})
 		if err == nil {
 			t.write(conn, message, link)
 			continue
@@ -89,7 +94,7 @@ func drain(link <-chan []byte) {
 }
 
 // write writes a message, and then what is queued, until the stream breaks.
-func (t *transport) write(conn net.Conn, message []byte, link <-chan []byte) {
+func (t *Courier) write(conn net.Conn, message []byte, link <-chan []byte) {
 	defer conn.Close()
 	gone := make(chan struct{})
 	go func() { // the far side never writes: what ends here is the stream
@@ -112,15 +117,21 @@ func (t *transport) write(conn net.Conn, message []byte, link <-chan []byte) {
 	}
 }
 
-// close waits for the links, whose context has ended.
-func (t *transport) close() { t.wait.Wait() }
+// Wait waits for the links, whose context has ended.
+func (t *Courier) Wait() { t.wait.Wait() }
 
-// serveTable receives another node's messages for the table.
-func (n *Node) serveTable(_ context.Context, caller fabric.Identity, _ json.RawMessage, accept func() (net.Conn, error)) error {
-	conn, err := accept()
-	if err != nil {
-		return err
+// Receiver takes the messages of other nodes for a table. It is what rpc.Mux.HandleStream wants.
+func Receiver(t *table.Table) rpc.StreamHandler {
+	return func(_ context.Context, caller fabric.Identity, _ json.RawMessage, accept func() (net.Conn, error)) error {
+		conn, err := accept()
+		if err != nil {
+			return err
+		}
+		return receive(t, caller.ID, conn)
 	}
+}
+
+func receive(t *table.Table, from fabric.NodeID, conn net.Conn) error {
 	var length [4]byte
 	for {
 		if _, err := io.ReadFull(conn, length[:]); err != nil {
@@ -137,7 +148,7 @@ func (n *Node) serveTable(_ context.Context, caller fabric.Identity, _ json.RawM
 		if _, err := io.ReadFull(conn, message); err != nil {
 			return err
 		}
-		if err := n.table.Receive(caller.ID, message); err != nil {
+		if err := t.Receive(from, message); err != nil {
 			return err
 		}
 	}

@@ -1,4 +1,4 @@
-package agent
+package hostport
 
 import (
 	"net"
@@ -13,7 +13,7 @@ func TestChoosePorts(t *testing.T) {
 		for i := range addresses {
 			all = append(all, &addresses[i])
 		}
-		if err := choosePorts(t.Context(), all); err != nil {
+		if err := Choose(t.Context(), all); err != nil {
 			t.Fatal(err)
 		}
 		seen := map[string]bool{}
@@ -28,7 +28,7 @@ func TestChoosePorts(t *testing.T) {
 		}
 	}
 	wrong := "nowhere"
-	if err := choosePorts(t.Context(), []*string{&wrong}); err == nil {
+	if err := Choose(t.Context(), []*string{&wrong}); err == nil {
 		t.Error("an address without a port passes")
 	}
 }
