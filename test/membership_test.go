@@ -39,6 +39,7 @@ func TestMembersOnABadNetwork(t *testing.T) {
 	names := hosts(5)
 	l := lan.New(t, 1, names...)
 	c := form(t, names, func(name, program string, args ...string) *exec.Cmd { return l.Host(name).Command(program, args...) })
+	machine := watchLateness(t)
 	l.ShapeAll(lan.Link{Loss: 0.25})
 	for end := time.Now().Add(time.Duration(rounds(1)) * 10 * time.Second); time.Now().Before(end); clock.Wait(t.Context(), 200*time.Millisecond) {
 		for _, n := range c.nodes {
@@ -48,7 +49,7 @@ func TestMembersOnABadNetwork(t *testing.T) {
 			}
 			for name, state := range states {
 				if state == "dead" {
-					t.Errorf("%s takes %s for dead", n.name, name)
+					machine.complain(t, "%s takes %s for dead", n.name, name)
 				}
 			}
 		}
