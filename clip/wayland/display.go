@@ -45,6 +45,7 @@ type Display struct {
 	number  uint64           // of the newest change
 	marks   int              // that were made
 	sending []*os.File       // transfers to other programs, the oldest first
+	focus   *window          // that has the keyboard's; nil: none, or the compositor does not tell
 	closed  bool
 }
 
@@ -141,6 +142,9 @@ func (d *Display) setUp() error {
 	if d.manager == nil {
 		return fmt.Errorf("its clipboards cannot be watched: %w: it has neither ext-data-control nor wlr-data-control (GNOME has none of them: watch XWayland's clipboard, by --display x11)", clip.ErrUnsupported)
 	}
+	if err := d.watchWindows(globals); err != nil {
+		return err
+	}
 	d.client.Watch(d.announced)
 	for _, g := range globals {
 		if err := d.announced(g, false); err != nil {
@@ -186,6 +190,9 @@ func (d *Display) leave(name uint32) error {
 	delete(d.seats, name)
 	for _, c := range s.current {
 		c.supersede()
+	}
+	for _, p := range s.pending {
+		_ = p.remote.Destroy(offerDestroy) // fails only if the connection does, which Run says
 	}
 	return s.device.Destroy(deviceDestroy)
 }

@@ -353,6 +353,49 @@ func TestCompositorGone(t *testing.T) {
 	}
 }
 
+// TestApplication: it is the one whose window has the focus when something is copied.
+func TestApplication(t *testing.T) {
+	t.Parallel()
+	r := start(t, wayland.Config{}, waylandtest.Seat, waylandtest.Windows, waylandtest.Ext)
+	client := r.c.Clients()[0]
+	const editor, vault, active = waylandtest.Own, waylandtest.Own + 1, 2
+	for i, step := range []struct {
+		send func() error
+		want string
+	}{
+		{func() error { return nil }, ""},
+		{func() error {
+			manager := client.Object(waylandtest.Windows.Interface)
+			return errors.Join(
+				client.Send(manager, 0, wire.Uint(editor)), client.Send(editor, 1, wire.String("editor")), client.Send(editor, 0, wire.String("a title")), client.Send(editor, 5),
+				client.Send(manager, 0, wire.Uint(vault)), client.Send(vault, 1, wire.String("vault")), client.Send(vault, 4, wire.Uint(8), wire.Uint(0), wire.Uint(active)),
+			)
+		}, "vault"},
+		{func() error { return client.Send(editor, 4, wire.Uint(4), wire.Uint(active)) }, "editor"},
+		{func() error { return client.Send(vault, 4, wire.Uint(0)) }, "editor"},
+		{func() error { return client.Send(editor, 4, wire.Uint(4), wire.Uint(0)) }, ""},
+		{func() error { return client.Send(editor, 4, wire.Uint(4), wire.Uint(active)) }, "editor"},
+		{func() error { return client.Send(editor, 6) }, ""},
+		{func() error {
+			return errors.Join(client.Send(vault, 1, wire.String(strings.Repeat("x", 1000))), client.Send(vault, 4, wire.Uint(4), wire.Uint(active)))
+		}, ""},
+	} {
+		if err := step.send(); err != nil {
+			t.Fatal(err)
+		}
+		r.c.Copy(seat, clip.Clipboard, nil, "text/plain")
+		if o := r.next(); o.App() != step.want {
+			t.Errorf("step %d: %q, want %q", i, o.App(), step.want)
+		}
+	}
+	if err := client.Send(vault, 7); err != nil { // of a later version
+		t.Fatal(err)
+	}
+	if _, err := r.d.Next(t.Context()); !errors.Is(err, wire.ErrProtocol) {
+		t.Error(err)
+	}
+}
+
 // TestBurst: of a thousand copies in a row the last is delivered, and no offer is left behind.
 func TestBurst(t *testing.T) {
 	t.Parallel()

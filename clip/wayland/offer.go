@@ -29,8 +29,8 @@ func (o *offer) Selection() clip.Selection { return o.change.selection }
 // Types is clip.Offer's.
 func (o *offer) Types() []string { return o.change.types }
 
-// App is clip.Offer's. The protocols do not tell.
-func (o *offer) App() string { return "" }
+// App is clip.Offer's: the application of the window that had the focus.
+func (o *offer) App() string { return o.change.app }
 
 // Own is clip.Offer's.
 func (o *offer) Own() bool { return o.change.own }

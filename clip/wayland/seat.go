@@ -37,6 +37,7 @@ type change struct {
 	selection  clip.Selection
 	remote     *wire.Object // nil: nobody owns it
 	types      []string
+	app        string
 	own        bool
 	cleared    bool
 	superseded chan struct{} // closed when there is a newer one
@@ -111,6 +112,9 @@ func (s *seat) changed(selection clip.Selection, id uint32) error {
 	own := s.own[selection]
 	if p != nil {
 		c.remote, c.types = p.remote, slices.Clone(p.types) // whatever comes later
+		if d.focus != nil {
+			c.app = d.focus.app
+		}
 		c.own = own != nil && !own.cancelled && slices.Contains(c.types, own.mark)
 	}
 	switch {

@@ -174,6 +174,32 @@ func TestSwayOwnerEnds(t *testing.T) {
 	}
 }
 
+// TestSwayApplication: what is copied while a window has the focus is its application's.
+func TestSwayApplication(t *testing.T) {
+	t.Parallel()
+	testenv.Need(t, "foot", "apt-get install foot")
+	r := sway(t, wayland.Config{})
+	r.copy([]byte("no window"))
+	if o := r.next(); o.App() != "" {
+		t.Error(o.App())
+	}
+	terminal := r.command(nil, "foot", "--app-id=org.keepassxc.KeePassXC", "sleep", "1000")
+	if err := terminal.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = terminal.Process.Kill()
+		_ = terminal.Wait()
+	}()
+	other := open(t, wayland.Config{Name: r.address})
+	testenv.Eventually(t, "it has the focus", func() bool {
+		if err := other.Offer(clip.Clipboard, []clip.Content{{Type: "text/plain", Data: []byte("password")}}); err != nil {
+			t.Fatal(err)
+		}
+		return r.next().App() == "org.keepassxc.KeePassXC"
+	})
+}
+
 // TestSwayBurst: of many copies in a row the last is delivered.
 func TestSwayBurst(t *testing.T) {
 	t.Parallel()

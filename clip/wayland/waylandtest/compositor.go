@@ -19,12 +19,17 @@ import (
 
 // Globals that a compositor may have.
 var (
-	Ext   = wire.Global{Interface: "ext_data_control_manager_v1", Version: 1}  //nolint:gochecknoglobals // a constant
-	Wlr   = wire.Global{Interface: "zwlr_data_control_manager_v1", Version: 2} //nolint:gochecknoglobals // a constant
-	Wlr1  = wire.Global{Interface: "zwlr_data_control_manager_v1", Version: 1} //nolint:gochecknoglobals // a constant
-	Seat  = wire.Global{Interface: "wl_seat", Version: 7}                      //nolint:gochecknoglobals // a constant
-	Other = wire.Global{Interface: "wl_compositor", Version: 4}                //nolint:gochecknoglobals // a constant
+	Ext  = wire.Global{Interface: "ext_data_control_manager_v1", Version: 1}  //nolint:gochecknoglobals // a constant
+	Wlr  = wire.Global{Interface: "zwlr_data_control_manager_v1", Version: 2} //nolint:gochecknoglobals // a constant
+	Wlr1 = wire.Global{Interface: "zwlr_data_control_manager_v1", Version: 1} //nolint:gochecknoglobals // a constant
+	Seat = wire.Global{Interface: "wl_seat", Version: 7}                      //nolint:gochecknoglobals // a constant
+	// Windows tells of windows, which a test makes by itself.
+	Windows = wire.Global{Interface: "zwlr_foreign_toplevel_manager_v1", Version: 3} //nolint:gochecknoglobals // a constant
+	Other   = wire.Global{Interface: "wl_compositor", Version: 4}                    //nolint:gochecknoglobals // a constant
 )
+
+// Own is the first number of objects that a test makes by itself, by sending their events; requests to them are taken for good.
+const Own = 0xff800000
 
 // Compositor is one that runs.
 type Compositor struct {
@@ -367,6 +372,10 @@ func (client *Client) request(m *wire.Message) error {
 	switch name {
 	case "wl_display":
 		return client.display(m)
+	case "":
+		if m.Object >= Own {
+			return nil
+		}
 	case "wl_registry":
 		return client.bind(m)
 	case Ext.Interface, Wlr.Interface:
