@@ -29,6 +29,7 @@ const (
 	OpShow    = "show"
 	OpGive    = "give"
 	OpAdd     = "add"
+	OpImport  = "import"
 	OpDelete  = "delete"
 	OpMark    = "mark"
 	OpPause   = "pause"
@@ -47,9 +48,12 @@ type Request struct {
 	Mode      string         `json:"mode,omitempty"`
 	Limit     int            `json:"limit,omitempty"`    // list, search; 0: all
 	Format    string         `json:"format,omitempty"`   // list, search, watch: FormatTSV, FormatJSON, FormatNUL
-	Contents  []Sized        `json:"contents,omitempty"` // add: their bytes follow
-	Mark      *clip.Mark     `json:"mark,omitempty"`     // add
-	Used      time.Time      `json:"used,omitzero"`      // add: when it was copied, if that was not now
+	Contents  []Sized        `json:"contents,omitempty"` // add, import: their bytes follow
+	Mark      *clip.Mark     `json:"mark,omitempty"`     // add, import
+	Used      time.Time      `json:"used,omitzero"`      // add, import: when it was copied, if that was not now
+	Created   time.Time      `json:"created,omitzero"`   // import: when for the first time
+	Times     int            `json:"times,omitempty"`    // import: how often
+	App       string         `json:"app,omitempty"`      // import
 	Change    *Change        `json:"change,omitempty"`   // mark
 	Pause     *Pause         `json:"pause,omitempty"`
 }
@@ -93,6 +97,7 @@ type Response struct {
 	// Contents are announced: their bytes follow.
 	Contents []Sized `json:"contents,omitempty"`
 	Count    int     `json:"count,omitempty"`
+	Refused  string  `json:"refused,omitempty"` // import: why it is not kept
 	Status   *Status `json:"status,omitempty"`
 }
 

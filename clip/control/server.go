@@ -181,6 +181,8 @@ func (s *Server) do(q *Request, contents []clip.Content) (r *Response, give []cl
 		}
 		r.Summary = &summary
 		return r, nil, err
+	case OpImport:
+		return r, nil, s.importItem(q, contents, r)
 	}
 	if len(q.IDs) != 1 {
 		return nil, nil, fmt.Errorf("operation %q takes one id, not %d", q.Op, len(q.IDs))
@@ -199,6 +201,23 @@ func (s *Server) do(q *Request, contents []clip.Content) (r *Response, give []cl
 	}
 	r.Summary = &summary
 	return r, give, err
+}
+
+// importItem answers how many items are kept: 0 or 1.
+func (s *Server) importItem(q *Request, contents []clip.Content, r *Response) error {
+	item := clip.Item{Contents: contents, App: q.App, Created: q.Created, Summary: clip.Summary{Used: q.Used, Count: q.Times}}
+	if q.Mark != nil {
+		item.Mark = *q.Mark
+	}
+	summary, fresh, why, err := s.Recorder.Import(item)
+	if why != "" || err != nil {
+		r.Refused = string(why)
+		return err
+	}
+	if r.Summary = &summary; fresh {
+		r.Count = 1
+	}
+	return nil
 }
 
 // apply changes what is said of an item.

@@ -16,9 +16,14 @@ import (
 	"orrery/clip"
 )
 
-// digestOf names contents, whatever order they are in.
+// digestOf names contents, whatever order they are in, and whichever of its names plain text has: X11, Wayland and other clipboard managers prefer different ones.
 func digestOf(contents []clip.Content) digest {
 	sorted := slices.Clone(contents)
+	for i, c := range sorted {
+		if clip.TextType(c.Type) && c.Type != "COMPOUND_TEXT" { // which has an encoding of its own
+			sorted[i].Type = "text/plain"
+		}
+	}
 	slices.SortStableFunc(sorted, func(a, b clip.Content) int { return cmp.Compare(a.Type, b.Type) })
 	h := sha256.New()
 	var n [8]byte

@@ -256,6 +256,15 @@ func (h *History) Encrypted() []Slot {
 
 // Add keeps what was copied. If the history has the same contents already, that item is moved up and counted, and fresh is false.
 func (h *History) Add(item clip.Item) (s clip.Summary, fresh bool, err error) {
+	return h.add(item, true)
+}
+
+// Import keeps an item of another history, with its times. What this one has already is left as it is, so that it can be repeated.
+func (h *History) Import(item clip.Item) (s clip.Summary, fresh bool, err error) {
+	return h.add(item, false)
+}
+
+func (h *History) add(item clip.Item, again bool) (s clip.Summary, fresh bool, err error) {
 	if err := check(item); err != nil {
 		return s, false, err
 	}
@@ -274,6 +283,9 @@ func (h *History) Add(item clip.Item) (s clip.Summary, fresh bool, err error) {
 		return err == nil && r.digest == sum
 	}
 	if e := h.index.like(sum, same); e != nil {
+		if !again {
+			return h.index.summary(e), false, nil
+		}
 		if _, err := h.log.append(used{e.id, now}.encode()); err != nil {
 			return s, false, err
 		}

@@ -123,6 +123,33 @@ func item(t *testing.T, h *history.History, id clip.ID) clip.Item {
 }
 
 // TestModel compares a history with a list, through restarts, compactions and new keys.
+// TestImport: an item of another history keeps its times, in the order that they give; what is here already is left as it is.
+func TestImport(t *testing.T) {
+	c := history.Config{Directory: t.TempDir()}
+	h := open(t, c)
+	now := add(t, h, clip.Item{Contents: []clip.Content{{Type: "UTF8_STRING", Data: []byte("now")}}})
+	at := time.Now().Add(-48 * time.Hour).Round(time.Millisecond)
+	for i, text := range []string{"oldest", "older", "now"} {
+		item := clip.Item{Created: at.Add(-time.Hour), App: "editor", Contents: []clip.Content{{Type: "text/plain", Data: []byte(text)}}}
+		item.Used, item.Count, item.Note = at.Add(time.Duration(i)*time.Second), 7, "from elsewhere"
+		for again := range 2 {
+			if s, fresh, err := h.Import(item); err != nil || fresh != (again == 0 && text != "now") || s.Preview != text {
+				t.Errorf("%s: %+v, %t, %v", text, s, fresh, err)
+			}
+		}
+	}
+	h = reopen(t, h, c)
+	if got := previews(h); !slices.Equal(got, []string{"now", "older", "oldest"}) {
+		t.Errorf("%v", got)
+	}
+	if item, err := h.Get(now.ID); err != nil || item.Count != 1 || item.Note != "" || !item.Used.Equal(now.Used) {
+		t.Errorf("%+v, %v", item, err)
+	}
+	if item, err := h.Get(now.ID + 1); err != nil || item.Count != 7 || !item.Used.Equal(at) || !item.Created.Equal(at.Add(-time.Hour)) || item.App != "editor" || item.Note == "" {
+		t.Errorf("%+v, %v", item, err)
+	}
+}
+
 func TestModel(t *testing.T) {
 	each(t, func(t *testing.T, c history.Config) { //nolint:thelper // it is the test
 		h := open(t, c)

@@ -346,6 +346,24 @@ func (r *Recorder) Copy(s clip.Selection, item clip.Item) (clip.Summary, error) 
 	return r.Give(s, summary.ID, false)
 }
 
+// Import keeps an item of another history, unless this one has it, or the rules say that it is not to be kept, and why.
+func (r *Recorder) Import(item clip.Item) (s clip.Summary, fresh bool, why policy.Refusal, err error) {
+	var types []string
+	for _, c := range item.Contents {
+		types = append(types, c.Type)
+	}
+	types, _, why = r.config.Rules.Begin(item.App, types)
+	if why != "" {
+		return s, false, why, nil
+	}
+	item.Contents = slices.DeleteFunc(item.Contents, func(c clip.Content) bool { return !slices.Contains(types, c.Type) })
+	if why = r.config.Rules.End(item.Contents); why != "" {
+		return s, false, why, nil
+	}
+	s, fresh, err = r.config.History.Import(item)
+	return s, fresh, "", err
+}
+
 // Delete deletes items, also from the live selections.
 func (r *Recorder) Delete(ids ...clip.ID) (int, error) {
 	n, err := r.config.History.Delete(ids...)

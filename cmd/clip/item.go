@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 
 	"orrery/clip"
 	"orrery/clip/control"
+	"orrery/clip/exchange"
 )
 
 func (c *cli) showCommand() *cobra.Command {
@@ -113,7 +113,7 @@ func (c *cli) addCommand() *cobra.Command {
 				return err
 			}
 			if kind == "" {
-				kind = typeOf(data)
+				kind = exchange.TypeOf(data)
 			}
 			q := control.Request{Op: control.OpAdd, Mark: &clip.Mark{Pinned: pin, Note: note, Tags: tags}}
 			if put || primary {
@@ -154,14 +154,6 @@ func (c *cli) input(args []string) ([]byte, error) {
 		err = fmt.Errorf("%w: an item has at most %d bytes", clip.ErrTooLarge, clip.MaxItem)
 	}
 	return data, err
-}
-
-func typeOf(data []byte) string {
-	kind, _, _ := strings.Cut(http.DetectContentType(data), ";")
-	if strings.HasPrefix(kind, "text/") {
-		return "text/plain;charset=utf-8"
-	}
-	return kind
 }
 
 func (c *cli) deleteCommand() *cobra.Command {

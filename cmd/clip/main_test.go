@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -25,6 +26,11 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			display, _ := testenv.XServer(t)
+			foreign, err := filepath.Abs("../../clip/exchange/testdata") // files of other clipboard managers
+			if err != nil {
+				return err
+			}
+			e.Setenv("FOREIGN", foreign)
 			for name, value := range map[string]string{
 				"DISPLAY": display, "HOME": e.WorkDir, "XDG_RUNTIME_DIR": e.WorkDir + "/run", "XDG_DATA_HOME": e.WorkDir + "/data", "XDG_CONFIG_HOME": e.WorkDir + "/config",
 				"TMUX_TMPDIR": e.WorkDir, "LC_ALL": "C.UTF-8",
