@@ -278,7 +278,7 @@ func (n *nemesis) rest(ctx context.Context, from, to int) {
 // final reads each key at the end, which shows what was lost.
 func (n *nemesis) final(r *round, c *client.Client) {
 	n.Helper()
-	ctx, cancel := context.WithTimeout(n.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(n.Context(), 2*time.Minute)
 	defer cancel()
 	for _, key := range r.keys {
 		d := deed{Key: key, Kind: "get"}

@@ -235,7 +235,7 @@ func (s *chains) end() {
 	s.stop()
 	s.work.Wait()
 	// Reads of the end see what was lost.
-	ctx, cancel := context.WithTimeout(s.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(s.Context(), 2*time.Minute)
 	defer cancel()
 	for i := range scenarioKeys {
 		op := operation{key: fmt.Sprint("k", i)}

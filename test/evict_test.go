@@ -42,7 +42,7 @@ func calls(t *testing.T, holder *authority.Authority, address string) error {
 	t.Helper()
 	client := rpc.NewClient(rpc.ClientConfig{Authority: holder, Errors: rpc.FabricErrors()})
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	_, err := rpc.Call[struct{}, struct{}](ctx, client.Address(address), "/orrery.fabric.v1.Fabric/Members", &struct{}{})
 	return err

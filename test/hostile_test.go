@@ -78,7 +78,7 @@ func (s *stranger) says(holder *authority.Authority, protocol string, content []
 	}
 	defer c.Close()
 	t, _ := c.(*tls.Conn)
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	_, _ = c.Write(content) // the node may have gone already
 	if half {
 		_ = t.CloseWrite()
@@ -97,7 +97,7 @@ func (s *stranger) shouts(network, address string, content []byte) {
 		s.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	_, _ = c.Write(content)
 	if t, ok := c.(*net.TCPConn); ok {
 		_ = t.CloseWrite()

@@ -62,7 +62,7 @@ func next(t *testing.T, found <-chan fabric.Beacon) fabric.Beacon {
 	select {
 	case b := <-found:
 		return b
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("nothing was found")
 		return fabric.Beacon{}
 	}
@@ -85,7 +85,7 @@ func TestThreeNodesOnOneMachine(t *testing.T) {
 			seen[b.ID] = true
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	b, err := discovery.Find(ctx, config, "c2")
 	if err != nil || b.Name != "node-7" {
@@ -132,7 +132,7 @@ func TestRendezvous(t *testing.T) {
 			t.Errorf("found %+v", b)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if b, err := discovery.Find(ctx, discovery.Config{Loopback: true, Port: port(t), Rendezvous: folder}, "c1"); err != nil || b.Via != discovery.ViaRendezvous {
 		t.Errorf("found %+v, %v", b, err)

@@ -86,7 +86,7 @@ func Example() {
 		return
 	}
 	defer p.stop()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 
 	// To all nodes.

@@ -330,8 +330,10 @@ func TestAnswererGarbage(t *testing.T) {
 	t.Parallel()
 	n := cluster(t, 1, nil)[0]
 	peer := n.client.Node(n.id())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // not the usual ten seconds: there are megabytes to be looked through
+	defer cancel()
 	ask := func() error {
-		answers, err := n.Query(t.Context(), "colour", nil, "", nil)
+		answers, err := n.Query(ctx, "colour", nil, "", nil)
 		if err != nil {
 			return err
 		}

@@ -53,7 +53,7 @@ func cluster(tb testing.TB, n int, change func(i int, c *event.Config)) []*node 
 			holder = c.Admit(tb, fmt.Sprintf("node-%d", i), fabric.RoleNode)
 		}
 		all[i] = &node{holder: holder, config: event.Config{
-			Authority: holder, Directory: tb.TempDir(), Settle: 20 * time.Millisecond, Patience: time.Second, Interval: 100 * time.Millisecond,
+			Authority: holder, Directory: tb.TempDir(), Settle: 20 * time.Millisecond, Patience: 30 * time.Second, Interval: 100 * time.Millisecond,
 		}}
 		if change != nil {
 			change(i, &all[i].config)

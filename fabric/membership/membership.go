@@ -118,7 +118,7 @@ func Start(ctx context.Context, config Config) (*Membership, error) {
 		members: map[fabric.NodeID]*member{}, leavers: map[fabric.NodeID]bool{}, candidates: map[fabric.NodeID]*candidate{}, watchers: map[chan struct{}]bool{},
 	}
 	m.repair.born = time.Now()
-	m.strain.Store(maxStrain * strainFade) // where one node starts, many may
+	m.strain.Store(config.Profile.caution().first())
 	if config.patience == 0 {
 		m.config.patience = config.Profile.patience()
 	}

@@ -47,22 +47,40 @@ func suspicion(patience, interval time.Duration, nodes int) int {
 }
 
 // adjust sets how patient this node is with the next suspect. The caller holds memberlist's lock, as memberlist does when it reads that.
-// A node that is slow itself is the more patient: Lifeguard lets it wait longer for answers to its probes, and here it waits longer for refutations,
-// up to three times as long.
+// A node that is slow itself is the more patient: Lifeguard lets it wait longer for answers to its probes, and here it waits longer for refutations.
 func (m *Membership) adjust() {
-	patience := m.config.patience + m.config.patience*time.Duration(m.strain.Load())/(2*strainFade)
+	c := m.config.Profile.caution()
+	more := time.Duration(c.times-1) * m.config.patience * time.Duration(m.strain.Load()) / time.Duration(maxStrain*c.fade)
+	patience := m.config.patience + more
 	m.settings.SuspicionMult = suspicion(patience, m.settings.ProbeInterval, int(m.events.alive.Load()))
 }
 
 const (
 	maxStrain  = 4
-	strainFade = 5 // looks until a strain is less by one
 	usualScore = 2 // Lifeguard's score of a node that saw another one die
 )
+
+// caution is what strain does to a node's patience.
+type caution struct {
+	late  time.Duration // of a clock, for a strain of one
+	fade  int64         // looks until a strain is less by one
+	times int64         // as patient is a node at the most
+}
+
+func (p Profile) caution() caution {
+	if p == Local { // little patience, and a machine that may have other things to do
+		return caution{late: 100 * time.Millisecond, fade: 25, times: 5}
+	}
+	return caution{late: 200 * time.Millisecond, fade: 5, times: 3}
+}
+
+// first is the strain of a node that starts: it is three times as patient, for where one node starts many may.
+func (c caution) first() int64 { return maxStrain * c.fade * 2 / (c.times - 1) }
 
 // strained takes in how well this node does, by Lifeguard's score and by how late a clock rang, as it does where the process gets less
 // of the processor than it needs.
 func (m *Membership) strained(late time.Duration) {
-	now := int64(max(m.list.GetHealthScore()-usualScore, int(late/m.settings.ProbeTimeout)))
-	m.strain.Store(max(min(now, maxStrain)*strainFade, m.strain.Load()-1))
+	c := m.config.Profile.caution()
+	now := int64(max(m.list.GetHealthScore()-usualScore, int(late/c.late)))
+	m.strain.Store(max(min(now, maxStrain)*c.fade, m.strain.Load()-1))
 }
