@@ -84,8 +84,8 @@ func (b *Bucket) read(ctx context.Context, key []byte, q *chain.Request, k *call
 		if err == nil {
 			n := nearest(p.readers, avoid)
 			q.Chain = p.config.ID
-			if err = n.do(ctx, q, k); err == nil {
-				return nil
+			if err = n.do(ctx, q, k); err == nil || len(q.Keys) > 1 && errors.Is(err, chain.ErrOutOfRange) { // they may be of several chains
+				return err
 			}
 			avoid = n
 		}
@@ -199,6 +199,9 @@ func (b *Bucket) do(ctx context.Context, key []byte, q *chain.Request) (chain.Re
 		}
 		if err == nil {
 			if s == nil {
+				if err := r.together(b.name, &q.Command); err != nil {
+					return chain.Result{}, err
+				}
 				s = p.session
 				q.Command.Client = s.client
 				q.Command.Request, q.Command.Floor = s.begin()

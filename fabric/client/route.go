@@ -42,6 +42,32 @@ func (r *routes) find(bucket string, key []byte) (*place, error) {
 	return places[i-1], nil
 }
 
+// together says why a command cannot be one of one chain: its keys are of several, as far as the map says.
+func (r *routes) together(bucket string, c *chain.Command) error {
+	if len(c.If)+len(c.Do) < 2 {
+		return nil
+	}
+	var first []byte
+	var of *place
+	for i := range len(c.If) + len(c.Do) {
+		var key []byte
+		if i < len(c.If) {
+			key = c.If[i].Key
+		} else {
+			key = c.Do[i-len(c.If)].Key
+		}
+		p, err := r.find(bucket, key)
+		switch {
+		case err != nil: // the chain finds out
+		case of == nil:
+			first, of = key, p
+		case of != p:
+			return fmt.Errorf("%w: %q and %q are of different chains (a transaction is of one)", chain.ErrOutOfRange, shortened(first), shortened(key))
+		}
+	}
+	return nil
+}
+
 // overlapping returns the places that have keys of a range, in order.
 func (r *routes) overlapping(bucket string, keys chain.Range) ([]*place, error) {
 	if len(r.buckets[bucket]) == 0 {

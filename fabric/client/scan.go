@@ -125,8 +125,19 @@ func (b *Bucket) Scan(ctx context.Context, keys chain.Range, options ...ReadOpti
 // Page returns the first keys of a range, limit at the most, and where to go on: with next as the range's start; nil: there are no more keys. It has keys of one chain
 // only, so it may have fewer keys, even none, and a next. at is the sequence, of that chain, that the page is as of.
 func (b *Bucket) Page(ctx context.Context, keys chain.Range, limit int, options ...ReadOption) (items []chain.Item, next []byte, at uint64, err error) {
+	items, next, moment, err := b.page(ctx, keys, limit, options...)
+	return items, next, moment.sequence, err
+}
+
+// moment is what is read is as of.
+type moment struct {
+	chain    chain.ID
+	sequence uint64
+}
+
+func (b *Bucket) page(ctx context.Context, keys chain.Range, limit int, options ...ReadOption) (items []chain.Item, next []byte, at moment, err error) {
 	if len(keys.End) > 0 && string(keys.Start) >= string(keys.End) || limit <= 0 {
-		return nil, nil, 0, nil
+		return nil, nil, at, nil
 	}
 	o := last(options)
 	k := newCall()
@@ -143,27 +154,27 @@ func (b *Bucket) Page(ctx context.Context, keys chain.Range, limit int, options 
 			q := chain.Request{Ask: chain.AskScan, Chain: p.config.ID, Range: part, Limit: limit, Consistency: o.consistency, Bound: o.bound}
 			avoid = nearest(p.readers, avoid)
 			if err = avoid.do(ctx, &q, k); err == nil {
-				return pageOf(k, part, keys)
+				items, next = pageOf(k, part, keys)
+				return items, next, moment{p.config.ID, k.answer.Applied}, nil
 			}
 		}
 		if err := b.client.again(ctx, r, err, attempt, p != nil && attempt < len(p.readers)); err != nil {
-			return nil, nil, 0, b.failed("scan from", keys.Start, err)
+			return nil, nil, at, b.failed("scan from", keys.Start, err)
 		}
 		k.reset()
 	}
 }
 
 // pageOf takes an answer apart.
-func pageOf(k *call, part, keys chain.Range) (items []chain.Item, next []byte, at uint64, err error) {
+func pageOf(k *call, part, keys chain.Range) (items []chain.Item, next []byte) {
 	items = append(items, k.answer.Items...)
-	at = k.answer.Applied
 	if k.answer.More && len(items) > 0 {
 		// The smallest key behind the last one.
 		end := items[len(items)-1].Key
-		return items, append(append(make([]byte, 0, len(end)+1), end...), 0), at, nil
+		return items, append(append(make([]byte, 0, len(end)+1), end...), 0)
 	}
 	if len(part.End) > 0 && string(part.End) != string(keys.End) {
-		return items, append([]byte{}, part.End...), at, nil
+		return items, append([]byte{}, part.End...)
 	}
-	return items, nil, at, nil
+	return items, nil
 }

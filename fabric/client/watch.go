@@ -56,7 +56,7 @@ func without(m Mark, cut chain.Range) []Mark {
 }
 
 // Watch yields the changes of keys in a range. After a Position it begins with the change that follows it; chain.ErrCompacted says that the chain does
-// not remember so far back. Where the position, which may be nil, says nothing of, it first yields the keys that there are. A
+// not remember so far back, or does not know of that range because it was split off since. Where the position, which may be nil, says nothing of, it first yields the keys that there are. A
 // change may be yielded twice, recognizable by its version, and those of one key are in order. Across chains there is no order. An error is the last thing that
 // it yields; when a replica is lost the watch goes on at another one. It has connections of its own, so that a slow reader holds up nobody else.
 func (b *Bucket) Watch(ctx context.Context, keys chain.Range, from Position) iter.Seq2[Change, error] {
@@ -113,7 +113,7 @@ func (w *watching) begin(ctx context.Context, keys chain.Range, from Position) {
 		if !ok {
 			continue
 		}
-		w.work.Go(func() { w.part(ctx, part, m.Sequence, true) })
+		w.work.Go(func() { w.part(ctx, portion{keys: part, known: true, from: m.Sequence}) })
 		var rest []Mark
 		for _, u := range unknown {
 			rest = append(rest, without(u, part)...)
@@ -121,66 +121,113 @@ func (w *watching) begin(ctx context.Context, keys chain.Range, from Position) {
 		unknown = rest
 	}
 	for _, u := range unknown {
-		w.work.Go(func() { w.part(ctx, u.Range, 0, false) })
+		w.work.Go(func() { w.part(ctx, portion{keys: u.Range}) })
 	}
 }
 
-// part watches a range, from a sequence or, if none is known, from its keys, and goes on elsewhere when a replica is lost. If it is of several chains each gets a part of its own.
-func (w *watching) part(ctx context.Context, keys chain.Range, from uint64, known bool) {
+// portion is a part of the keys of a watch, of which all changes up to a sequence were yielded.
+type portion struct {
+	keys  chain.Range
+	known bool // false: nothing was yielded
+	from  uint64
+	// of is the chain whose sequence that is; 0: whichever has the keys. A chain that was split tells what happened to all its keys before, and it alone does.
+	of chain.ID
+}
+
+// part watches a portion, from its keys if nothing else is known, and goes on elsewhere when a replica is lost. If it is of several chains each gets a part of its own.
+func (w *watching) part(ctx context.Context, p portion) {
 	var avoid *node
 	for attempt := 0; ; attempt++ {
 		r := w.bucket.client.routes.Load()
-		places, err := r.overlapping(w.bucket.name, keys)
-		if err == nil && len(places) > 1 {
-			for _, p := range places {
-				part, _ := overlap(p.config.Range, keys)
-				w.work.Go(func() { w.part(ctx, part, from, known) })
+		places, err := w.places(r, p)
+		switch {
+		case err != nil:
+		case len(places) > 1:
+			for _, at := range places {
+				part := p
+				part.keys, _ = overlap(at.config.Range, p.keys)
+				w.work.Go(func() { w.part(ctx, part) })
 			}
 			return
-		}
-		if err == nil && (len(places) == 0 || len(places[0].readers) == 0) {
+		case len(places[0].readers) == 0:
 			err = fmt.Errorf("no replica serves the range: %w", chain.ErrNotServing)
-		}
-		if err == nil && !known {
-			if from, err = w.state(ctx, keys); err == nil {
-				known = true
+		case !p.known:
+			var all []portion
+			if all, err = w.state(ctx, p.keys); err == nil {
+				for _, rest := range all[1:] {
+					w.work.Go(func() { w.part(ctx, rest) })
+				}
+				p, attempt = all[0], -1
+				continue
 			}
-		}
-		if err == nil {
+		default:
 			avoid = nearest(places[0].readers, avoid)
-			before := from
-			from, err = w.follow(ctx, avoid, places[0].config.ID, keys, from)
-			if from != before {
+			before := p.from
+			p.of = places[0].config.ID
+			p.from, err = w.follow(ctx, avoid, p.of, p.keys, p.from)
+			if p.from != before {
 				attempt = 0
+			}
+			if errors.Is(err, chain.ErrOutOfRange) {
+				p.of = 0
 			}
 		}
 		if err := w.bucket.client.again(ctx, r, err, attempt, false); err != nil {
-			w.fail(w.bucket.failed("watch from", keys.Start, err))
+			w.fail(w.bucket.failed("watch from", p.keys.Start, err))
 			return
 		}
 	}
 }
 
-// state yields the keys that there are, and returns the sequence from which to go on.
-func (w *watching) state(ctx context.Context, keys chain.Range) (uint64, error) {
-	first := uint64(0)
-	for rest := keys; ; {
-		items, next, at, err := w.bucket.Page(ctx, rest, page)
-		if err != nil {
-			return 0, err
+// places are the chains that know how a portion goes on.
+func (w *watching) places(r *routes, p portion) ([]*place, error) {
+	for _, at := range r.buckets[w.bucket.name] {
+		if at.config.ID == p.of {
+			return []*place{at}, nil
 		}
-		if first == 0 || at < first {
-			first = at
+	}
+	places, err := r.overlapping(w.bucket.name, p.keys)
+	if err == nil && !cover(places, p.keys) {
+		err = fmt.Errorf("a chain is being split: %w", chain.ErrOutOfRange)
+	}
+	return places, err
+}
+
+// cover says whether chains, in the order of their ranges, have all keys of a range.
+func cover(places []*place, keys chain.Range) bool {
+	next := keys.Start
+	for _, p := range places {
+		if bytes.Compare(p.config.Range.Start, next) > 0 {
+			return false
+		}
+		if next = p.config.Range.End; len(next) == 0 {
+			return true
+		}
+	}
+	return len(places) > 0 && len(keys.End) > 0 && bytes.Compare(next, keys.End) >= 0
+}
+
+// state yields the keys that there are, and returns from where to go on, for each chain that had some.
+func (w *watching) state(ctx context.Context, keys chain.Range) (all []portion, err error) {
+	for rest := keys; ; {
+		items, next, at, err := w.bucket.page(ctx, rest, page)
+		if err != nil {
+			return nil, err
 		}
 		done := chain.Range{Start: rest.Start, End: keys.End}
 		if next != nil {
 			done.End = next
 		}
-		if err := w.send(ctx, Change{Items: items, Mark: Mark{done, at}}); err != nil {
-			return 0, err
+		if err := w.send(ctx, Change{Items: items, Mark: Mark{done, at.sequence}}); err != nil {
+			return nil, err
+		}
+		if n := len(all); n > 0 && all[n-1].of == at.chain {
+			all[n-1].keys.End, all[n-1].from = done.End, min(all[n-1].from, at.sequence)
+		} else {
+			all = append(all, portion{done, true, at.sequence, at.chain})
 		}
 		if next == nil {
-			return first, nil
+			return all, nil
 		}
 		rest.Start = next
 	}

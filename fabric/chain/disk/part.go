@@ -56,14 +56,14 @@ func (s *Store) epochAt(sequence uint64) (uint64, error) {
 }
 
 // Part makes the store of a chain that is split off, with this store's keys in a range and its memory of clients. Its log begins after the entry sequence, of epoch; no entry
-// after that changes these keys. They are not in this store any more then. A crash leaves all as it was before, or as it is afterwards. A store that is there is left as it is.
+// after that changes these keys, and what is remembered of later ones is left out: all members' parts are the same, however late they are made. They are not in this store any more then. A crash leaves all as it was before, or as it is afterwards. A store that is there is left as it is.
 func (s *Store) Part(child chain.ID, keys chain.Range, sequence, epoch uint64) error {
 	if err := s.disk.fuse.Err(); err != nil {
 		return err
 	}
 	db := s.disk.db
-	name := number([]byte{spaceChain}, uint64(child))
-	if g, err := get(db, name); err != nil || g != nil {
+	there := number([]byte{spaceChain}, uint64(child))
+	if g, err := get(db, there); err != nil || g != nil {
 		return err
 	}
 	snapshot, err := s.snapshot()
@@ -71,19 +71,25 @@ func (s *Store) Part(child chain.ID, keys chain.Range, sequence, epoch uint64) e
 		return err
 	}
 	defer s.disk.release(snapshot)
+	later, err := s.after(sequence)
+	if err != nil {
+		return err
+	}
 	w := &partWriter{disk: s.disk, from: *s.base.Load(), to: baseOf(child, 0)}
 	start, end := between(w.to)
 	w.do(func(b *pebble.Batch) error { return b.DeleteRange(start, end, nil) }, 0) // of an attempt that was cut short
 	w.copy(snapshot, partKey, func(key []byte) bool { return keys.Contains(key) })
 	w.copy(snapshot, partExpiry, func(key []byte) bool { return len(key) >= 8 && keys.Contains(key[8:]) })
-	w.copy(snapshot, partResult, func([]byte) bool { return true })
+	w.copy(snapshot, partResult, func(key []byte) bool {
+		return len(key) == 16 && !later[name{binary.BigEndian.Uint64(key), binary.BigEndian.Uint64(key[8:])}]
+	})
 	w.flush(pebble.NoSync)
 	w.err = errors.Join(w.err, fault.Point("disk.part.copied"))
 	first, last := keyBounds(append(bytes.Clone(w.from), partKey), keys)
 	w.do(func(b *pebble.Batch) error {
 		v := binary.AppendUvarint(binary.AppendUvarint(nil, sequence), epoch)
 		return errors.Join(
-			b.Set(append(bytes.Clone(w.to), partApplied), v, nil), b.Set(name, number(nil, 0), nil), b.DeleteRange(first, last, nil),
+			b.Set(append(bytes.Clone(w.to), partApplied), v, nil), b.Set(there, number(nil, 0), nil), b.DeleteRange(first, last, nil),
 		)
 	}, 0)
 	w.flush(pebble.Sync)
@@ -91,6 +97,21 @@ func (s *Store) Part(child chain.ID, keys chain.Range, sequence, epoch uint64) e
 		return fmt.Errorf("cannot split chain %d off from chain %d: %w", child, s.id, w.err)
 	}
 	return nil
+}
+
+// after names the commands of the log behind an entry.
+func (s *Store) after(sequence uint64) (map[name]bool, error) {
+	all := map[name]bool{}
+	for {
+		entries, err := s.Entries(sequence+1, 1<<20)
+		if err != nil || len(entries) == 0 {
+			return all, err
+		}
+		for i := range entries {
+			all[name{entries[i].Client, entries[i].Request}] = true
+		}
+		sequence = entries[len(entries)-1].Sequence
+	}
 }
 
 // keyBounds are the bounds of a range's keys in a part.

@@ -91,6 +91,9 @@ func TestPart(t *testing.T) {
 	if r, known, _, err := child.Recall(7, 30); err != nil || !known || r.Version != 30 {
 		t.Errorf("a client's result: %+v, %v, %v", r, known, err)
 	}
+	if _, known, _, err := child.Recall(7, 105); err != nil || known {
+		t.Errorf("the result of a command behind the boundary: %v, %v", known, err)
+	}
 	expired, err := child.Expired(60_000, 100)
 	if err != nil || len(expired) != 10 {
 		t.Errorf("%d keys expire, %v", len(expired), err)

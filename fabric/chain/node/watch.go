@@ -34,13 +34,13 @@ func (s *session) watch(q *chain.Request) {
 func (r *runner) follow(ctx context.Context, s *session, id uint64, keys chain.Range, from uint64) error {
 	for {
 		heard := r.heard()
-		if err := r.watchable(keys); err != nil {
-			return err
-		}
-		for from < r.applied.Load() {
+		for {
 			next, err := r.changes(s, id, keys, from)
 			if err != nil {
 				return err
+			}
+			if next == from {
+				break
 			}
 			from = next
 		}
@@ -54,22 +54,34 @@ func (r *runner) follow(ctx context.Context, s *session, id uint64, keys chain.R
 	}
 }
 
-// watchable says why a range cannot be watched here.
-func (r *runner) watchable(keys chain.Range) error {
+// horizon is which entries tell of the keys of a watch, see replica.Horizon, or why none do.
+func (r *runner) horizon(keys chain.Range) (epoch uint64, exact bool, err error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	switch {
-	case r.failed != nil || !r.member:
-		return fmt.Errorf("%s: %w", r, chain.ErrNotServing)
-	case !r.scope.Includes(keys):
-		return fmt.Errorf("%s: %w", r, chain.ErrOutOfRange)
+	if r.failed != nil || !r.member {
+		return 0, false, fmt.Errorf("%s: %w", r, chain.ErrNotServing)
 	}
-	return nil
+	epoch, exact = r.core.Horizon(keys)
+	return epoch, exact, nil
 }
 
 // changes sends one answer with the changes of some entries, and returns the last one's sequence.
 func (r *runner) changes(s *session, id uint64, keys chain.Range, from uint64) (uint64, error) {
-	applied := r.applied.Load()
+	applied := r.applied.Load() // before the horizon, which then is not of an older config than these entries
+	end, exact, err := r.horizon(keys)
+	if err != nil || from > applied {
+		return from, err
+	}
+	if end > 0 {
+		if before, err := r.store.Entries(from, 1); err != nil {
+			return from, err
+		} else if from > 0 && (len(before) == 0 || before[0].Sequence != from || before[0].Epoch >= end) {
+			return from, fmt.Errorf("%s: %w", r, chain.ErrOutOfRange)
+		}
+	}
+	if from == applied {
+		return from, nil
+	}
 	entries, err := r.store.Entries(from+1, maxAnswer/4)
 	if err != nil {
 		return from, err
@@ -77,10 +89,11 @@ func (r *runner) changes(s *session, id uint64, keys chain.Range, from uint64) (
 	if len(entries) == 0 || entries[0].Sequence != from+1 {
 		return from, fmt.Errorf("%s: %w: it begins at %d, and %d is asked for", r, chain.ErrCompacted, r.store.First(), from+1)
 	}
-	a := chain.Answer{ID: id}
+	a := chain.Answer{ID: id, Applied: from}
 	for i := range entries {
 		e := &entries[i]
-		if e.Sequence > applied {
+		gone := end > 0 && e.Epoch >= end
+		if e.Sequence > applied || gone && !exact {
 			break
 		}
 		a.Applied = e.Sequence
@@ -89,6 +102,12 @@ func (r *runner) changes(s *session, id uint64, keys chain.Range, from uint64) (
 				a.Items = append(a.Items, chain.Item{Key: c.Key, Value: chain.Value{Value: c.Value, Version: e.Sequence, Expires: c.Expires}, Missing: c.Deleted})
 			}
 		}
+		if gone {
+			break
+		}
+	}
+	if a.Applied == from {
+		return from, fmt.Errorf("%s: %w", r, chain.ErrOutOfRange)
 	}
 	// Without items it tells how far the watch is.
 	return a.Applied, s.conn.Write(wire.AppendAnswer(nil, &a))

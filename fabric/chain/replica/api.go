@@ -62,6 +62,7 @@ const (
 	RuleOnce                          // a command that arrives twice is done once
 	RuleConditionals                  // conditions are decided against the newest version, not the committed one
 	RuleRange                         // keys out of the chain's range are not read
+	RuleScope                         // nor written
 )
 
 // Lease lets a replica answer reads. It is of its node, and counts from when the renewal was sent.

@@ -48,7 +48,11 @@ func (r *Replica) decide(now Instant, date int64, t Token, c *chain.Command) (*R
 		state = r.config.Storage
 	}
 	at := machine.Stamp{Epoch: r.chain.Epoch, Sequence: r.last + 1, Time: max(r.time, date)}
-	e, err := machine.Decide(state, r.chain.Range, c, at)
+	scope := r.chain.Range
+	if r.broken(RuleScope) {
+		scope = chain.Range{}
+	}
+	e, err := machine.Decide(state, scope, c, at)
 	if err != nil {
 		return nil, err
 	}

@@ -13,17 +13,6 @@ func (r *Replica) CanRead(now Instant, q Read) (applied uint64, ok bool) {
 	return r.committed, r.has(&q) && r.may(now, &q) == yes
 }
 
-// has says whether all keys of a read are in the chain's range. What the replica has of others is of before a split.
-func (r *Replica) has(q *Read) bool {
-	if r.broken(RuleRange) {
-		return true
-	}
-	if q.Keys == nil {
-		return r.chain.Range.Contains(q.Key)
-	}
-	return r.chain.Range.Includes(*q.Keys)
-}
-
 // Read asks for a permission, which comes in an output, now or later.
 func (r *Replica) Read(now Instant, q Read) (Output, error) {
 	r.waiting = append(r.waiting, q)

@@ -14,6 +14,7 @@ type Replica struct {
 	failed error // of the storage: it does nothing any more
 
 	chain     chain.Config
+	cuts      []cut  // how its range became smaller, as far as it is known
 	self      int    // place in the chain; -1: none
 	linked    bool   // has all that the predecessor had when they met in this epoch
 	want      uint64 // linked once last is that
@@ -96,6 +97,7 @@ func (r *Replica) Configure(now Instant, c chain.Config) (Output, error) {
 	if c.Epoch <= r.chain.Epoch {
 		return r.take(), r.failed
 	}
+	r.shrink(&c)
 	r.chain, r.self = c, -1
 	for i, m := range c.Members {
 		if m.Replica == r.config.Self {
