@@ -1,8 +1,10 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
+	"orrery/fabric/chain"
 	"orrery/fabric/chain/placement"
 	"orrery/fabric/chain/replica"
 )
@@ -44,6 +46,8 @@ func (w *world) drawFaults() []fault {
 		all = append(all, faultOrder, faultOrder, faultKeeper, faultTrap)
 	case Skewed:
 		all = append(all, faultApart, faultApart, faultPause, faultApart)
+	case Splitting:
+		all = append(slices.DeleteFunc(all, func(f fault) bool { return f == faultLost }), faultOrder, faultTrap)
 	case Mixed:
 	}
 	if len(all) == 0 {
@@ -176,7 +180,7 @@ func (w *world) down(n *node) {
 
 // lose lets all that serve crash, and an operator let the chain begin anew with what remains.
 func (w *world) lose() {
-	record, _ := w.table.record()
+	record, _ := w.table.record(theChain)
 	w.log("LOST %v", record.Serving())
 	for _, r := range record.Serving() {
 		n := w.node(r.Node)
@@ -194,7 +198,7 @@ func (w *world) lose() {
 
 // giveUp is an operator, who knows that all that serve have crashed.
 func (w *world) giveUp() {
-	record, _ := w.table.record()
+	record, _ := w.table.record(theChain)
 	for _, r := range record.Serving() {
 		if n := w.node(r.Node); n.process != nil && n.process.self == r {
 			return
@@ -207,7 +211,7 @@ func (w *world) giveUp() {
 	q := placement.RecoverRequest{Chain: theChain, Force: true, By: "operator", Empty: w.rng.IntN(8) == 0, Try: true}
 	plan, _, err := k.Recover(k.process.node.clock(), q)
 	// What was never committed may take the place of what was: that is in the nature of the act, and nothing to check.
-	if err == nil && (q.Empty || w.truth.agrees(&w.node(plan.Node).disks[theChain].now)) {
+	if err == nil && (q.Empty || w.truths[theChain].agrees(&w.node(plan.Node).disks[theChain].now)) {
 		q.Try, q.From = false, plan.Node
 		_, c, err := k.Recover(k.process.node.clock(), q)
 		k.order(c, err)
@@ -219,21 +223,16 @@ func (w *world) ruin(n *node) {
 	if w.failures > 0 || w.nature.factor < 2 {
 		return
 	}
-	record, _ := w.table.record()
-	serving := 0
-	for _, r := range record.Serving() {
-		if d := w.driver(r); d != nil && r.Node != n.id {
-			serving++
+	for _, c := range w.table.chains() {
+		if !slices.ContainsFunc(c.Serving(), func(r chain.Replica) bool { return r.Node != n.id && w.driver(c.ID, r) != nil }) {
+			return
 		}
-	}
-	if serving == 0 {
-		return
 	}
 	w.log("BROKEN disk of %s", n.id)
 	w.failures++
 	n.failed = true
-	for _, d := range n.disks {
-		d.broken = true
+	for _, id := range n.chains() {
+		n.disks[id].broken = true
 	}
 }
 
@@ -246,11 +245,15 @@ func (w *world) order() {
 		return
 	}
 	from, to := pick(w, w.nodes).id, pick(w, w.nodes).id
+	id := theChain
+	if w.nature.several {
+		id = pick(w, w.table.chains()).ID
+	}
 	switch w.rng.IntN(3) {
 	case 0:
 		k.order(k.Drain(from, w.rng.IntN(3) == 0))
 	default:
-		k.order(k.Move(k.process.node.clock(), theChain, from, to))
+		k.order(k.Move(k.process.node.clock(), id, from, to))
 	}
 }
 
@@ -292,6 +295,9 @@ const (
 	pointSync                  // after a write was durable, before the replica knows
 	pointConfig                // before a config is adopted
 	points
+	pointPart   // before a part is made of a chain
+	pointParted // after it is there
+	allPoints
 )
 
 // trap lets something go wrong when its point is reached.
@@ -306,6 +312,9 @@ func (w *world) set() {
 	t := trap{point: point(w.rng.IntN(int(points))), count: 1 + w.rng.IntN(8), what: w.rng.IntN(5)}
 	if w.rng.IntN(4) != 0 && t.point <= pointReceived {
 		t.kind = replica.Kind(1 + w.rng.IntN(8)) //nolint:gosec // small
+	}
+	if w.nature.several && w.chance(0.4) {
+		t = trap{point: pointPart + point(w.rng.IntN(int(allPoints-pointPart))), count: 1 + w.rng.IntN(3), what: t.what}
 	}
 	w.traps = append(w.traps, t)
 }

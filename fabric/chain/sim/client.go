@@ -23,8 +23,12 @@ type operation struct {
 	result    chain.Result
 	values    [len(keyNames)]chain.Value // of a read; no version: there is no such key
 	applied   uint64
-	told      uint64 // sequence of the entry of a command that ended
-	given     bool   // nobody waits for it any more
+	told      uint64           // sequence of the entry of a command that ended
+	given     bool             // nobody waits for it any more
+	attempts  int              // so far
+	chain     chain.ID         // that answered a read
+	effect    *done            // of a command
+	then      func(*operation) // when it has ended
 }
 
 func (o *operation) String() string {
@@ -56,10 +60,13 @@ type client struct {
 	count   int
 	open    []*operation
 	known   [len(keyNames)]uint64 // versions
+	// Of a client of several chains.
+	chart    chart
+	sessions map[chain.ID]*numbers
 }
 
 func newClient(w *world, number int) *client {
-	c := &client{world: w, number: number}
+	c := &client{world: w, number: number, sessions: map[chain.ID]*numbers{}}
 	c.rename()
 	for range w.nature.pipeline {
 		w.after(w.between(0, w.nature.think), c.next)
@@ -70,6 +77,7 @@ func newClient(w *world, number int) *client {
 // rename makes the client another one, as after its restart.
 func (c *client) rename() {
 	c.id, c.request = c.world.rng.Uint64()|1, 0
+	clear(c.sessions)
 }
 
 // waits says what the client waits for.
@@ -93,6 +101,12 @@ func (c *client) next() {
 		c.toWrite(o)
 	}
 	c.count++
+	c.begin(o)
+}
+
+// begin asks something.
+func (c *client) begin(o *operation) {
+	w := c.world
 	w.history = append(w.history, o)
 	c.open = append(c.open, o)
 	c.try(o, 0)
@@ -156,6 +170,10 @@ func (c *client) toWrite(o *operation) {
 		}
 		o.command.If = append(o.command.If, chain.Condition{Key: []byte(keyNames[key]), Version: c.known[key]})
 	}
+	if w.nature.several {
+		o.command.Client = 0
+		c.together(o)
+	}
 }
 
 func (c *client) write() chain.Write {
@@ -182,6 +200,7 @@ func (c *client) write() chain.Write {
 
 // attempt is an operation as a node has it.
 type attempt struct {
+	asked
 	client    *client
 	operation *operation
 	began     time.Duration
@@ -193,13 +212,8 @@ func (c *client) try(o *operation, tries int) {
 		return
 	}
 	w := c.world
-	n := c.target(o)
-	send := func() {
-		if p := n.process; p != nil {
-			a := &attempt{c, o, w.now}
-			p.run(func() { p.serve(a) })
-		}
-	}
+	n, q := c.route(o)
+	send := func() { c.send(o, n, q) }
 	copies := 1
 	if !w.calm && w.chance(w.nature.loss) {
 		copies = 0
@@ -213,10 +227,19 @@ func (c *client) try(o *operation, tries int) {
 	w.after(w.between(patience/2, patience)*time.Duration(min(tries+1, 4)), func() { c.try(o, tries+1) })
 }
 
+// send brings an attempt to a node.
+func (c *client) send(o *operation, n *node, q asked) {
+	if n == nil || n.process == nil {
+		return
+	}
+	p, a := n.process, &attempt{q, c, o, c.world.now}
+	p.run(func() { p.serve(a) })
+}
+
 // target is the node to ask: for commands mostly the head.
 func (c *client) target(o *operation) *node {
 	w := c.world
-	record, ok := w.table.record()
+	record, ok := w.table.record(theChain)
 	if !ok || len(record.Members) == 0 || w.chance(0.15) {
 		return pick(w, w.nodes)
 	}
@@ -228,18 +251,18 @@ func (c *client) target(o *operation) *node {
 
 // serve takes a request at a node.
 func (p *process) serve(a *attempt) {
-	d := p.drivers[theChain]
+	d := p.drivers[a.chain]
 	if d == nil || d.failed != "" {
 		a.refuse(p.node, chain.ErrNotServing)
 		return
 	}
 	d.token++
-	if o := a.operation; o.command != nil {
+	if a.command != nil {
 		d.writes[d.token] = a
-		d.step(d.core.Propose(d.now(), p.node.calendar(), d.token, o.command))
+		d.step(d.core.Propose(d.now(), p.node.calendar(), d.token, a.command))
 		return
 	}
-	q := *a.operation.read
+	q := *a.read
 	q.Token = d.token
 	if p.node.world.chance(p.node.world.nature.direct) {
 		if applied, ok := d.core.CanRead(d.now(), q); ok {
@@ -258,28 +281,29 @@ func (d *driver) permitted(a *attempt, r replica.Permission) {
 		return
 	}
 	w := d.world()
-	lease := d.lease
+	lease, keys := d.lease, w.table.configs[term{d.id, d.epoch}].Range
 	answer := func() {
 		if d.failed != "" || d.disk.broken || d.process.dead {
 			return
 		}
-		o, q := a.operation, a.operation.read
+		o, q := a.operation, a.read
 		if r.Applied > d.disk.now.applied.sequence {
 			w.fail("%v permitted a read as of %d, and has applied %d", d.process.self, r.Applied, d.disk.now.applied.sequence)
 			return
 		}
 		var values [len(keyNames)]chain.Value
-		for i := o.first; i < o.first+o.count; i++ {
+		for i := o.first; i < o.first+a.count; i++ {
 			values[i] = d.disk.now.keys[keyNames[i]]
 		}
-		if !d.inTime(q, lease) {
+		if now := w.table.configs[term{d.id, d.epoch}].Range; !now.Includes(keys) && w.options.Break&BreakGone == 0 || !d.inTime(q, lease) {
 			a.refuse(d.process.node, chain.ErrNotServing)
 			return
 		}
-		w.truth.read(d, a, &values)
+		w.truths[d.id].read(d, a, &values)
 		applied := d.disk.now.applied.sequence
 		a.reply(d.process.node, func() {
-			o.values, o.applied = values, applied
+			o.values, o.applied, o.chain = values, applied, a.chain
+			a.client.rest(o, a.count)
 			for i := o.first; i < o.first+o.count; i++ {
 				a.client.known[i] = values[i].Version
 			}
@@ -287,6 +311,10 @@ func (d *driver) permitted(a *attempt, r replica.Permission) {
 	}
 	if w.chance(0.2) {
 		d.process.later(w.between(0, 2*time.Millisecond), answer)
+		return
+	}
+	if w.nature.several && w.chance(0.15) {
+		d.process.later(w.between(0, chainLease/2), answer)
 		return
 	}
 	answer()
@@ -304,6 +332,20 @@ func (d *driver) inTime(q *replica.Read, lease replica.Lease) bool {
 	return d.now() < lease.Until
 }
 
+// rest asks for what a page of a scan did not have.
+func (c *client) rest(o *operation, count int) {
+	if count == o.count {
+		return
+	}
+	read := *o.read
+	read.Keys = &chain.Range{Start: []byte(keyNames[o.first+count]), End: o.read.Keys.End}
+	c.begin(&operation{client: c.number, call: c.world.now, read: &read, first: o.first + count, count: o.count - count, then: o.then})
+	o.count = count
+	if o.then == nil {
+		o.then = func(*operation) {}
+	}
+}
+
 // replied passes on how a command ended.
 func (a *attempt) replied(d *driver, r replica.Reply) {
 	if r.Err != nil {
@@ -311,19 +353,25 @@ func (a *attempt) replied(d *driver, r replica.Reply) {
 		return
 	}
 	w, o := d.world(), a.operation
+	if r.Result.Outcome == chain.OutOfRange && w.nature.several {
+		w.truths[d.id].replied(d, a, r.Result)
+		w.after(w.transit(), func() { a.client.elsewhere(a) })
+		return
+	}
 	if r.Result.Outcome == chain.Superseded {
-		if !o.given && o.end == 0 {
+		if !o.given && o.end == 0 && a.command == o.command {
 			w.fail("request %d of client %d is superseded, and it waits for it", o.command.Request, o.client)
 		}
 		return
 	}
-	if name := (request{o.command.Client, o.command.Request}); w.truth.givenUp(d) && w.truth.done[name] == 0 {
+	name := request{a.command.Client, a.command.Request}
+	if w.truths[d.id].givenUp(d) && w.truths[d.id].done[name] == 0 {
 		// The operator gave up what it tells, as if it had been told before. The client is not told, so that its history is one of the line that goes on.
 		a.refuse(d.process.node, chain.ErrUnknown)
 		return
 	}
-	w.truth.replied(d, o, r.Result)
-	sequence := w.truth.done[request{o.command.Client, o.command.Request}]
+	w.truths[d.id].replied(d, a, r.Result)
+	sequence := w.truths[d.id].done[name]
 	a.reply(d.process.node, func() {
 		o.result, o.told = r.Result, sequence
 		switch r.Result.Outcome { //nolint:exhaustive // the others tell no version
@@ -362,6 +410,9 @@ func (a *attempt) refuse(_ *node, err error) {
 	}
 	if w.chance(0.5) {
 		w.after(w.transit()+w.between(0, patience/4), func() { a.client.again(a.operation) })
+		if w.nature.several {
+			a.client.learn()
+		}
 	}
 }
 
@@ -371,13 +422,8 @@ func (c *client) again(o *operation) {
 		return
 	}
 	w := c.world
-	n := c.target(o)
-	w.after(w.transit(), func() {
-		if p := n.process; p != nil {
-			a := &attempt{c, o, w.now}
-			p.run(func() { p.serve(a) })
-		}
-	})
+	n, q := c.route(o)
+	w.after(w.transit(), func() { c.send(o, n, q) })
 }
 
 // ended lets the client ask something else.
@@ -394,6 +440,10 @@ func (c *client) ended(o *operation) {
 	}
 	if w.options.Trace != nil {
 		w.log("END %v", o)
+	}
+	if o.then != nil {
+		o.then(o)
+		return
 	}
 	w.after(w.between(0, w.nature.think), c.next)
 }

@@ -157,6 +157,7 @@ func hash(before uint64, e chain.Entry) uint64 {
 type write struct {
 	install  *image
 	renew    *chain.Line
+	cut      *chain.Range // these keys are another chain's now
 	truncate bool
 	keep     uint64
 	append   []chain.Entry
@@ -177,6 +178,9 @@ func (i *image) write(w *write) bool {
 	}
 	for _, e := range w.apply {
 		ok = ok && i.apply(e)
+	}
+	if w.cut != nil {
+		maps.DeleteFunc(i.keys, func(k string, _ chain.Value) bool { return w.cut.Contains([]byte(k)) })
 	}
 	i.trim(w.trim)
 	return ok

@@ -1,4 +1,4 @@
-// Package sim runs whole chains in a simulated world, to find schedules in which the protocol breaks.
+// Package sim runs whole chains, and buckets of several, in a simulated world, to find schedules in which the protocol breaks.
 //
 // A run is a function of its seed. One random source and one queue of events in virtual time drive everything: nodes with clocks of
 // their own, disks whose writes become durable later (a crash loses those that are not), a network that loses, repeats, delays and reorders, processes
@@ -17,6 +17,12 @@
 // A third of the runs has an unsynced chain, whose acknowledged writes are lost when all that served have crashed, and only then; and operators give up
 // chains whose replicas are lost. What goes on then is another line of the chain's history (line): it begins with what was committed up to some entry, and
 // porcupine sees it as a step that takes the state back.
+//
+// In the mode Splitting the bucket has one chain at first, and several later: an operator splits chains at chosen keys, while all of the above goes on. Clients go by maps
+// that may be old, as fabric/client does, and give a command another number where a chain says that it does not have the key; scans go from
+// chain to chain; watches follow their keys. What is checked besides: all members' parts of a chain that is split off are the same, and are what was committed at the boundary; a
+// command is done once, whatever chains it was sent to, under whatever numbers; no strong read misses what the chain that has the key now
+// acknowledged; a watch is told of every change of a key, in their order. Porcupine looks at each key's history over all chains that had it.
 //
 // With Options.Skip, or Options.Break, a rule is broken, and tests see to it that the simulator notices.
 package sim

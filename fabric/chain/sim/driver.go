@@ -89,8 +89,9 @@ func (d *driver) step(out replica.Output, err error) {
 		return
 	}
 	w := d.world()
-	w.truth.applied(d, out.Apply)
-	w.truth.step(d)
+	t := w.truths[d.id]
+	t.applied(d, out.Apply)
+	t.step(d)
 	if d.disk.written != d.synced && w.hit(d.process, pointWrite, 0) {
 		return
 	}
@@ -116,7 +117,7 @@ func (d *driver) step(out replica.Output, err error) {
 	for _, c := range out.Copies {
 		d.copy(c)
 	}
-	d.process.news()
+	d.process.news(d)
 }
 
 func (d *driver) write(out *replica.Output) error {
@@ -182,7 +183,7 @@ func (d *driver) tick() {
 		d.fail(errDisk)
 		return
 	}
-	if w.chance(w.nature.trim) {
+	if w.chance(w.nature.trim) && (!w.nature.several || d.epoch > 0 && d.process.records[d.id].Split == nil) {
 		to := d.disk.now.applied.sequence
 		_ = d.disk.write(&write{trim: to - min(to, uint64(w.rng.IntN(6)))}) //nolint:gosec // small
 	}
@@ -215,7 +216,7 @@ func (d *driver) message(m replica.Message) {
 		w.log("%v", describe(&m))
 	}
 	if m.Kind == replica.KindAnswer {
-		w.truth.answered(d, &m)
+		w.truths[d.id].answered(d, &m)
 	}
 	n := w.node(m.To.Node)
 	w.send(m.From.Node, m.To.Node, func() {
@@ -246,7 +247,7 @@ func (d *driver) copy(c replica.Copy) {
 	w.after(takes, func() {
 		w.send(d.process.self.Node, c.To.Node, func() {
 			if p := n.process; p != nil {
-				p.run(func() { p.install(c, i) })
+				p.run(func() { p.install(d.id, c, i) })
 			}
 		})
 	})
@@ -258,15 +259,15 @@ func (d *driver) copy(c replica.Copy) {
 }
 
 // install takes a copy over instead of what is there: the replica ends, and begins anew once the copy is durable.
-func (p *process) install(c replica.Copy, i image) {
-	d := p.drivers[theChain]
+func (p *process) install(id chain.ID, c replica.Copy, i image) {
+	d := p.drivers[id]
 	if d == nil || d.failed != "" || p.self != c.To || !d.wants(c) {
 		return
 	}
 	w := p.node.world
 	w.log("INSTALL %v %d", p.self, i.applied.sequence)
 	if p.replace(d, &write{install: &i}) {
-		w.truth.installed(d, i.applied)
+		w.truths[id].installed(d, i.applied)
 	}
 }
 
@@ -274,7 +275,7 @@ func (p *process) install(c replica.Copy, i image) {
 func (p *process) replace(d *driver, change *write) bool {
 	w := p.node.world
 	d.fail(errReplaced)
-	delete(p.drivers, theChain)
+	delete(p.drivers, d.id)
 	if err := d.disk.write(change); err != nil {
 		return false
 	}
@@ -287,9 +288,9 @@ func (p *process) replace(d *driver, change *write) bool {
 			d.disk.synced(n)
 		}
 		p.run(func() {
-			if p.node.disks[theChain] == d.disk {
-				p.open(theChain, d.disk)
-				p.adopt(p.records[theChain])
+			if p.node.disks[d.id] == d.disk {
+				p.open(d.id, d.disk)
+				p.adopt(p.records[d.id])
 				p.lease()
 			}
 		})

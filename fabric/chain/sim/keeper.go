@@ -2,11 +2,14 @@ package sim
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"orrery/fabric"
 	"orrery/fabric/chain"
 	"orrery/fabric/chain/placement"
+	"orrery/fabric/chain/replica"
 )
 
 // keeper drives a placement.Keeper as ../placement says, on a node. Several may believe to be the keeper.
@@ -72,9 +75,9 @@ func (w *world) attend() {
 
 // usurp breaks a rule: while all that served are down, the chain begins again with whoever has anything of it.
 func (w *world) usurp() {
-	c, ok := w.table.record()
+	c, ok := w.table.record(theChain)
 	for _, r := range c.Serving() {
-		if w.driver(r) != nil {
+		if w.driver(theChain, r) != nil {
 			return
 		}
 	}
@@ -236,12 +239,16 @@ func (p *process) report() {
 	p.sent[p.sequence] = p.node.clock()
 	delete(p.sent, p.sequence-64)
 	r := placement.Report{Node: p.self.Node, Incarnation: p.self.Incarnation, Sequence: p.sequence, Free: 1 << 40, Seen: p.grant.ID}
-	if d := p.drivers[theChain]; d != nil {
-		r.Replicas = append(r.Replicas, placement.Replica{Status: d.status(), Failed: d.failed, Clean: d.disk.clean})
-		r.Replicas[0].Chain = theChain // also before it has a config
-	} else if c, ok := p.records[theChain]; ok && p.empty(c) {
-		r.Replicas = append(r.Replicas, placement.Replica{Failed: "nothing of it is on the disk"})
-		r.Replicas[0].Chain, r.Replicas[0].Self = theChain, p.self
+	for _, id := range p.chains() {
+		d := p.drivers[id]
+		has := placement.Replica{Status: d.status(), Failed: d.failed, Clean: d.disk.clean}
+		has.Chain = id // also before it has a config
+		r.Replicas = append(r.Replicas, has)
+	}
+	for _, id := range slices.Sorted(maps.Keys(p.records)) {
+		if p.drivers[id] == nil && p.empty(p.records[id]) {
+			r.Replicas = append(r.Replicas, placement.Replica{Status: replica.Status{Chain: id, Self: p.self}, Failed: "nothing of it is on the disk"})
+		}
 	}
 	if w.options.Trace != nil {
 		w.log("REPORT %v %+v", p.self, r.Replicas)
@@ -264,5 +271,5 @@ func (p *process) report() {
 // empty says whether this process is to serve a chain of which it has nothing, although something may have been acknowledged.
 func (p *process) empty(c placement.Chain) bool {
 	i := c.On(p.self.Node)
-	return i >= 0 && c.Members[i] == chain.Member{Replica: p.self, State: chain.Serving} && !c.Fresh && p.node.disks[theChain] == nil
+	return i >= 0 && c.Members[i] == chain.Member{Replica: p.self, State: chain.Serving} && !c.Fresh && p.node.disks[c.ID] == nil
 }

@@ -24,6 +24,9 @@ func (t *truth) of(sequence uint64) *line {
 
 // at is a committed entry.
 func (t *truth) at(sequence uint64) (*committed, bool) {
+	if t.parent != nil && sequence <= t.lines[0].base.sequence {
+		return t.parent.at(sequence)
+	}
 	l := t.of(sequence)
 	if sequence <= l.base.sequence || sequence > l.base.sequence+uint64(len(l.entries)) {
 		return nil, false
@@ -78,7 +81,7 @@ func (t *truth) value(key string, applied uint64) chain.Value {
 
 // passed says whether an entry is not of the history of another one.
 func (t *truth) passed(sequence, by uint64) bool {
-	for l := t.of(by); sequence <= l.base.sequence && l.base.sequence > 0; l = t.of(l.from) {
+	for l := t.of(by); sequence <= l.base.sequence && l != &t.lines[0]; l = t.of(l.from) {
 		if sequence > l.from {
 			return true
 		}
@@ -92,13 +95,13 @@ func (t *truth) begin(before, c placement.Chain) {
 	w := t.world
 	for _, r := range before.Serving() {
 		n := w.node(r.Node)
-		lives, d := n.process != nil && n.process.self == r && !n.failed, n.disks[theChain]
+		lives, d := n.process != nil && n.process.self == r && !n.failed, n.disks[t.id]
 		if c.Recovery.By == "" && (lives || !w.nature.unsynced || d != nil && d.clean == r.Incarnation && !n.failed) {
 			w.fail("the chain is begun anew (%s), although %v has everything", c.Reason, r)
 		}
 	}
 	var has image
-	if d := w.node(c.Members[0].Node).disks[theChain]; d != nil {
+	if d := w.node(c.Members[0].Node).disks[t.id]; d != nil {
 		has = d.now
 	}
 	w.log("ANEW %v", c.Members)

@@ -114,6 +114,9 @@ func (s state) does(e effect, r chain.Result) (bool, state) {
 
 // linearizable checks the history; undecided says that there was no time for it.
 func (w *world) linearizable() (undecided bool) {
+	if w.nature.several {
+		return w.linearizableKeys()
+	}
 	var all []porcupine.Operation
 	commands := map[request]*operation{}
 	for i, o := range w.history {
@@ -123,8 +126,9 @@ func (w *world) linearizable() (undecided bool) {
 			all = append(all, porcupine.Operation{ClientId: i, Input: o, Call: int64(o.call), Output: o.result, Return: int64(o.end)})
 		}
 	}
-	for n := range w.truth.lines {
-		l := &w.truth.lines[n]
+	t := w.truths[theChain]
+	for n := range t.lines {
+		l := &t.lines[n]
 		if n > 0 {
 			all = append(all, porcupine.Operation{ClientId: len(w.history), Input: l.began, Call: int64(l.began.at), Return: int64(l.began.at)})
 		}
@@ -144,7 +148,7 @@ func (w *world) linearizable() (undecided bool) {
 	switch porcupine.CheckOperationsTimeout(model, all, 20*time.Second) {
 	case porcupine.Illegal:
 		w.fail("the history is not linearizable")
-		w.explain(all)
+		w.explain(model, all)
 	case porcupine.Unknown:
 		return true
 	case porcupine.Ok:
@@ -153,7 +157,7 @@ func (w *world) linearizable() (undecided bool) {
 }
 
 // explain writes what could be put in order, and what could not, to the trace.
-func (w *world) explain(all []porcupine.Operation) {
+func (w *world) explain(model porcupine.Model, all []porcupine.Operation) {
 	if w.options.Trace == nil {
 		return
 	}

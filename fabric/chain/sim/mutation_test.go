@@ -15,34 +15,51 @@ import (
 // enough schedules to find any broken rule, with a lot to spare.
 const enough = 4000
 
+var splits = []Mode{Splitting}
+
 // TestRules breaks one rule after the other, and finds a schedule in which that is seen.
 func TestRules(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		skip   replica.Rule
 		broken Break
+		modes  []Mode // nil: Modes
 	}{
-		{"clean reads", replica.RuleCleanReads, 0},
-		{"epochs", replica.RuleEpochs, 0},
-		{"durable", replica.RuleDurable, 0},
-		{"lease", replica.RuleLease, 0},
-		{"order", replica.RuleOrder, 0},
-		{"divergence", replica.RuleDivergence, 0},
-		{"join", replica.RuleJoin, 0},
-		{"tail floor", replica.RuleTailFloor, 0},
-		{"once", replica.RuleOnce, 0},
-		{"conditionals", replica.RuleConditionals, 0},
-		{"removal waits for the lease", 0, BreakWait},
-		{"restart with one that served last", 0, BreakRestart},
-		{"who crashed has not ended in order", 0, BreakClean},
-		{"a line after a crash of all", 0, BreakLine},
+		{"clean reads", replica.RuleCleanReads, 0, nil},
+		{"epochs", replica.RuleEpochs, 0, nil},
+		{"durable", replica.RuleDurable, 0, nil},
+		{"lease", replica.RuleLease, 0, nil},
+		{"order", replica.RuleOrder, 0, nil},
+		{"divergence", replica.RuleDivergence, 0, nil},
+		{"join", replica.RuleJoin, 0, nil},
+		{"tail floor", replica.RuleTailFloor, 0, nil},
+		{"once", replica.RuleOnce, 0, nil},
+		{"conditionals", replica.RuleConditionals, 0, nil},
+		{"removal waits for the lease", 0, BreakWait, nil},
+		{"restart with one that served last", 0, BreakRestart, nil},
+		{"who crashed has not ended in order", 0, BreakClean, nil},
+		{"a line after a crash of all", 0, BreakLine, nil},
+		{"epochs, where chains are split", replica.RuleEpochs, 0, splits},
+		{"once, where chains are split", replica.RuleOnce, 0, splits},
+		{"keys that are gone are not read", replica.RuleRange, 0, splits},
+		{"keys that are gone are not written", replica.RuleScope, 0, splits},
+		{"values that are gone do not count", 0, BreakGone, splits},
+		{"who serves a part has it", 0, BreakBear, splits},
+		{"a part is made behind the boundary", 0, BreakBoundary, splits},
+		{"a part has the memory of clients", 0, BreakMemory, splits},
+		{"a part has no memory of what came later", 0, BreakLater, splits},
+		{"a watch ends at the boundary", 0, BreakHorizon, splits},
 	} {
+		if c.modes == nil {
+			c.modes = Modes
+		}
 		t.Run(c.name, func(t *testing.T) {
+			options := func(seed uint64) Options { return Options{Seed: seed, Mode: c.modes[seed%uint64(len(c.modes))]} }
 			r, tried := search(func(seed uint64) Options {
-				return Options{Seed: seed, Mode: Modes[seed%uint64(len(Modes))], Skip: c.skip, Break: c.broken}
-			}, func(seed uint64, r Report) bool {
-				return r.Fault != "" && Run(Options{Seed: seed, Mode: Modes[seed%uint64(len(Modes))]}).Fault == ""
-			})
+				o := options(seed)
+				o.Skip, o.Break = c.skip, c.broken
+				return o
+			}, func(seed uint64, r Report) bool { return r.Fault != "" && Run(options(seed)).Fault == "" })
 			if r == "" {
 				t.Fatalf("%d schedules, and none shows that the rule is broken", tried)
 			}

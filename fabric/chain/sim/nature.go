@@ -25,6 +25,8 @@ type nature struct {
 	unsynced                         bool
 	lazy                             time.Duration // between syncs of an unsynced chain
 	direct                           float64       // reads that ask for permission without a step
+	several                          bool          // the bucket has several chains in the end
+	watch                            time.Duration // between questions of a watch
 	placement                        placement.Config
 }
 
@@ -57,6 +59,9 @@ func (w *world) draw() nature {
 	n.faults = w.drawFaults()
 	n.placement = placement.Config{
 		Lease: chainLease, Skew: chainSkew, Grace: w.between(100*time.Millisecond, 1500*time.Millisecond), Near: uint64(1 + r.IntN(20)), Stall: 500 * time.Millisecond, Reserve: 1,
+	}
+	if w.options.Mode == Splitting {
+		n.several, n.unsynced, n.watch = true, false, w.between(2*time.Millisecond, 60*time.Millisecond)
 	}
 	return n
 }

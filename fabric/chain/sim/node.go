@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"orrery/fabric"
@@ -18,12 +20,12 @@ type node struct {
 	offset      time.Duration
 	incarnation uint64
 	disks       map[chain.ID]*disk
-	dropped     *disk    // of the replica that it had before, and was told to remove
-	process     *process // nil: down
-	apart       bool     // it reaches neither the table nor the keeper
-	deaf        bool     // its watch of the table gets nothing
-	slow        int      // times that its disk is slower
-	failed      bool     // its disk returns errors
+	dropped     map[chain.ID]*disk // of the replicas that it had before, and was told to remove
+	process     *process           // nil: down
+	apart       bool               // it reaches neither the table nor the keeper
+	deaf        bool               // its watch of the table gets nothing
+	slow        int                // times that its disk is slower
+	failed      bool               // its disk returns errors
 }
 
 func (n *node) clock() time.Duration {
@@ -33,17 +35,20 @@ func (n *node) clock() time.Duration {
 // calendar is the node's date, which may be off.
 func (n *node) calendar() int64 { return int64(n.clock() / time.Millisecond) }
 
+// chains are those that the node has something of.
+func (n *node) chains() []chain.ID { return slices.Sorted(maps.Keys(n.disks)) }
+
 // start starts the node's process, on what its disks have.
 func (n *node) start() {
 	n.incarnation++
 	p := &process{
 		node: n, self: chain.Replica{Node: n.id, Incarnation: n.incarnation}, drivers: map[chain.ID]*driver{}, records: map[chain.ID]placement.Chain{},
-		sent: map[uint64]time.Duration{},
+		sent: map[uint64]time.Duration{}, told: map[chain.ID][3]uint64{}, parting: map[chain.ID]bool{},
 	}
 	n.process = p
 	n.world.log("START %v", p.self)
-	for id, d := range n.disks {
-		p.open(id, d)
+	for _, id := range n.chains() {
+		p.open(id, n.disks[id])
 	}
 	p.look()
 	p.tick()
@@ -57,7 +62,8 @@ func (n *node) crash() {
 		return
 	}
 	p.dead, n.process = true, nil
-	for _, d := range n.disks {
+	for _, id := range n.chains() {
+		d := n.disks[id]
 		kept := 0
 		if len(d.journal) > 0 {
 			kept = n.world.rng.IntN(len(d.journal) + 1)
@@ -81,7 +87,8 @@ func (n *node) leave() {
 	}
 	p.dead, n.process = true, nil
 	n.world.log("LEAVE %v", p.self)
-	for id, d := range n.disks {
+	for _, id := range n.chains() {
+		d := n.disks[id]
 		if d.broken {
 			continue
 		}
@@ -107,8 +114,9 @@ type process struct {
 	sequence uint64
 	sent     map[uint64]time.Duration // reports
 	grant    placement.Grant
-	granted  time.Duration // when the report was sent that the grant answers
-	told     [3]uint64     // what the keeper was told last
+	granted  time.Duration          // when the report was sent that the grant answers
+	parting  map[chain.ID]bool      // chains that are being split off
+	told     map[chain.ID][3]uint64 // what the keeper was told last
 }
 
 // run does something in the process: now, when it goes on, or never.
@@ -155,9 +163,12 @@ func (p *process) resume() {
 // tick tells replicas the time.
 func (p *process) tick() {
 	w := p.node.world
-	if d := p.drivers[theChain]; d != nil {
-		d.tick()
+	for _, id := range p.chains() {
+		if d := p.drivers[id]; d != nil && !p.dead {
+			d.tick()
+		}
 	}
+	p.part()
 	if !p.dead {
 		p.later(w.between(tickEvery/2, tickEvery), p.tick)
 	}
@@ -169,10 +180,12 @@ func (p *process) beat() {
 	p.later(reportEvery, p.beat)
 }
 
+// chains are those of which the process runs replicas.
+func (p *process) chains() []chain.ID { return slices.Sorted(maps.Keys(p.drivers)) }
+
 // news reports at once if a replica is another step further.
-func (p *process) news() {
-	d := p.drivers[theChain]
-	if d == nil {
+func (p *process) news(d *driver) {
+	if p.drivers[d.id] != d {
 		return
 	}
 	s := d.status()
@@ -180,8 +193,8 @@ func (p *process) news() {
 	if s.Linked {
 		now[2] = 1
 	}
-	if now != p.told {
-		p.told = now
+	if now != p.told[d.id] {
+		p.told[d.id] = now
 		p.later(time.Millisecond, p.report)
 	}
 }
@@ -216,7 +229,7 @@ func (p *process) look() {
 }
 
 func (p *process) observe(e fabric.Entry) {
-	if e.Key == placement.ChainKey(theChain) {
+	if strings.HasPrefix(e.Key, placement.ChainPrefix) {
 		c, err := placement.DecodeChain(e.Value)
 		if err != nil {
 			p.node.world.fail("a record cannot be read: %v", err)
@@ -226,6 +239,7 @@ func (p *process) observe(e fabric.Entry) {
 		p.adopt(c)
 	}
 	p.lease()
+	p.part()
 }
 
 // adopt hands a config to the replica, which is made if the config names it.
@@ -241,7 +255,7 @@ func (p *process) adopt(c placement.Chain) {
 		d = p.open(c.ID, p.node.disks[c.ID])
 	}
 	if i := c.On(p.self.Node); d != nil && i >= 0 && c.Members[i] == (chain.Member{Replica: p.self, State: chain.Serving}) && d.disk.now.last().epoch < c.Line.Epoch {
-		p.node.world.truth.renewed(c.Line, d.disk.now.clone())
+		p.node.world.truths[c.ID].renewed(c.Line, d.disk.now.clone())
 		p.replace(d, &write{renew: &c.Line})
 		return
 	}
@@ -250,8 +264,8 @@ func (p *process) adopt(c placement.Chain) {
 	}
 }
 
-func (p *process) member() bool {
-	c := p.records[theChain]
+func (p *process) member(id chain.ID) bool {
+	c := p.records[id]
 	i := c.On(p.self.Node)
 	return i >= 0 && c.Members[i].Replica == p.self
 }
@@ -269,21 +283,25 @@ func (p *process) take(g placement.Grant) {
 			p.node.world.log("DROP %v", p.self)
 			delete(p.drivers, drop.Chain)
 			if d := p.node.disks[drop.Chain]; d != nil {
-				p.node.dropped = d
+				p.node.dropped[drop.Chain] = d
 			}
 			delete(p.node.disks, drop.Chain)
 		}
 	}
 }
 
-// lease lets the replica answer reads as the newest grant says, once the watch has seen what it must have seen.
+// lease lets replicas answer reads as the newest grant says, once the watch has seen what it must have seen.
 func (p *process) lease() {
-	d := p.drivers[theChain]
-	if d == nil {
-		return
+	for _, id := range p.chains() {
+		if d := p.drivers[id]; d != nil {
+			p.leaseOf(d)
+		}
 	}
+}
+
+func (p *process) leaseOf(d *driver) {
 	switch {
-	case slices.Contains(p.grant.Without, theChain) || !p.member():
+	case slices.Contains(p.grant.Without, d.id) || !p.member(d.id):
 		d.grant(replica.Lease{})
 	case p.grant.ID.Number > 0 && p.revision >= p.grant.Revision:
 		length := p.grant.Lease

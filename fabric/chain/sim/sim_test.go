@@ -31,7 +31,7 @@ func TestSeeds(t *testing.T) {
 		}
 		return
 	}
-	for _, mode := range append(Modes, Skewed) {
+	for _, mode := range append(Modes, Skewed, Splitting) {
 		if *oneMode == "" || *oneMode == string(mode) {
 			t.Run(string(mode), func(t *testing.T) { many(t, mode) })
 		}

@@ -2,6 +2,8 @@ package sim
 
 import (
 	"bytes"
+	"slices"
+	"sort"
 	"time"
 
 	"orrery/fabric/chain"
@@ -12,16 +14,20 @@ import (
 // truth is what the world knows and no node does: what is committed, and what clients were told. It checks DESIGN.md's invariants at every step.
 type truth struct {
 	world *world
-	lines []line // of the chain, in order; the last one goes on
-	keys  map[string][]version
-	done  map[request]uint64 // the sequence of each request's entry
-	lost  map[request]bool   // requests whose entry was lost when a line ended
-	acked uint64             // newest entry of which a client was told
-	views map[view]uint64
+	id    chain.ID
+	// What a chain began with that was split off: the history of another one, up to lines[0].base, of the keys keep.
+	parent *truth
+	keep   chain.Range
+	lines  []line // of the chain, in order; the last one goes on
+	keys   map[string][]version
+	done   map[request]uint64 // the sequence of each request's entry
+	lost   map[request]bool   // requests whose entry was lost when a line ended
+	acked  uint64             // newest entry of which a client was told
+	views  map[view]uint64
 }
 
-func newTruth(w *world) truth {
-	return truth{world: w, lines: make([]line, 1), keys: map[string][]version{}, done: map[request]uint64{}, lost: map[request]bool{}, views: map[view]uint64{}}
+func newTruth(w *world, id chain.ID) *truth {
+	return &truth{world: w, id: id, lines: make([]line, 1), keys: map[string][]version{}, done: map[request]uint64{}, lost: map[request]bool{}, views: map[view]uint64{}}
 }
 
 // committed is an entry that some replica has committed.
@@ -79,9 +85,9 @@ func (t *truth) commit(d *driver, e chain.Entry, m mark) {
 	if w.options.Trace != nil {
 		w.log("COMMITTED %d/%d by %v in epoch %d", e.Sequence, e.Epoch, d.process.self, d.epoch)
 	}
-	for _, member := range w.table.configs[d.epoch].Members {
+	for _, member := range w.table.configs[term{t.id, d.epoch}].Members {
 		// A tail that does not know of a newer epoch may commit when a member has gone, and has removed what it had.
-		if n := w.node(member.Node); member.State != chain.Syncing && (n.dropped == nil || !t.has(n.dropped)) {
+		if n := w.node(member.Node); member.State != chain.Syncing && (n.dropped[t.id] == nil || !t.has(n.dropped[t.id])) {
 			t.holds(member, "of the epoch in which it was committed")
 		}
 	}
@@ -110,8 +116,27 @@ func (t *truth) add(e chain.Entry, m mark) {
 			w.fail("request %v is done by entry %d and again by entry %d", name, before, e.Sequence)
 		}
 		t.done[name] = e.Sequence
+		t.effect(name, e)
 	}
 	l.entries = append(l.entries, committed{Entry: e, mark: m, at: w.now})
+}
+
+// effect sees to it that what a client asked for is done once, under whatever numbers it was asked for. A chain may say first that it does not have the key.
+func (t *truth) effect(name request, e chain.Entry) {
+	o := t.world.asked[name]
+	if o == nil || e.Result.Outcome == chain.OutOfRange {
+		return
+	}
+	if o.effect != nil {
+		t.world.fail("%v is done by entry %d of chain %d and again by entry %d of chain %d", o, o.effect.sequence, o.effect.t.id, e.Sequence, t.id)
+	}
+	o.effect = &done{t, e.Sequence}
+}
+
+// done is the entry by which something was done.
+type done struct {
+	t        *truth
+	sequence uint64
 }
 
 // holds checks that a member has all that is committed durably, whether its process lives or not; in an unsynced chain, that it has it unless it crashed.
@@ -120,7 +145,7 @@ func (t *truth) holds(m chain.Member, why string) {
 	if n.failed || t.world.nature.unsynced && (n.process == nil || n.process.self != m.Replica) {
 		return
 	}
-	d := n.disks[theChain]
+	d := n.disks[t.id]
 	if t.top() == t.lines[len(t.lines)-1].base.sequence {
 		return // what the line goes on with may be about to be made
 	}
@@ -146,7 +171,7 @@ func (t *truth) has(d *disk) bool {
 
 // kept checks that all serving members have durably what is committed.
 func (t *truth) kept() {
-	record, ok := t.world.table.record()
+	record, ok := t.world.table.record(t.id)
 	if !ok || t.top() == 0 || t.world.fault != "" {
 		return
 	}
@@ -161,6 +186,13 @@ func (t *truth) kept() {
 func (t *truth) configured(before, c placement.Chain) {
 	if c.Line != before.Line {
 		t.begin(before, c)
+	}
+	if t.parent != nil && before.ID == 0 {
+		for _, m := range c.Members {
+			if n := t.world.node(m.Node); n.disks[t.id] == nil && !n.failed {
+				t.world.fail("%v serves chain %d, which was split off, and has no part of it", m, t.id)
+			}
+		}
 	}
 	t.kept()
 }
@@ -186,7 +218,7 @@ func (t *truth) step(d *driver) {
 	case s.Epoch == 0:
 		return
 	}
-	members := w.table.configs[s.Epoch].Members
+	members := w.table.configs[term{t.id, s.Epoch}].Members
 	for i, m := range members {
 		if m.Replica != d.process.self {
 			continue
@@ -203,7 +235,7 @@ func (t *truth) step(d *driver) {
 // linked checks that the log of a successor is a prefix of its predecessor's.
 func (t *truth) linked(p, s chain.Replica) {
 	w := t.world
-	before, after := w.driver(p), w.driver(s)
+	before, after := w.driver(t.id, p), w.driver(t.id, s)
 	if before == nil || after == nil || before.failed != "" || after.failed != "" {
 		return
 	}
@@ -222,14 +254,14 @@ func (t *truth) linked(p, s chain.Replica) {
 }
 
 // replied checks what a client is told of its command.
-func (t *truth) replied(d *driver, o *operation, r chain.Result) {
-	sequence, ok := t.done[request{o.command.Client, o.command.Request}]
+func (t *truth) replied(d *driver, a *attempt, r chain.Result) {
+	sequence, ok := t.done[request{a.command.Client, a.command.Request}]
 	if !ok {
-		t.world.fail("%v tells client %d how request %d ended, which is not committed", d.process.self, o.client, o.command.Request)
+		t.world.fail("%v tells client %d how request %d ended, which is not committed", d.process.self, a.client.number, a.command.Request)
 		return
 	}
 	if e, _ := t.at(sequence); e.Result != r {
-		t.world.fail("%v tells client %d that request %d ended with %+v, it ended with %+v", d.process.self, o.client, o.command.Request, r, e.Result)
+		t.world.fail("%v tells client %d that request %d ended with %+v, it ended with %+v", d.process.self, a.client.number, a.command.Request, r, e.Result)
 	}
 	for t.acked < sequence {
 		t.acked++
@@ -247,7 +279,8 @@ func (t *truth) answered(d *driver, m *replica.Message) {
 
 // read checks an answer against the state that the replica says it is of, and how old that may be.
 func (t *truth) read(d *driver, a *attempt, values *[len(keyNames)]chain.Value) {
-	w, o := t.world, a.operation
+	w := t.world
+	first, count := a.operation.first, a.count
 	applied := d.disk.now.applied.sequence
 	if _, ok := t.markAt(applied); !ok && applied > 0 {
 		return // of a line that was given up
@@ -257,7 +290,7 @@ func (t *truth) read(d *driver, a *attempt, values *[len(keyNames)]chain.Value) 
 	} else if t.views != nil {
 		t.views[v] = applied
 	}
-	for i := o.first; i < o.first+o.count; i++ {
+	for i := first; i < first+count; i++ {
 		want := t.value(keyNames[i], applied)
 		if got := values[i]; got.Version != want.Version || !bytes.Equal(got.Value, want.Value) {
 			w.fail("%v answers %s with %v as of %d, it was %v", d.process.self, keyNames[i], got, applied, want)
@@ -268,12 +301,16 @@ func (t *truth) read(d *driver, a *attempt, values *[len(keyNames)]chain.Value) 
 			n--
 		}
 		t.recent(d, a, keyNames[i], all[n:])
+		for _, heir := range t.heirs(keyNames[i]) {
+			news := heir.keys[keyNames[i]]
+			heir.recent(d, a, keyNames[i], news[sort.Search(len(news), func(i int) bool { return news[i].sequence > heir.lines[0].base.sequence }):])
+		}
 	}
 }
 
 // recent checks that an answer misses only what it may miss.
 func (t *truth) recent(d *driver, a *attempt, key string, missed []version) {
-	w, q := t.world, a.operation.read
+	w, q := t.world, a.read
 	if len(missed) == 0 || q.Consistency == chain.Eventual {
 		return
 	}
@@ -315,11 +352,27 @@ func (t *truth) late(format string, args ...any) {
 }
 
 // finish checks the end: all members have the same, and all that clients were told.
-func (t *truth) finish() {
+func (w *world) finish() {
+	for _, id := range w.ids() {
+		w.truths[id].whole()
+	}
+	for _, o := range w.history {
+		if o.command == nil || o.end == 0 {
+			continue
+		}
+		name := request{o.command.Client, o.command.Request}
+		if !slices.ContainsFunc(w.ids(), func(id chain.ID) bool { return w.truths[id].done[name] != 0 || w.truths[id].lost[name] }) {
+			w.fail("client was told how its request ended, and it is lost: %v", o)
+		}
+	}
+}
+
+// whole checks that all members have the same in the end.
+func (t *truth) whole() {
 	w := t.world
-	record, _ := w.table.record()
+	record, _ := w.table.record(t.id)
 	for _, m := range record.Members {
-		d := w.driver(m.Replica)
+		d := w.driver(t.id, m.Replica)
 		if d == nil || t.top() == 0 || w.doomed() {
 			continue
 		}
@@ -327,18 +380,13 @@ func (t *truth) finish() {
 			w.fail("at the end %v has %v, committed is %v", m, d.disk.now.last(), newest)
 		}
 		for _, key := range keyNames {
+			if !record.Range.Contains([]byte(key)) {
+				continue
+			}
 			want := t.value(key, t.top())
 			if got := d.disk.now.keys[key]; got.Version != want.Version || !bytes.Equal(got.Value, want.Value) {
 				w.fail("at the end %v has %v for key %s, committed is %v", m, got, key, want)
 			}
-		}
-	}
-	for _, o := range w.history {
-		if o.command == nil || o.end == 0 {
-			continue
-		}
-		if name := (request{o.command.Client, o.command.Request}); t.done[name] == 0 && !t.lost[name] {
-			w.fail("client was told how its request ended, and it is lost: %v", o)
 		}
 	}
 }

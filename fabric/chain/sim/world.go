@@ -3,11 +3,14 @@ package sim
 import (
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"orrery/fabric"
 	"orrery/fabric/chain"
+	"orrery/fabric/chain/placement"
 	"orrery/fabric/chain/replica"
 )
 
@@ -22,6 +25,8 @@ const (
 	Dark Mode = "dark"
 	// Moving changes members all the time.
 	Moving Mode = "moving"
+	// Splitting splits the chain, and those that come of it. Clients go by maps that may be old.
+	Splitting Mode = "splitting"
 	// Skewed has clocks beyond the assumption: strong reads may be stale then, and nothing else may break.
 	Skewed Mode = "skewed"
 )
@@ -34,10 +39,16 @@ type Break uint
 
 // The rules outside of replicas.
 const (
-	BreakWait    Break = 1 << iota // a member is removed only when its lease has run out
-	BreakRestart                   // a chain of which all are gone begins again with one that served last
-	BreakClean                     // a replica of an unsynced chain that crashed does not say that it ended in order
-	BreakLine                      // an unsynced chain of which all have crashed begins a line
+	BreakWait     Break = 1 << iota // a member is removed only when its lease has run out
+	BreakRestart                    // a chain of which all are gone begins again with one that served last
+	BreakClean                      // a replica of an unsynced chain that crashed does not say that it ended in order
+	BreakBear                       // a chain that is split off has members when all of them have their part
+	BreakBoundary                   // a part is made when the boundary is applied
+	BreakLater                      // a part has no memory of what was decided behind the boundary
+	BreakMemory                     // a part has the memory of clients
+	BreakGone                       // values that were read count only if they have not left the chain meanwhile
+	BreakHorizon                    // a watch of keys that are gone to another chain ends at the boundary
+	BreakLine                       // an unsynced chain of which all have crashed begins a line
 )
 
 // Options are a run's.
@@ -72,7 +83,7 @@ type world struct {
 	table    *table
 	keepers  []*keeper
 	clients  []*client
-	truth    truth
+	truths   map[chain.ID]*truth
 	blocked  map[[2]fabric.NodeID]bool          // from, to
 	arrival  map[[2]fabric.NodeID]time.Duration // of the newest message, when it is calm
 	calm     bool                               // no faults any more
@@ -80,7 +91,9 @@ type world struct {
 	stale    string
 	history  []*operation
 	traps    []trap
-	failures int // of disks
+	failures int                    // of disks
+	asked    map[request]*operation // in runs with several chains
+	watchers []*watcher
 }
 
 const (
@@ -95,12 +108,12 @@ const (
 
 // Run runs a schedule.
 func Run(o Options) Report {
-	w := &world{options: o, rng: rand.New(rand.NewPCG(o.Seed, 0x6f7272657279)), blocked: map[[2]fabric.NodeID]bool{}, arrival: map[[2]fabric.NodeID]time.Duration{}}
-	w.truth = newTruth(w)
+	w := &world{options: o, rng: rand.New(rand.NewPCG(o.Seed, 0x6f7272657279)), blocked: map[[2]fabric.NodeID]bool{}, arrival: map[[2]fabric.NodeID]time.Duration{}, truths: map[chain.ID]*truth{}, asked: map[request]*operation{}}
+	w.truths[theChain] = newTruth(w, theChain)
 	w.nature = w.draw()
 	w.table = newTable()
 	for i := range w.nature.nodes {
-		n := &node{world: w, id: fabric.NodeID(fmt.Sprintf("n%d", i)), rate: w.nature.rates[i], disks: map[chain.ID]*disk{}, slow: 1}
+		n := &node{world: w, id: fabric.NodeID(fmt.Sprintf("n%d", i)), rate: w.nature.rates[i], disks: map[chain.ID]*disk{}, dropped: map[chain.ID]*disk{}, slow: 1}
 		n.offset = time.Duration(w.rng.Int64N(int64(time.Hour)))
 		w.nodes = append(w.nodes, n)
 		n.start()
@@ -111,6 +124,12 @@ func Run(o Options) Report {
 		w.clients = append(w.clients, newClient(w, i))
 	}
 	w.chaos()
+	if w.nature.several {
+		w.divide()
+		for _, c := range w.clients {
+			w.watchers = append(w.watchers, newWatcher(c))
+		}
+	}
 	w.after(w.nature.length, w.heal)
 	for w.fault == "" && w.now < w.nature.length || !w.settled() {
 		if w.fault != "" {
@@ -122,12 +141,15 @@ func Run(o Options) Report {
 		}
 		w.step()
 	}
-	r := Report{Events: int(w.events), Requests: len(w.history), Committed: w.truth.count()} //nolint:gosec // a count
-	if c, ok := w.table.record(); ok {
-		r.Epochs = c.Epoch
+	r := Report{Events: int(w.events), Requests: len(w.history)} //nolint:gosec // a count
+	for _, id := range w.ids() {
+		r.Committed += w.truths[id].count()
+	}
+	for _, c := range w.table.chains() {
+		r.Epochs += c.Epoch
 	}
 	if w.fault == "" {
-		w.truth.finish()
+		w.finish()
 		r.Undecided = w.linearizable()
 	}
 	r.Fault, r.Stale = w.fault, w.stale
@@ -176,15 +198,11 @@ func pick[T any](w *world, all []T) T { return all[w.rng.IntN(len(all))] }
 // settled says whether all requests have ended, and the chain is whole again.
 func (w *world) settled() bool { return w.calm && (w.doomed() || w.unsettled() == "") }
 
-// doomed says whether the disks of all that served last have failed: the chain waits for a person then.
+// doomed says whether the disks of all that served a chain last have failed: it waits for a person then.
 func (w *world) doomed() bool {
-	record, ok := w.table.record()
-	for _, r := range record.Serving() {
-		if !w.node(r.Node).failed {
-			return false
-		}
-	}
-	return ok && w.failures > 0
+	return w.failures > 0 && slices.ContainsFunc(w.table.chains(), func(c placement.Chain) bool {
+		return !slices.ContainsFunc(c.Serving(), func(r chain.Replica) bool { return !w.node(r.Node).failed })
+	})
 }
 
 // unsettled says what is not done yet.
@@ -194,22 +212,40 @@ func (w *world) unsettled() string {
 			return s
 		}
 	}
-	record, ok := w.table.record()
-	if !ok {
+	for _, v := range w.watchers {
+		if s := v.waits(); s != "" {
+			return s
+		}
+	}
+	all := w.table.chains()
+	if len(all) == 0 {
 		return "there is no chain"
+	}
+	for _, record := range all {
+		if s := w.lacks(record); s != "" {
+			return fmt.Sprintf("chain %d: %s", record.ID, s)
+		}
+	}
+	return ""
+}
+
+// lacks says what a chain is lacking.
+func (w *world) lacks(record placement.Chain) string {
+	if record.Split != nil {
+		return "it is being split"
 	}
 	whole := min(w.nature.factor, w.sound())
 	if len(record.Members) < whole {
 		return fmt.Sprintf("epoch %d has members %v, %d should be there", record.Epoch, record.Members, whole)
 	}
 	for _, m := range record.Members {
-		d := w.driver(m.Replica)
+		d := w.driver(record.ID, m.Replica)
 		if m.State != chain.Serving || d == nil || d.failed != "" {
 			return fmt.Sprintf("%v of epoch %d does not serve", m, record.Epoch)
 		}
 		s := d.core.Status()
-		if s.Epoch != record.Epoch || !s.Linked || s.Committed != w.truth.top() || s.Last != s.Committed {
-			return fmt.Sprintf("%v is at %+v, %d are committed", m, s, w.truth.top())
+		if s.Epoch != record.Epoch || !s.Linked || s.Committed != w.truths[record.ID].top() || s.Last != s.Committed {
+			return fmt.Sprintf("%v is at %+v, %d are committed", m, s, w.truths[record.ID].top())
 		}
 	}
 	return ""
@@ -226,11 +262,14 @@ func (w *world) sound() int {
 	return count
 }
 
+// ids are the chains that there are, or were, in order.
+func (w *world) ids() []chain.ID { return slices.Sorted(maps.Keys(w.truths)) }
+
 // driver is the driver of a replica that runs; nil if it does not.
-func (w *world) driver(r chain.Replica) *driver {
+func (w *world) driver(id chain.ID, r chain.Replica) *driver {
 	for _, n := range w.nodes {
 		if p := n.process; p != nil && p.self == r {
-			return p.drivers[theChain]
+			return p.drivers[id]
 		}
 	}
 	return nil
