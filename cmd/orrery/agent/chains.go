@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"orrery/fabric"
 	"orrery/fabric/authority"
@@ -35,10 +33,7 @@ type chains struct {
 // openChains opens the replicas that are on this machine's disk. They do nothing before the chain table says what they are.
 func (n *Node) openChains() error {
 	dir := filepath.Join(n.dir, "chains")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	incarnation, err := nextIncarnation(filepath.Join(dir, "incarnation.json"))
+	incarnation, err := node.NextIncarnation(dir)
 	if err != nil {
 		return err
 	}
@@ -70,7 +65,7 @@ func (n *Node) openChains() error {
 	}
 	c.reporter = keeper.NewReporter(keeper.ReporterConfig{
 		Self: self, Zone: n.settings.Zone, Table: n.table, Replicas: c.replicas, Send: n.reportReplicas, Logger: n.log,
-		Free: func() (uint64, error) { return freeSpace(dir) }, Addresses: n.whereNodesAre,
+		Free: func() (uint64, error) { return disk.Free(dir) }, Addresses: n.whereNodesAre,
 	})
 	return nil
 }
@@ -113,41 +108,6 @@ func (c *chains) serve(m *rpc.Mux) {
 func (c *chains) run(ctx context.Context, parts *errgroup.Group) {
 	parts.Go(func() error { return ignoreEnd(ctx, c.keeper.Run(ctx)) })
 	parts.Go(func() error { return ignoreEnd(ctx, c.reporter.Run(ctx)) })
-}
-
-func freeSpace(dir string) (uint64, error) {
-	var room unix.Statfs_t
-	if err := unix.Statfs(dir, &room); err != nil {
-		return 0, err
-	}
-	return uint64(room.Bavail) * uint64(room.Bsize), nil //nolint:unconvert,gosec // their types differ between systems; neither is negative
-}
-
-// nextIncarnation counts the starts of this node. Where the file is lost the clock is ahead of what was counted.
-func nextIncarnation(path string) (uint64, error) {
-	var last uint64
-	if err := loadJSON(path, &last); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return 0, err
-	}
-	next := max(last+1, uint64(time.Now().UnixMilli())) //nolint:gosec // not before 1970
-	if err := saveJSON(path, next); err != nil {
-		return 0, err
-	}
-	return next, makeDurable(path)
-}
-
-// makeDurable makes a file, and that it is there, durable.
-func makeDurable(path string) error {
-	for _, name := range []string{path, filepath.Dir(path)} {
-		f, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(f.Sync(), f.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Chains is the keeper of the chain table, wherever it is.

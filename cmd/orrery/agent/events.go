@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"orrery/fabric"
+	"orrery/fabric/chain/disk"
 	"orrery/fabric/event"
 	"orrery/fabric/membership"
 )
@@ -68,7 +69,7 @@ func (n *Node) load() Load {
 	if text, err := os.ReadFile("/proc/meminfo"); err == nil {
 		l.Memory, l.FreeMemory = memoryIn(string(text), "MemTotal"), memoryIn(string(text), "MemAvailable")
 	}
-	l.FreeDisk, _ = freeSpace(n.dir) // 0 where it is not known
+	l.FreeDisk, _ = disk.Free(n.dir) // 0 where it is not known
 	return l
 }
 

@@ -37,6 +37,7 @@ import (
 	"orrery/fabric/rpc"
 	"orrery/fabric/table"
 	"orrery/fabric/table/courier"
+	"orrery/internal/folder"
 	"orrery/session"
 	"orrery/session/dialer"
 	"orrery/session/overlay"
@@ -128,7 +129,7 @@ func Run(ctx context.Context, o RunOptions) error {
 		}
 		return err
 	}
-	unlock, err := lockDir(o.Dir)
+	unlock, err := folder.Lock(o.Dir)
 	if err != nil {
 		return err
 	}

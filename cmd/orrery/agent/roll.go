@@ -19,8 +19,10 @@ func (n *Node) openRoll(ctx context.Context) (err error) {
 		Belongs:    func(id fabric.NodeID) bool { return n.table.Status().Has(id) },
 		Introduced: func(id fabric.NodeID) bool { _, ok := n.addresses.Get(id); return ok },
 		Ready:      func() bool { return n.table.Status().Leader != "" },
-		Ask:        func(ctx context.Context, holder fabric.Identity) error { return rpc.AskStanding(ctx, n.client, n.known(), holder) },
-		Changed:    n.expel,
+		Ask: func(ctx context.Context, holder fabric.Identity) error {
+			return rpc.AskStanding(ctx, n.client, n.known(), holder)
+		},
+		Changed: n.expel,
 	})
 	if err == nil {
 		close(n.rolled)

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"orrery/deploy"
 )
@@ -129,16 +126,4 @@ func (n *Node) logEvent(e deploy.Event) {
 	if e.Done {
 		n.log.Info("recovery", "service", e.Service, "action", e.Action, "error", e.Err)
 	}
-}
-
-// lockDir makes sure that one process runs the node in a folder.
-func lockDir(dir string) (unlock func(), err error) {
-	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("the node in %s runs already", dir), file.Close())
-	}
-	return func() { _ = file.Close() }, nil
 }

@@ -19,6 +19,7 @@ import (
 	"orrery/dashboard/terminal"
 	"orrery/fabric"
 	"orrery/fabric/chain"
+	"orrery/fabric/chain/disk"
 	"orrery/fabric/chain/placement"
 	"orrery/fabric/rpc"
 )
@@ -51,7 +52,7 @@ func (c *Client) Top(ctx context.Context) (terminal.Snapshot, error) {
 // usage is this node's own.
 func (n *Node) usage() (terminal.Usage, error) {
 	u := terminal.Usage{Started: n.started, Memory: residentBytes(), Load: machineLoad(), Processors: runtime.NumCPU()}
-	u.Free, _ = freeSpace(filepath.Join(n.dir, "chains")) // not known is not worth an error
+	u.Free, _ = disk.Free(filepath.Join(n.dir, "chains")) // not known is not worth an error
 	traffic := n.members.Traffic()
 	u.Counters.Gossip = traffic.Sent + traffic.Received
 	u.Counters.Requests = n.router.Requests()

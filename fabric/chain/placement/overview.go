@@ -117,3 +117,16 @@ func nodesOf(all []chain.Replica) []fabric.NodeID {
 	}
 	return ids
 }
+
+// OnlyOn says which chain has a replica on a node, and none that serves on another one that belongs to the cluster.
+func (o *Overview) OnlyOn(id fabric.NodeID, belongs func(fabric.NodeID) bool) error {
+	for _, c := range o.Chains {
+		elsewhere := slices.ContainsFunc(c.Members, func(m MemberView) bool {
+			return m.Node != id && belongs(m.Node) && m.State == chain.Serving && m.Gone == ""
+		})
+		if c.On(id) >= 0 && !elsewhere {
+			return fmt.Errorf("nobody else has the keys of chain %d of bucket %s", c.ID, c.Bucket)
+		}
+	}
+	return nil
+}
