@@ -50,9 +50,12 @@ func (s *Files) checkRead(name string, err error) error {
 	return err
 }
 
-func (s *Files) wrap(what, name string, f vfs.File, err error) (vfs.File, error) {
+func (s *Files) wrap(what, name string, c vfs.DiskWriteCategory, f vfs.File, err error) (vfs.File, error) {
 	if err := s.check(what, name, err); err != nil {
 		return nil, err
+	}
+	if c == logCategory {
+		return newLog(file{f, s, name})
 	}
 	return &file{f, s, name}, nil
 }
@@ -60,25 +63,25 @@ func (s *Files) wrap(what, name string, f vfs.File, err error) (vfs.File, error)
 // Create creates a file.
 func (s *Files) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := s.FS.Create(name, c)
-	return s.wrap("create", name, f, err)
+	return s.wrap("create", name, c, f, err)
 }
 
 // ReuseForWrite gives a file another name, and opens it.
 func (s *Files) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := s.FS.ReuseForWrite(from, to, c)
-	return s.wrap("reuse", from, f, err)
+	return s.wrap("reuse", to, c, f, err)
 }
 
 // OpenReadWrite opens a file.
 func (s *Files) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
 	f, err := s.FS.OpenReadWrite(name, c, o...)
-	return s.wrap("open", name, f, err)
+	return s.wrap("open", name, vfs.WriteCategoryUnspecified, f, err)
 }
 
 // OpenDir opens a folder, to sync it.
 func (s *Files) OpenDir(name string) (vfs.File, error) {
 	f, err := s.FS.OpenDir(name)
-	return s.wrap("open", name, f, err)
+	return s.wrap("open", name, vfs.WriteCategoryUnspecified, f, err)
 }
 
 // Open opens a file to read it.

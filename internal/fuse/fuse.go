@@ -2,7 +2,7 @@
 //
 // Pebble meets such errors in three ways: it repeats what it tried, for ever and at once, while writers wait for room that never comes; it calls Fatalf, which must
 // not return; or it panics with a lock given up that a deferred call gives up again, which no recover survives. So it is not told of them. The file system that it
-// is given (FS) lets the goroutine that met an error wait for ever, and the Fuse tells everybody else. A database whose fuse has blown is never used again, nor closed:
+// is given (FS) lets the goroutine that met an error wait for ever, and the Fuse tells everybody else. (It also lets logs grow ahead of what is written to them.) A database whose fuse has blown is never used again, nor closed:
 // its lock is held until the process ends.
 package fuse
 

@@ -24,6 +24,7 @@ type gathered struct {
 // steps hands inputs to the replica and does what it asks for. The replica reads the store when it decides commands, so entries are applied before the next
 // step; all else is gathered over the steps.
 func (r *runner) steps(queue []input) error {
+	r.busy = r.syncing()
 	for i := range queue {
 		out, err := r.step(&queue[i])
 		if err != nil {
@@ -142,10 +143,7 @@ func (r *runner) act() error {
 			return err
 		}
 	}
-	for i := range g.messages {
-		r.out.add(&g.messages[i])
-	}
-	r.out.flush()
+	r.send()
 	for _, reply := range g.replies {
 		r.reply(reply)
 	}
@@ -155,9 +153,43 @@ func (r *runner) act() error {
 	for _, c := range g.copies {
 		r.copy(c)
 	}
-	clear(g.messages)
-	g.messages, g.sizes, g.replies, g.reads, g.copies = g.messages[:0], g.sizes[:0], g.replies[:0], g.reads[:0], g.copies[:0]
+	g.replies, g.reads, g.copies = g.replies[:0], g.reads[:0], g.copies[:0]
 	return nil
+}
+
+// send sends the messages that were gathered. Entries that come while earlier ones are made durable here have to wait for the next sync; they go to the
+// successor when that begins, together, instead of one message for each few.
+func (r *runner) send() {
+	g := &r.gather
+	kept := 0
+	for i := range g.messages {
+		m := &g.messages[i]
+		if r.busy && m.Durable <= r.told && g.alone(i) {
+			g.messages[kept], g.sizes[kept] = *m, g.sizes[i]
+			kept++
+			continue
+		}
+		if m.Kind == replica.KindAppend {
+			r.told = m.Durable
+		}
+		r.out.add(m)
+	}
+	clear(g.messages[kept:])
+	g.messages, g.sizes = g.messages[:kept], g.sizes[:kept]
+	r.out.flush()
+}
+
+// alone says whether a message has entries, and is the only one to its receiver.
+func (g *gathered) alone(i int) bool {
+	if g.messages[i].Kind != replica.KindAppend || len(g.messages[i].Entries) == 0 {
+		return false
+	}
+	for j := range g.messages {
+		if j != i && g.messages[j].To == g.messages[i].To {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *runner) reply(reply replica.Reply) {
@@ -214,11 +246,12 @@ func (r *runner) step(in *input) (replica.Output, error) {
 			if !in.config.Range.Includes(r.config.Range) {
 				r.shrunk.Add(1)
 			}
-			r.config = *in.config
+			r.config, r.told = *in.config, 0
 			r.member, r.scope = names(*in.config, r.node.config.Self), in.config.Range
 		}
 		return r.core.Configure(now, *in.config)
 	case in.persisted != nil:
+		r.synced, r.busy = in.persisted.number, false
 		if in.persisted.cuts == r.cuts {
 			return r.core.Persisted(now, in.persisted.up)
 		}

@@ -56,6 +56,10 @@ type runner struct {
 	reads  map[replica.Token]*reading
 	out    outbox
 	gather gathered
+	handed uint64 // how often entries were handed over to be made durable
+	synced uint64 // up to which of these they are
+	busy   bool   // entries from before this step are being made durable
+	told   uint64 // the watermark that the successor was told last
 
 	hear chan struct{} // closed and replaced when entries were applied
 	hmu  sync.Mutex
@@ -301,7 +305,10 @@ func (r *runner) status() replica.Status {
 }
 
 // written is an entry that was written. What was cut off since must not count as durable.
-type written struct{ up, cuts uint64 }
+type written struct{ up, cuts, number uint64 }
+
+// syncing says whether entries are being made durable, or about to be. An unsynced chain waits for none.
+func (r *runner) syncing() bool { return r.handed > r.synced && !r.config.Unsynced }
 
 // sync makes what was written durable, again and again, everything that was written before each time.
 func (r *runner) sync() {
@@ -358,7 +365,8 @@ func (r *runner) broken(err error) {
 
 // written tells the sync goroutine of entries; of several it needs the last one only.
 func (r *runner) written(up uint64) {
-	w := written{up, r.cuts}
+	r.handed++
+	w := written{up, r.cuts, r.handed}
 	for {
 		select {
 		case r.syncs <- w:
