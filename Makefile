@@ -12,7 +12,7 @@ APPS    := catalog notes sky sky-blue
 .PHONY: build demo test lint bench fuzz sim chains clean
 
 build: ## the binaries, and the observatory's three programs
-	CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/orrery ./cmd/clip
+	CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/orrery ./cmd/clip ./cmd/homeserver
 	CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o examples/observatory/bin/ $(addprefix ./examples/observatory/,$(APPS))
 
 demo: build ## the main job on real data; EXIT=1 stops after the story

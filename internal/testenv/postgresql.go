@@ -3,17 +3,23 @@ package testenv
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
+	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Postgres is a PostgreSQL server for tests. Its user is a superuser; TCP and socket ask for the password.
@@ -250,4 +256,21 @@ func notRootAs(dir, name string) (*syscall.Credential, error) {
 		return nil, err
 	}
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, os.Chown(dir, int(uid), int(gid))
+}
+
+// NewDatabase makes an empty database on the server, and is its URL. options follow CREATE DATABASE's name.
+func (p *Postgres) NewDatabase(tb testing.TB, options string) string {
+	tb.Helper()
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(p.User, p.Password), Host: net.JoinHostPort(p.Host, strconv.Itoa(p.Port)), Path: "postgres"}
+	conn, err := pgx.Connect(tb.Context(), u.String())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = conn.Close(tb.Context()) }()
+	name := "test" + strings.ToLower(rand.Text())
+	if _, err := conn.Exec(tb.Context(), "CREATE DATABASE "+name+" "+options); err != nil {
+		tb.Fatal(err)
+	}
+	u.Path = name
+	return u.String()
 }

@@ -21,6 +21,8 @@ var (
 	ErrClosed = errors.New("database is closed")
 	// ErrUnavailable says that the database cannot be reached or written just now: nothing was changed, and it may be asked again.
 	ErrUnavailable = errors.New("database is unavailable")
+	// ErrReading says that a transaction was used while rows of a scan are being read. It is an error of the program.
+	ErrReading = errors.New("transaction is being read")
 	// ErrNewer says that a database was written by a newer version of the program.
 	ErrNewer = errors.New("database is of a newer version")
 )
@@ -109,7 +111,7 @@ type Tx interface {
 	Put(s *Schema, row []any) error
 	// Delete removes the row with a key, if there is one.
 	Delete(s *Schema, key []any) error
-	// Scan yields the rows of a range in order. The transaction must not be used while it is being read. An error ends it.
+	// Scan yields the rows of a range in order. An error ends it. While it is being read the transaction does nothing else: ErrReading.
 	Scan(s *Schema, r Range) iter.Seq2[[]any, error]
 }
 

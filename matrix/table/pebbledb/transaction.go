@@ -17,6 +17,8 @@ type transaction struct {
 	read  pebble.Reader
 	batch *pebble.Batch // nil in a view
 	ended bool
+
+	reading bool // rows of a scan
 }
 
 var (
@@ -27,6 +29,13 @@ var (
 
 // Get is that of table.Tx.
 func (t *transaction) Get(s *table.Schema, key []any) ([]any, error) {
+	if t.reading {
+		return nil, table.ErrReading
+	}
+	return t.find(s, key)
+}
+
+func (t *transaction) find(s *table.Schema, key []any) ([]any, error) {
 	k := appendValues(t.d.key(s, ""), key)
 	return t.get(s, key, k)
 }
@@ -45,8 +54,8 @@ func (t *transaction) get(s *table.Schema, key []any, encoded []byte) ([]any, er
 
 // Put is that of table.Tx.
 func (t *transaction) Put(s *table.Schema, row []any) error {
-	if t.batch == nil {
-		return errReadOnly
+	if err := t.writable(); err != nil {
+		return err
 	}
 	if len(s.Indexes) > 0 {
 		if err := t.reindex(s, row); err != nil {
@@ -54,6 +63,16 @@ func (t *transaction) Put(s *table.Schema, row []any) error {
 		}
 	}
 	return t.batch.Set(appendValues(t.d.key(s, ""), row[:s.Key]), encodeRow(s, row), nil)
+}
+
+func (t *transaction) writable() error {
+	switch {
+	case t.batch == nil:
+		return errReadOnly
+	case t.reading:
+		return table.ErrReading
+	}
+	return nil
 }
 
 // reindex takes the old row's entries out of the indexes and puts the new one's in.
@@ -100,8 +119,8 @@ func (t *transaction) free(s *table.Schema, index string, prefix []byte) error {
 
 // Delete is that of table.Tx.
 func (t *transaction) Delete(s *table.Schema, key []any) error {
-	if t.batch == nil {
-		return errReadOnly
+	if err := t.writable(); err != nil {
+		return err
 	}
 	if len(s.Indexes) > 0 {
 		old, err := t.Get(s, key)
@@ -121,6 +140,12 @@ func (t *transaction) Delete(s *table.Schema, key []any) error {
 // Scan is that of table.Tx.
 func (t *transaction) Scan(s *table.Schema, r table.Range) iter.Seq2[[]any, error] {
 	return func(yield func([]any, error) bool) {
+		if t.reading {
+			yield(nil, table.ErrReading)
+			return
+		}
+		t.reading = true
+		defer func() { t.reading = false }()
 		prefix := appendValues(t.d.key(s, r.Index), r.Prefix)
 		o := &pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)}
 		if r.From != nil {
@@ -173,7 +198,7 @@ func (t *transaction) row(s *table.Schema, index string, at *pebble.Iterator) ([
 	if index == "" {
 		return decodeRow(s, key, at.Value())
 	}
-	row, err := t.Get(s, key)
+	row, err := t.find(s, key)
 	if err == nil && row == nil {
 		err = fmt.Errorf("index %s of table %s is damaged: it names a row that is not there", index, s.Name)
 	}

@@ -20,6 +20,7 @@ type transaction struct {
 	writes  bool
 	ended   bool
 	broken  bool
+	reading bool // rows of a scan
 	waiting []*pile
 }
 
@@ -41,10 +42,20 @@ func (t *transaction) failure(err error) error {
 	return t.d.dialect.failure(err)
 }
 
+func (t *transaction) writable() error {
+	switch {
+	case !t.writes:
+		return errReadOnly
+	case t.reading:
+		return table.ErrReading
+	}
+	return nil
+}
+
 // Put is that of table.Tx.
 func (t *transaction) Put(s *table.Schema, row []any) error {
-	if !t.writes {
-		return errReadOnly
+	if err := t.writable(); err != nil {
+		return err
 	}
 	var p *pile
 	for _, other := range t.waiting {
@@ -157,8 +168,8 @@ func marks(n int) string {
 
 // Delete is that of table.Tx.
 func (t *transaction) Delete(s *table.Schema, key []any) error {
-	if !t.writes {
-		return errReadOnly
+	if err := t.writable(); err != nil {
+		return err
 	}
 	if err := t.flush(); err != nil {
 		return err
@@ -183,6 +194,12 @@ func (t *transaction) Get(s *table.Schema, key []any) ([]any, error) {
 // Scan is that of table.Tx.
 func (t *transaction) Scan(s *table.Schema, r table.Range) iter.Seq2[[]any, error] {
 	return func(yield func([]any, error) bool) {
+		if t.reading {
+			yield(nil, table.ErrReading)
+			return
+		}
+		t.reading = true
+		defer func() { t.reading = false }()
 		if err := t.flush(); err != nil {
 			yield(nil, err)
 			return

@@ -189,6 +189,9 @@ func testRanges(t *testing.T, db table.DB) {
 			if err != nil || row.Order != -5 {
 				t.Errorf("%+v, %v", row, err)
 			}
+			if _, err := things.Has(tx, "!a", int64(0)); !errors.Is(err, table.ErrReading) {
+				t.Errorf("used while it is read: %v", err)
+			}
 			break
 		}
 		first, ok, err := things.First(tx, table.Range{Prefix: []any{"!b"}})

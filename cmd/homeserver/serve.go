@@ -1,0 +1,35 @@
+package main
+
+import (
+	"errors"
+	"net"
+
+	"github.com/spf13/cobra"
+
+	"orrery/internal/commandline"
+	"orrery/matrix/server"
+)
+
+func (c *cli) serveCommand() *cobra.Command {
+	var listen string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve clients until it is interrupted",
+		Args:  exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, logger, err := c.open(cmd, func(config *server.Config) {
+				if listen != "" {
+					config.Listen = listen
+				}
+			})
+			if err != nil {
+				return err
+			}
+			err = s.Serve(cmd.Context(), func(a net.Addr) { logger.Info("serving", "address", a.String(), "version", version) })
+			return errors.Join(err, s.Close())
+		},
+	}
+	cmd.Flags().StringVar(&listen, "listen", "", "host:port or unix:PATH, instead of the configuration's")
+	commandline.Endless(cmd)
+	return cmd
+}

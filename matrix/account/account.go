@@ -1,0 +1,217 @@
+// Package account knows who has an account on this server: passwords, devices and their tokens, profiles.
+package account
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"orrery/matrix"
+	"orrery/matrix/store"
+	"orrery/matrix/table"
+)
+
+var (
+	// ErrTaken says that a name belongs to somebody.
+	ErrTaken = errors.New("is taken")
+	// ErrName says that a name cannot be a user's.
+	ErrName = errors.New("cannot be a user's name")
+	// ErrPassword says that a user or the password is wrong; it does not say which.
+	ErrPassword = errors.New("user or password is wrong")
+	// ErrDeactivated says that an account is not used any more.
+	ErrDeactivated = errors.New("account is deactivated")
+	// ErrToken says that a token is not known, or not any more.
+	ErrToken = errors.New("token is not known")
+	// ErrExpired says that a token was known and is too old; its device may get a new one.
+	ErrExpired = errors.New("token has expired")
+	// ErrNotFound says that there is no such user or device.
+	ErrNotFound = errors.New("not found")
+)
+
+// Lifetime is how long an access token counts that can be refreshed.
+const Lifetime = time.Hour
+
+// Config says whose accounts these are.
+type Config struct {
+	DB     table.DB
+	Server string
+	Now    func() time.Time
+}
+
+// Accounts are those of a server.
+type Accounts struct {
+	c      Config
+	hasher hasher
+
+	mu        sync.Mutex
+	known     map[[sha256.Size]byte]Login // by the hash of their token; forgotten when they grow too many
+	forgotten int                         // how often some were
+}
+
+// maxKnown is how many tokens are remembered.
+const maxKnown = 20_000
+
+// Login is a user on a device.
+type Login struct {
+	User    string
+	Device  string
+	Guest   bool
+	Expires int64 // milliseconds since 1970; 0: never
+}
+
+// New is the accounts in a database.
+func New(c Config) *Accounts {
+	return &Accounts{c: c, hasher: newHasher(), known: map[[sha256.Size]byte]Login{}}
+}
+
+// Full is the id of a user of this server, of a localpart or a whole id.
+func (a *Accounts) Full(name string) string {
+	if strings.HasPrefix(name, "@") {
+		return name
+	}
+	return "@" + name + ":" + a.c.Server
+}
+
+// Local says whether a user is of this server.
+func (a *Accounts) Local(user string) bool { return matrix.Domain(user) == a.c.Server }
+
+// ValidName says what is wrong with the localpart of a new user (clause appendices, user identifiers).
+func (a *Accounts) ValidName(localpart string) error {
+	if localpart == "" || strings.ContainsFunc(localpart, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && !strings.ContainsRune("._=-/+", r)
+	}) {
+		return fmt.Errorf("%q %w (it has a to z, 0 to 9 and ._=-/+)", localpart, ErrName)
+	}
+	if id := a.Full(localpart); len(id) > matrix.MaxIdentifier {
+		return fmt.Errorf("%q %w: with the server's name it has %d bytes (at most %d)", localpart, ErrName, len(id), matrix.MaxIdentifier)
+	}
+	return nil
+}
+
+// Free says whether a localpart can be a new user's.
+func (a *Accounts) Free(ctx context.Context, localpart string) error {
+	if err := a.ValidName(localpart); err != nil {
+		return err
+	}
+	return a.c.DB.View(ctx, func(tx table.Tx) error { return a.free(tx, localpart) })
+}
+
+func (a *Accounts) free(tx table.Tx, localpart string) error {
+	taken, err := store.Users.Has(tx, a.Full(localpart))
+	if err == nil && taken {
+		err = fmt.Errorf("%s %w", localpart, ErrTaken)
+	}
+	return err
+}
+
+// Create makes an account. Without a password nobody can log in by one.
+func (a *Accounts) Create(ctx context.Context, localpart, password string, admin, guest bool) (store.User, error) {
+	if err := a.ValidName(localpart); err != nil {
+		return store.User{}, err
+	}
+	u := store.User{ID: a.Full(localpart), Created: a.now(), Admin: admin, Guest: guest}
+	if password != "" {
+		var err error
+		if u.Password, err = a.hasher.hash(ctx, password); err != nil {
+			return u, err
+		}
+	}
+	return u, a.c.DB.Update(ctx, func(tx table.Tx) error {
+		if err := a.free(tx, localpart); err != nil {
+			return err
+		}
+		if err := store.Users.Put(tx, u); err != nil {
+			return err
+		}
+		name, _ := json.Marshal(localpart)
+		return store.ProfileFields.Put(tx, store.ProfileField{User: u.ID, Name: "displayname", Value: name})
+	})
+}
+
+func (a *Accounts) now() int64 { return a.c.Now().UnixMilli() }
+
+// User is an account.
+func (a *Accounts) User(ctx context.Context, id string) (u store.User, err error) {
+	err = a.c.DB.View(ctx, func(tx table.Tx) (err error) {
+		u, err = user(tx, id)
+		return err
+	})
+	return u, err
+}
+
+func user(tx table.Tx, id string) (store.User, error) {
+	u, ok, err := store.Users.Get(tx, id)
+	if err == nil && !ok {
+		err = fmt.Errorf("user %s is %w", id, ErrNotFound)
+	}
+	return u, err
+}
+
+// CheckPassword is nil if the password is the user's.
+func (a *Accounts) CheckPassword(ctx context.Context, id, password string) error {
+	u, err := a.User(ctx, id)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	ok, hashErr := a.hasher.check(ctx, u.Password, password) // also for nobody, so that it takes as long
+	switch {
+	case hashErr != nil:
+		return hashErr
+	case !ok:
+		return ErrPassword
+	case u.Deactivated:
+		return ErrDeactivated
+	}
+	return nil
+}
+
+// SetPassword changes a user's password.
+func (a *Accounts) SetPassword(ctx context.Context, id, password string) error {
+	hash, err := a.hasher.hash(ctx, password)
+	if err != nil {
+		return err
+	}
+	return a.change(ctx, id, func(u *store.User) { u.Password = hash })
+}
+
+// SetAdmin makes a user an administrator, or no more.
+func (a *Accounts) SetAdmin(ctx context.Context, id string, admin bool) error {
+	return a.change(ctx, id, func(u *store.User) { u.Admin = admin })
+}
+
+func (a *Accounts) change(ctx context.Context, id string, with func(*store.User)) error {
+	return a.c.DB.Update(ctx, func(tx table.Tx) error {
+		u, err := user(tx, id)
+		if err != nil {
+			return err
+		}
+		with(&u)
+		return store.Users.Put(tx, u)
+	})
+}
+
+// Deactivate ends an account: it has no password and no device any more, and its name stays taken.
+func (a *Accounts) Deactivate(ctx context.Context, id string) error {
+	if err := a.change(ctx, id, func(u *store.User) { u.Deactivated, u.Password = true, "" }); err != nil {
+		return err
+	}
+	return a.LogoutAll(ctx, id, "")
+}
+
+// Users are all accounts, in the order of their ids.
+func (a *Accounts) Users(ctx context.Context) (all []store.User, err error) {
+	err = a.c.DB.View(ctx, func(tx table.Tx) (err error) {
+		all, err = store.Users.All(tx, table.Range{})
+		return err
+	})
+	return all, err
+}
+
+// secret is a new token.
+func secret(kind string) string { return kind + "_" + rand.Text() + rand.Text() }

@@ -1,0 +1,369 @@
+package api
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha1"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"orrery/matrix/account"
+	"orrery/matrix/canonical"
+	"orrery/matrix/store"
+)
+
+const (
+	stageDummy    = "m.login.dummy"
+	stagePassword = "m.login.password"
+)
+
+func (a *API) accountRoutes() {
+	a.open("POST register", a.register)
+	a.open("GET register/available", func(q *request) (any, error) {
+		err := a.Accounts.Free(q.Context(), q.URL.Query().Get("username"))
+		return map[string]bool{"available": true}, err
+	})
+	a.secretRegister()
+	a.open("GET login", func(*request) (any, error) {
+		return map[string]any{"flows": []map[string]string{{"type": stagePassword}}}, nil
+	})
+	a.open("POST login", a.login)
+	a.open("POST refresh", a.refresh)
+	a.in("POST logout", func(q *request) (any, error) {
+		return empty, a.Accounts.Logout(q.Context(), q.login.User, q.login.Device)
+	})
+	a.in("POST logout/all", func(q *request) (any, error) {
+		return empty, a.Accounts.LogoutAll(q.Context(), q.login.User, "")
+	})
+	a.in("GET account/whoami", func(q *request) (any, error) {
+		return map[string]any{"user_id": q.login.User, "device_id": q.login.Device, "is_guest": q.login.Guest}, nil
+	})
+	a.in("POST account/password", a.changePassword)
+	a.in("POST account/deactivate", a.deactivate)
+	a.deviceRoutes()
+	a.profileRoutes()
+}
+
+// register makes an account (clause client-server API, POST /register).
+func (a *API) register(q *request) (any, error) {
+	if kind := q.URL.Query().Get("kind"); kind != "" && kind != "user" {
+		return nil, fail(http.StatusForbidden, "M_GUEST_ACCESS_FORBIDDEN", "guests are not let in here")
+	}
+	if !a.OpenRegistration {
+		return nil, forbidden("this server makes no accounts for everybody (ask whoever runs it)")
+	}
+	var in struct {
+		Username string `json:"username"`
+		Password string `json:"password"`
+	}
+	if err := q.into(&in); err != nil {
+		return nil, err
+	}
+	if in.Username = strings.ToLower(in.Username); in.Username != "" {
+		if err := a.Accounts.Free(q.Context(), in.Username); err != nil {
+			return nil, err
+		}
+	} else {
+		in.Username = strings.ToLower(rand.Text()[:12])
+	}
+	if err := a.auth.check(q, [][]string{{stageDummy}}, map[string]stage{stageDummy: func(*request, canonical.Value) error { return nil }}); err != nil {
+		return nil, err
+	}
+	if in.Password == "" {
+		return nil, missing("password")
+	}
+	u, err := a.Accounts.Create(q.Context(), in.Username, in.Password, false, false)
+	if err != nil {
+		return nil, err
+	}
+	if q.body.Get("inhibit_login").IsTrue() {
+		return map[string]string{"user_id": u.ID}, nil
+	}
+	return a.tokens(q, u.ID)
+}
+
+// tokens makes a device of the request's, and its tokens.
+func (a *API) tokens(q *request, user string) (any, error) {
+	device, err := q.text("device_id")
+	if err != nil {
+		return nil, err
+	}
+	name, err := q.text("initial_device_display_name")
+	if err != nil {
+		return nil, err
+	}
+	t, err := a.Accounts.LogIn(q.Context(), user, device, name, q.address(), q.body.Get("refresh_token").IsTrue())
+	if err != nil {
+		return nil, err
+	}
+	return withTokens(map[string]any{"user_id": user, "home_server": a.Server, "device_id": t.Device}, t), nil
+}
+
+func withTokens(answer map[string]any, t account.Tokens) map[string]any {
+	answer["access_token"] = t.Access
+	if t.Refresh != "" {
+		answer["refresh_token"], answer["expires_in_ms"] = t.Refresh, t.Expires.Milliseconds()
+	}
+	return answer
+}
+
+// login lets somebody in (clause client-server API, POST /login).
+func (a *API) login(q *request) (any, error) {
+	if kind := q.body.Get("type").String(); kind != stagePassword {
+		return nil, fail(http.StatusBadRequest, "M_UNKNOWN", "there is no login of type "+kind)
+	}
+	user, err := a.identifier(q.body)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.Accounts.CheckPassword(q.Context(), user, q.body.Get("password").String()); err != nil {
+		return nil, err
+	}
+	return a.tokens(q, user)
+}
+
+// identifier is the user that a login means (clause client-server API, identifier types).
+func (a *API) identifier(v canonical.Value) (string, error) {
+	name := v.Get("user").String() // of old clients
+	if id, ok := v.Find("identifier"); ok {
+		if kind := id.Get("type").String(); kind != "m.id.user" {
+			return "", fail(http.StatusBadRequest, "M_UNKNOWN", "users are not known here by a "+kind)
+		}
+		name = id.Get("user").String()
+	}
+	if name == "" {
+		return "", missing("identifier")
+	}
+	if strings.HasPrefix(name, "@") {
+		return name, nil
+	}
+	return a.Accounts.Full(strings.ToLower(name)), nil
+}
+
+func (a *API) refresh(q *request) (any, error) {
+	token, err := q.text("refresh_token")
+	if err != nil {
+		return nil, err
+	}
+	t, err := a.Accounts.Refresh(q.Context(), token)
+	if err != nil {
+		return nil, err
+	}
+	return withTokens(map[string]any{}, t), nil
+}
+
+// confirm lets the user prove again who they are.
+func (a *API) confirm(q *request) error {
+	return a.auth.check(q, [][]string{{stagePassword}}, map[string]stage{stagePassword: func(q *request, sent canonical.Value) error {
+		user, err := a.identifier(sent)
+		if err != nil {
+			return err
+		}
+		if user != q.login.User {
+			return forbidden("this is another user's login")
+		}
+		return a.Accounts.CheckPassword(q.Context(), user, sent.Get("password").String())
+	}})
+}
+
+func (a *API) changePassword(q *request) (any, error) {
+	if err := a.confirm(q); err != nil {
+		return nil, err
+	}
+	password, err := q.text("new_password")
+	if err != nil {
+		return nil, err
+	}
+	if password == "" {
+		return nil, missing("new_password")
+	}
+	if err := a.Accounts.SetPassword(q.Context(), q.login.User, password); err != nil {
+		return nil, err
+	}
+	if keep := q.body.Get("logout_devices"); !keep.IsFalse() {
+		return empty, a.Accounts.LogoutAll(q.Context(), q.login.User, q.login.Device)
+	}
+	return empty, nil
+}
+
+func (a *API) deactivate(q *request) (any, error) {
+	if err := a.confirm(q); err != nil {
+		return nil, err
+	}
+	if err := a.leaveAll(q.Context(), q.login.User); err != nil {
+		return nil, err
+	}
+	return map[string]string{"id_server_unbind_result": "no-support"}, a.Accounts.Deactivate(q.Context(), q.login.User)
+}
+
+// secretRegister makes accounts for whoever knows the shared secret, as Synapse does at the same path.
+func (a *API) secretRegister() {
+	var mu sync.Mutex
+	nonces := map[string]bool{}
+	a.open("GET /_synapse/admin/v1/register", func(*request) (any, error) {
+		if a.SharedSecret == "" {
+			return nil, fail(http.StatusNotFound, "M_UNRECOGNIZED", "the server has no shared secret")
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if len(nonces) > 1000 {
+			clear(nonces)
+		}
+		nonce := rand.Text()
+		nonces[nonce] = true
+		return map[string]string{"nonce": nonce}, nil
+	})
+	a.open("POST /_synapse/admin/v1/register", func(q *request) (any, error) {
+		nonce := q.body.Get("nonce").String()
+		mu.Lock()
+		known := nonces[nonce]
+		delete(nonces, nonce)
+		mu.Unlock()
+		if a.SharedSecret == "" || !known {
+			return nil, fail(http.StatusBadRequest, "M_UNKNOWN", "the nonce is not known")
+		}
+		name, password, admin := q.body.Get("username").String(), q.body.Get("password").String(), "notadmin"
+		if q.body.Get("admin").IsTrue() {
+			admin = "admin"
+		}
+		mac := hmac.New(sha1.New, []byte(a.SharedSecret))
+		_, _ = mac.Write([]byte(strings.Join([]string{nonce, name, password, admin}, "\x00")))
+		if given, err := hex.DecodeString(q.body.Get("mac").String()); err != nil || !hmac.Equal(given, mac.Sum(nil)) {
+			return nil, forbidden("the mac does not fit")
+		}
+		u, err := a.Accounts.Create(q.Context(), strings.ToLower(name), password, admin == "admin", false)
+		if err != nil {
+			return nil, err
+		}
+		return a.tokens(q, u.ID)
+	})
+}
+
+func (a *API) deviceRoutes() {
+	view := func(d store.Device) any {
+		return map[string]any{"device_id": d.ID, "display_name": d.Name, "last_seen_ts": d.Seen, "last_seen_ip": d.Address}
+	}
+	a.in("GET devices", func(q *request) (any, error) {
+		all, err := a.Accounts.Devices(q.Context(), q.login.User)
+		views := []any{}
+		for _, d := range all {
+			views = append(views, view(d))
+		}
+		return map[string]any{"devices": views}, err
+	})
+	a.in("GET devices/{device}", func(q *request) (any, error) {
+		d, err := a.Accounts.Device(q.Context(), q.login.User, q.PathValue("device"))
+		return view(d), err
+	})
+	a.in("PUT devices/{device}", func(q *request) (any, error) {
+		name, err := q.text("display_name")
+		if err != nil {
+			return nil, err
+		}
+		return empty, a.Accounts.NameDevice(q.Context(), q.login.User, q.PathValue("device"), name)
+	})
+	a.in("DELETE devices/{device}", func(q *request) (any, error) {
+		if err := a.confirm(q); err != nil {
+			return nil, err
+		}
+		return empty, a.Accounts.Logout(q.Context(), q.login.User, q.PathValue("device"))
+	})
+	a.in("POST delete_devices", func(q *request) (any, error) {
+		if err := a.confirm(q); err != nil {
+			return nil, err
+		}
+		var err error
+		for d := range q.body.Get("devices").Elements {
+			err = errors.Join(err, a.Accounts.Logout(q.Context(), q.login.User, d.String()))
+		}
+		return empty, err
+	})
+}
+
+// profileNames are the fields that old clients set, and that members' events have, too.
+var profileNames = []string{"displayname", "avatar_url"}
+
+func (a *API) profileRoutes() {
+	a.open("GET profile/{user}", func(q *request) (any, error) {
+		return a.Accounts.Profile(q.Context(), q.PathValue("user"))
+	})
+	a.open("GET profile/{user}/{field}", func(q *request) (any, error) {
+		all, err := a.Accounts.Profile(q.Context(), q.PathValue("user"))
+		if err != nil {
+			return nil, err
+		}
+		field := q.PathValue("field")
+		if v, ok := all[field]; ok {
+			return map[string]json.RawMessage{field: v}, nil
+		}
+		if slices.Contains(profileNames, field) {
+			return empty, nil
+		}
+		return nil, notFound("the profile has no field " + field)
+	})
+	set := func(q *request, v json.RawMessage) (any, error) {
+		if q.PathValue("user") != q.login.User {
+			return nil, forbidden("this is somebody else's profile")
+		}
+		if err := a.Accounts.SetProfile(q.Context(), q.login.User, q.PathValue("field"), v); err != nil {
+			return nil, err
+		}
+		return empty, a.showProfile(q.Context(), q.login.User, q.PathValue("field"))
+	}
+	a.in("PUT profile/{user}/{field}", func(q *request) (any, error) {
+		v, ok := q.body.Find(q.PathValue("field"))
+		if !ok {
+			return nil, missing(q.PathValue("field"))
+		}
+		if len(q.PathValue("field")) > 255 {
+			return nil, fail(http.StatusBadRequest, "M_KEY_TOO_LARGE", "the field's name is too long")
+		}
+		if len(v.JSON()) > 65536 {
+			return nil, fail(http.StatusBadRequest, "M_PROFILE_TOO_LARGE", "the field is too large")
+		}
+		return set(q, v.JSON())
+	})
+	a.in("DELETE profile/{user}/{field}", func(q *request) (any, error) { return set(q, nil) })
+}
+
+// memberContent is the content of a user's own member event.
+func (a *API) memberContent(q *request, user, membership string) canonical.Value {
+	content := canonical.Of(canonical.Member{Name: "membership", Value: canonical.Text(membership)})
+	if reason := q.body.Get("reason").String(); reason != "" {
+		content = content.With("reason", canonical.Text(reason))
+	}
+	if membership != "join" && membership != "invite" && membership != "knock" {
+		return content
+	}
+	profile, err := a.Accounts.Profile(q.Context(), user)
+	if err != nil { // of another server, perhaps
+		return content
+	}
+	return withProfile(content, profile)
+}
+
+func withProfile(content canonical.Value, profile map[string]json.RawMessage) canonical.Value {
+	for _, name := range profileNames {
+		content = content.Without(name)
+		if v, err := canonical.Parse(profile[name], canonical.Strict); err == nil && v.Kind() == canonical.String {
+			content = content.With(name, v)
+		}
+	}
+	return content
+}
+
+// errNothing ends a turn in which there is nothing to do.
+var errNothing = errors.New("nothing to do")
+
+// doneOr is nil for a turn that had nothing to do.
+func doneOr(err error) error {
+	if errors.Is(err, errNothing) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,268 @@
+// Package api is the client-server API (clause client-server API): requests in, what account, room and sync make of them out.
+//
+// Each group of requests is a file. A handler gets a request whose body and user are checked, and returns what is written as JSON, or an error,
+// which errors.go turns into the standard's answer.
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"orrery/matrix"
+	"orrery/matrix/account"
+	"orrery/matrix/canonical"
+	"orrery/matrix/room"
+	"orrery/matrix/store"
+	"orrery/matrix/sync"
+)
+
+// maxBody is how large the JSON of a request may be.
+const maxBody = 1 << 20
+
+// Config is what the API serves.
+type Config struct {
+	Server   string // its name
+	BaseURL  string // where clients reach it; "" if it is not told
+	Accounts *account.Accounts
+	Rooms    *room.Rooms
+	Syncer   *sync.Syncer
+	Stream   *store.Stream
+	Now      func() time.Time
+	Logger   *slog.Logger
+
+	OpenRegistration bool   // anybody may make an account
+	SharedSecret     string // by which accounts can be made by those who know it; "" for none
+}
+
+// API serves clients.
+type API struct {
+	Config
+
+	mux  *http.ServeMux
+	auth uia
+}
+
+// New is an API. Once the context is over, it answers those who wait.
+func New(c Config) *API {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	a := &API{Config: c, mux: http.NewServeMux(), auth: newUIA(c.Now)}
+	a.serverRoutes()
+	a.accountRoutes()
+	a.roomRoutes()
+	a.stateRoutes()
+	a.dataRoutes()
+	a.mux.Handle("/", a.handler(func(q *request) (any, error) {
+		return nil, fail(http.StatusNotFound, "M_UNRECOGNIZED", "there is no such request")
+	}))
+	return a
+}
+
+// request is what a handler gets.
+type request struct {
+	*http.Request
+
+	w     http.ResponseWriter
+	login account.Login   // of those that need one
+	body  canonical.Value // an object
+}
+
+type handler func(*request) (any, error)
+
+// open registers a request that anybody may make, in all versions of the API that clients use.
+func (a *API) open(route string, h handler) { a.route(route, a.handler(h)) }
+
+// in registers a request that needs a login.
+func (a *API) in(route string, h handler) {
+	a.route(route, a.handler(func(q *request) (any, error) {
+		if err := a.logIn(q); err != nil {
+			return nil, err
+		}
+		return h(q)
+	}))
+}
+
+// route registers "METHOD path" below the client-server API's paths: v3, and r0 for old clients; a path that begins with / is taken as it is.
+func (a *API) route(route string, h http.Handler) {
+	method, path, _ := strings.Cut(route, " ")
+	if strings.HasPrefix(path, "/") {
+		a.mux.Handle(method+" "+path, h)
+		return
+	}
+	for _, version := range []string{"v3", "r0", "v1"} {
+		a.mux.Handle(method+" /_matrix/client/"+version+"/"+path, h)
+	}
+}
+
+// ServeHTTP answers, with what browsers need to let pages of other servers ask (clause client-server API, web browser clients).
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Access-Control-Allow-Origin", "*")
+	h.Set("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE, OPTIONS")
+	h.Set("Access-Control-Allow-Headers", "X-Requested-With, Content-Type, Authorization")
+	if r.Method == http.MethodOptions {
+		h.Set("Access-Control-Max-Age", "86400")
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	if _, pattern := a.mux.Handler(r); pattern == "/" && a.otherMethod(r) {
+		a.write(w, http.StatusMethodNotAllowed, fail(http.StatusMethodNotAllowed, "M_UNRECOGNIZED", "the request has another method"))
+		return
+	}
+	a.mux.ServeHTTP(w, r)
+}
+
+// otherMethod says whether a path exists with another method than the request's.
+func (a *API) otherMethod(r *http.Request) bool {
+	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		other := *r
+		other.Method = m
+		if _, pattern := a.mux.Handler(&other); m != r.Method && pattern != "/" {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *API) handler(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != nil {
+				a.Logger.ErrorContext(r.Context(), "a request panicked", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+				a.write(w, http.StatusInternalServerError, fail(0, "M_UNKNOWN", "the server failed"))
+			}
+		}()
+		q := &request{Request: r, w: w}
+		result, err := any(nil), q.read()
+		if err == nil {
+			result, err = h(q)
+		}
+		if err != nil {
+			e, fault := toError(err)
+			if fault {
+				a.Logger.ErrorContext(r.Context(), "a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+			}
+			a.write(w, e.Status, e)
+			return
+		}
+		if result != nil {
+			a.write(w, http.StatusOK, result)
+		}
+	})
+}
+
+func (a *API) write(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	body, err := json.Marshal(v)
+	if err != nil {
+		a.Logger.Error("an answer cannot be written", "error", err)
+		status, body = http.StatusInternalServerError, []byte(`{"errcode":"M_UNKNOWN","error":"the server failed"}`)
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+// read reads the request's JSON.
+func (q *request) read() error {
+	if q.Method == http.MethodGet || strings.HasPrefix(q.URL.Path, "/_matrix/media/") {
+		return nil
+	}
+	text, err := io.ReadAll(http.MaxBytesReader(q.w, q.Body, maxBody))
+	if err != nil {
+		return err
+	}
+	if len(strings.TrimSpace(string(text))) == 0 {
+		q.body = canonical.Of()
+		return nil
+	}
+	if q.body, err = canonical.Parse(text, canonical.Lax); err != nil {
+		return fail(http.StatusBadRequest, "M_NOT_JSON", err.Error())
+	}
+	if q.body.Kind() != canonical.Object {
+		return badJSON("the request is not an object")
+	}
+	return nil
+}
+
+// logIn finds out whose request it is (clause client-server API, client authentication).
+func (a *API) logIn(q *request) error {
+	token, ok := strings.CutPrefix(q.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		if token = q.URL.Query().Get("access_token"); token == "" {
+			return fail(http.StatusUnauthorized, "M_MISSING_TOKEN", "the request has no access token")
+		}
+	}
+	login, err := a.Accounts.Authenticate(q.Context(), token)
+	if err != nil {
+		return err
+	}
+	q.login = login
+	return nil
+}
+
+// text is a string of the body; an error if it is there and is none.
+func (q *request) text(name string) (string, error) {
+	v, ok := q.body.Find(name)
+	if ok && v.Kind() != canonical.String {
+		return "", badJSON(name + " is not a string")
+	}
+	return v.String(), nil
+}
+
+// into reads the body into a value.
+func (q *request) into(v any) error {
+	if err := json.Unmarshal(q.body.JSON(), v); err != nil {
+		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			return badJSON(wrong.Field + " is a " + wrong.Value + ", which it cannot be")
+		}
+		return badJSON(err.Error())
+	}
+	return nil
+}
+
+// strictBody is the body where it becomes part of an event: integers only, and of 53 bits.
+func (q *request) strictBody() (canonical.Value, error) {
+	v, err := canonical.Parse(q.body.JSON(), canonical.Strict)
+	if err != nil {
+		return v, badJSON(err.Error())
+	}
+	return v, nil
+}
+
+// address is where the client is.
+func (q *request) address() string {
+	host, _, err := net.SplitHostPort(q.RemoteAddr)
+	if err != nil {
+		return q.RemoteAddr
+	}
+	return host
+}
+
+// empty is the answer of requests that have nothing to say.
+var empty = struct{}{}
+
+// find is a room by the id in the path, in which the user is or was a member.
+func (a *API) find(q *request) (*room.Room, error) {
+	r, err := a.Rooms.Find(q.Context(), q.PathValue("room"))
+	if errors.Is(err, room.ErrNotFound) {
+		return nil, forbidden("you are not a member of the room")
+	}
+	return r, err
+}
+
+// member is find for requests of members only.
+func (a *API) member(q *request) (*room.Room, error) {
+	r, err := a.find(q)
+	if err == nil && r.Membership(q.login.User) != matrix.Join {
+		err = forbidden("you are not a member of the room")
+	}
+	return r, err
+}

@@ -1,0 +1,206 @@
+package api
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"orrery/matrix/canonical"
+	"orrery/matrix/store"
+	"orrery/matrix/sync"
+	"orrery/matrix/table"
+)
+
+// maxTimeout is how long an answer to /sync may take.
+const maxTimeout = 2 * time.Minute
+
+func (a *API) dataRoutes() {
+	a.in("GET sync", a.sync)
+	a.in("POST user/{user}/filter", func(q *request) (any, error) {
+		if err := own(q); err != nil {
+			return nil, err
+		}
+		var f sync.Filter
+		if err := q.into(&f); err != nil {
+			return nil, err
+		}
+		var id int64
+		err := a.Stream.DB().Update(q.Context(), func(tx table.Tx) (err error) {
+			id, err = putFilter(tx, q.login.User, q.body.JSON())
+			return err
+		})
+		return map[string]string{"filter_id": strconv.FormatInt(id, 10)}, err
+	})
+	a.in("GET user/{user}/filter/{filter}", func(q *request) (any, error) {
+		if err := own(q); err != nil {
+			return nil, err
+		}
+		text, err := a.filter(q, q.PathValue("filter"))
+		return json.RawMessage(text), err
+	})
+	for _, path := range []string{"user/{user}/account_data/{type}", "user/{user}/rooms/{room}/account_data/{type}"} {
+		a.in("GET "+path, a.getData)
+		a.in("PUT "+path, func(q *request) (any, error) {
+			if err := own(q); err != nil {
+				return nil, err
+			}
+			if kind := q.PathValue("type"); kind == "m.fully_read" || kind == "m.push_rules" {
+				return nil, fail(405, "M_BAD_JSON", kind+" is not set this way")
+			}
+			return empty, a.putData(q, q.PathValue("room"), q.PathValue("type"), q.body)
+		})
+	}
+	a.tagRoutes()
+}
+
+// own sees to it that the user in the path is the one who asks.
+func own(q *request) error {
+	if q.PathValue("user") != q.login.User {
+		return forbidden("this is somebody else's")
+	}
+	return nil
+}
+
+// putFilter keeps a filter, and is its number: that of the same one, if it is kept already.
+func putFilter(tx table.Tx, user string, text []byte) (int64, error) {
+	all, err := store.Filters.All(tx, table.Range{Prefix: []any{user}})
+	if err != nil {
+		return 0, err
+	}
+	next := int64(1)
+	for _, f := range all {
+		if string(f.JSON) == string(text) {
+			return f.ID, nil
+		}
+		next = max(next, f.ID+1)
+	}
+	return next, store.Filters.Put(tx, store.Filter{User: user, ID: next, JSON: text})
+}
+
+func (a *API) filter(q *request, id string) ([]byte, error) {
+	number, err := strconv.ParseInt(id, 10, 64)
+	if err != nil {
+		return nil, invalidParam("a filter's id is a number")
+	}
+	var text []byte
+	return text, a.Stream.DB().View(q.Context(), func(tx table.Tx) error {
+		f, ok, err := store.Filters.Get(tx, q.login.User, number)
+		if err == nil && !ok {
+			err = notFound("there is no filter " + id)
+		}
+		text = f.JSON
+		return err
+	})
+}
+
+// sync tells what is new (clause client-server API, GET sync).
+func (a *API) sync(q *request) (any, error) {
+	query := q.URL.Query()
+	in := sync.Request{User: q.login.User, Device: q.login.Device, Initial: true, FullState: query.Get("full_state") == "true"}
+	if s := query.Get("since"); s != "" {
+		in.Initial = false
+		var err error
+		if in.Since, err = sync.ReadToken(s); err != nil {
+			return nil, err
+		}
+	}
+	if s := query.Get("timeout"); s != "" {
+		ms, err := strconv.ParseInt(s, 10, 64)
+		if err != nil || ms < 0 {
+			return nil, invalidParam("timeout is not a number of milliseconds")
+		}
+		in.Timeout = min(time.Duration(min(ms, 1<<30))*time.Millisecond, maxTimeout)
+	}
+	if f := query.Get("filter"); f != "" {
+		text := []byte(f)
+		if f[0] != '{' {
+			var err error
+			if text, err = a.filter(q, f); err != nil {
+				return nil, err
+			}
+		}
+		if err := json.Unmarshal(text, &in.Filter); err != nil {
+			return nil, badJSON("the filter is none: " + err.Error())
+		}
+	}
+	return a.Syncer.Do(q.Context(), in)
+}
+
+func (a *API) getData(q *request) (any, error) {
+	if err := own(q); err != nil {
+		return nil, err
+	}
+	d, ok, err := a.data(q, q.PathValue("room"), q.PathValue("type"))
+	if err == nil && !ok {
+		err = notFound("there is no such account data")
+	}
+	return json.RawMessage(d.JSON), err
+}
+
+func (a *API) data(q *request, room, kind string) (d store.AccountData, ok bool, err error) {
+	err = a.Stream.DB().View(q.Context(), func(tx table.Tx) (err error) {
+		d, ok, err = store.AllAccountData.Get(tx, q.login.User, room, kind)
+		return err
+	})
+	return d, ok, err
+}
+
+func (a *API) putData(q *request, room, kind string, v canonical.Value) error {
+	return a.changeData(q, room, kind, func(canonical.Value) canonical.Value { return v })
+}
+
+// changeData changes account data, and tells the user's devices.
+func (a *API) changeData(q *request, room, kind string, with func(canonical.Value) canonical.Value) error {
+	err := a.Stream.Update(q.Context(), func(tx table.Tx, advance func(int) (int64, error)) error {
+		old, ok, err := store.AllAccountData.Get(tx, q.login.User, room, kind)
+		if err != nil {
+			return err
+		}
+		v := canonical.Of()
+		if ok {
+			if v, err = canonical.Parse(old.JSON, canonical.Lax); err != nil {
+				return err
+			}
+		}
+		position, err := advance(1)
+		if err != nil {
+			return err
+		}
+		return store.AllAccountData.Put(tx, store.AccountData{User: q.login.User, Room: room, Type: kind, Position: position, JSON: with(v).JSON()})
+	}, nil)
+	a.Syncer.Wake(q.login.User)
+	return err
+}
+
+// tagRoutes are a user's tags of rooms (clause client-server API, room tagging).
+func (a *API) tagRoutes() {
+	const kind = "m.tag"
+	a.in("GET user/{user}/rooms/{room}/tags", func(q *request) (any, error) {
+		if err := own(q); err != nil {
+			return nil, err
+		}
+		d, ok, err := a.data(q, q.PathValue("room"), kind)
+		if !ok {
+			d.JSON = []byte(`{"tags":{}}`)
+		}
+		return json.RawMessage(d.JSON), err
+	})
+	change := func(q *request, with func(canonical.Value) canonical.Value) (any, error) {
+		if err := own(q); err != nil {
+			return nil, err
+		}
+		return empty, a.changeData(q, q.PathValue("room"), kind, func(v canonical.Value) canonical.Value {
+			tags := v.Get("tags")
+			if tags.Kind() != canonical.Object {
+				tags = canonical.Of()
+			}
+			return v.With("tags", with(tags))
+		})
+	}
+	a.in("PUT user/{user}/rooms/{room}/tags/{tag}", func(q *request) (any, error) {
+		return change(q, func(tags canonical.Value) canonical.Value { return tags.With(q.PathValue("tag"), q.body) })
+	})
+	a.in("DELETE user/{user}/rooms/{room}/tags/{tag}", func(q *request) (any, error) {
+		return change(q, func(tags canonical.Value) canonical.Value { return tags.Without(q.PathValue("tag")) })
+	})
+}

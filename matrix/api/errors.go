@@ -1,0 +1,106 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http"
+	"time"
+
+	"orrery/matrix"
+	"orrery/matrix/account"
+	"orrery/matrix/auth"
+	"orrery/matrix/room"
+	"orrery/matrix/table"
+)
+
+// Error is an answer that is no success (clause client-server API, standard error response).
+type Error struct {
+	Status int            `json:"-"`
+	Code   string         `json:"errcode"`
+	Text   string         `json:"error"`
+	More   map[string]any `json:"-"` // further fields
+	After  time.Duration  `json:"-"` // when to try again, of rate limits
+}
+
+// Error is the text.
+func (e *Error) Error() string { return e.Code + ": " + e.Text }
+
+func fail(status int, code, text string) *Error {
+	return &Error{Status: status, Code: code, Text: text}
+}
+
+func badJSON(text string) *Error      { return fail(http.StatusBadRequest, "M_BAD_JSON", text) }
+func invalidParam(text string) *Error { return fail(http.StatusBadRequest, "M_INVALID_PARAM", text) }
+
+func missing(name string) *Error {
+	return fail(http.StatusBadRequest, "M_MISSING_PARAM", name+" is missing")
+}
+func forbidden(text string) *Error { return fail(http.StatusForbidden, "M_FORBIDDEN", text) }
+func notFound(text string) *Error  { return fail(http.StatusNotFound, "M_NOT_FOUND", text) }
+
+// kinds are what errors of the packages below are for clients; the first that fits counts.
+var kinds = []struct {
+	is     error
+	status int
+	code   string
+}{
+	{account.ErrTaken, http.StatusBadRequest, "M_USER_IN_USE"},
+	{account.ErrName, http.StatusBadRequest, "M_INVALID_USERNAME"},
+	{account.ErrPassword, http.StatusForbidden, "M_FORBIDDEN"},
+	{account.ErrDeactivated, http.StatusForbidden, "M_USER_DEACTIVATED"},
+	{account.ErrToken, http.StatusUnauthorized, "M_UNKNOWN_TOKEN"},
+	{account.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
+	{room.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
+	{room.ErrExists, http.StatusConflict, "M_ROOM_IN_USE"},
+	{matrix.ErrForbidden, http.StatusForbidden, "M_FORBIDDEN"},
+	{matrix.ErrTooLarge, http.StatusRequestEntityTooLarge, "M_TOO_LARGE"},
+	{matrix.ErrVersion, http.StatusBadRequest, "M_UNSUPPORTED_ROOM_VERSION"},
+	{matrix.ErrMalformed, http.StatusBadRequest, "M_BAD_JSON"},
+	{table.ErrUnavailable, http.StatusServiceUnavailable, "M_UNKNOWN"},
+	{table.ErrClosed, http.StatusServiceUnavailable, "M_UNKNOWN"},
+}
+
+// toError is an error as an answer. What is not of a known kind is a fault of the server: its text is for the log only.
+func toError(err error) (e *Error, fault bool) {
+	var limit *http.MaxBytesError
+	var rule *auth.Rejection
+	switch {
+	case errors.As(err, &e):
+		return e, false
+	case errors.As(err, &limit):
+		return fail(http.StatusRequestEntityTooLarge, "M_TOO_LARGE", "the request is too large"), false
+	case errors.Is(err, account.ErrExpired):
+		e := fail(http.StatusUnauthorized, "M_UNKNOWN_TOKEN", err.Error())
+		e.More = map[string]any{"soft_logout": true}
+		return e, false
+	case errors.As(err, &rule):
+		return forbidden(rule.Reason + " (rule " + rule.Rule + " of room version " + rule.Version + ")"), false
+	case errors.Is(err, context.Canceled):
+		return fail(499, "M_UNKNOWN", "the client went away"), false
+	}
+	for _, k := range kinds {
+		if errors.Is(err, k.is) {
+			text := err.Error()
+			if k.status == http.StatusServiceUnavailable {
+				return fail(k.status, k.code, "the database is not available, try again"), true
+			}
+			return fail(k.status, k.code, text), false
+		}
+	}
+	return fail(http.StatusInternalServerError, "M_UNKNOWN", "the server failed"), true
+}
+
+// MarshalJSON adds the further fields.
+func (e *Error) MarshalJSON() ([]byte, error) {
+	all := map[string]any{}
+	if e.Code != "" { // an authentication that only began is no error
+		all["errcode"], all["error"] = e.Code, e.Text
+	}
+	maps.Copy(all, e.More)
+	if e.After > 0 {
+		all["retry_after_ms"] = e.After.Milliseconds()
+	}
+	return json.Marshal(all)
+}

@@ -1,0 +1,556 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"orrery/matrix"
+	"orrery/matrix/canonical"
+	"orrery/matrix/room"
+	"orrery/matrix/store"
+	"orrery/matrix/sync"
+	"orrery/matrix/table"
+)
+
+func (a *API) roomRoutes() {
+	a.in("POST createRoom", a.createRoom)
+	a.membershipRoutes()
+	a.in("PUT rooms/{room}/send/{type}/{txn}", a.send)
+	a.in("PUT rooms/{room}/redact/{event}/{txn}", a.redact)
+	a.in("GET rooms/{room}/event/{event}", a.event)
+	a.in("GET rooms/{room}/messages", a.messages)
+	a.in("GET rooms/{room}/context/{event}", a.context)
+	a.aliasRoutes()
+}
+
+// send sends an event that is no state (clause client-server API, PUT send).
+func (a *API) send(q *request) (any, error) {
+	content, err := q.strictBody()
+	if err != nil {
+		return nil, err
+	}
+	r, err := a.find(q)
+	if err != nil {
+		return nil, err
+	}
+	d := room.Draft{Type: q.PathValue("type"), Sender: q.login.User, Content: content}
+	if d.Type == matrix.TypeRedaction {
+		d.Redacts = content.Get("redacts").String()
+	}
+	return a.once(q, r, d)
+}
+
+// redact redacts an event.
+func (a *API) redact(q *request) (any, error) {
+	content, err := q.strictBody()
+	if err != nil {
+		return nil, err
+	}
+	r, err := a.find(q)
+	if err != nil {
+		return nil, err
+	}
+	return a.once(q, r, room.Draft{Type: matrix.TypeRedaction, Sender: q.login.User, Content: content, Redacts: q.PathValue("event")})
+}
+
+// once sends an event, once for each transaction id of a device (clause client-server API, transaction identifiers).
+func (a *API) once(q *request, r *room.Room, d room.Draft) (any, error) {
+	key := []any{q.login.User, q.login.Device, q.URL.Path}
+	var known store.Transaction
+	var ok bool
+	if err := a.Stream.DB().View(q.Context(), func(tx table.Tx) (err error) {
+		known, ok, err = store.Transactions.Get(tx, key...)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	if ok {
+		return map[string]string{"event_id": known.Result}, nil
+	}
+	d.TxnID = q.login.Device + " " + q.PathValue("txn")
+	what, err := a.redacted(q, r, d)
+	if err != nil {
+		return nil, err
+	}
+	var id string
+	err = r.Do(q.Context(), func(t *room.Turn) error {
+		e, err := t.Send(d)
+		if err != nil {
+			return err
+		}
+		id = e.ID()
+		if what != nil {
+			t.Redact(e, what)
+		}
+		t.Also(func(tx table.Tx, _ int64) error {
+			return store.Transactions.Put(tx, store.Transaction{User: q.login.User, Device: q.login.Device, Path: q.URL.Path, Result: id, Time: a.Now().UnixMilli()})
+		})
+		return nil
+	})
+	return map[string]string{"event_id": id}, err
+}
+
+// redacted is the event that a redaction redacts, if the sender may (clause room version 3, handling redactions).
+func (a *API) redacted(q *request, r *room.Room, d room.Draft) (*room.Entry, error) {
+	if d.Redacts == "" {
+		return nil, nil //nolint:nilnil // it redacts nothing
+	}
+	what, err := r.Event(q.Context(), d.Redacts)
+	if err != nil {
+		return nil, err
+	}
+	if levels := r.Levels(); levels.User(d.Sender) < levels.Redact() && what.Sender() != d.Sender {
+		return nil, forbidden("you may not redact events of others")
+	}
+	if what.Type() == matrix.TypeCreate {
+		return nil, forbidden("the create event of a room is not redacted")
+	}
+	return what, nil
+}
+
+// readable is find for those who may read the room now: members, those who were, and everybody where the world may read.
+func (a *API) readable(q *request) (*room.Room, error) {
+	r, err := a.find(q)
+	if err != nil {
+		return nil, err
+	}
+	m := r.Membership(q.login.User)
+	if m == matrix.Join || m == matrix.Leave || m == matrix.Ban {
+		return r, nil
+	}
+	if v := r.State(matrix.Key{Type: matrix.TypeHistoryVisibility}); v != nil && v.Content().Get("history_visibility").String() == "world_readable" {
+		return r, nil
+	}
+	return nil, forbidden("you are not a member of the room")
+}
+
+func (a *API) event(q *request) (any, error) {
+	e, err := a.visibleEvent(q)
+	if err != nil {
+		return nil, err
+	}
+	return sync.Client(e, q.login.User, q.login.Device, true), nil
+}
+
+func (a *API) visibleEvent(q *request) (*room.Entry, error) {
+	r, err := a.readable(q)
+	if err != nil {
+		return nil, err
+	}
+	e, err := r.Event(q.Context(), q.PathValue("event"))
+	if err != nil {
+		return nil, err
+	}
+	seen, err := r.Visible(q.Context(), q.login.User, []*room.Entry{e})
+	if err == nil && len(seen) == 0 {
+		err = notFound("event " + q.PathValue("event") + " is not found in the room")
+	}
+	return e, err
+}
+
+func (a *API) clients(q *request, events []*room.Entry) []json.RawMessage {
+	all := []json.RawMessage{}
+	for _, e := range events {
+		all = append(all, sync.Client(e, q.login.User, q.login.Device, true))
+	}
+	return all
+}
+
+// limit reads how many of something are wanted.
+func limit(q *request, usual, most int) (int, error) {
+	s := q.URL.Query().Get("limit")
+	if s == "" {
+		return usual, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 0 {
+		return 0, invalidParam("limit is not a number")
+	}
+	return min(n, most), nil
+}
+
+// messages pages through a room (clause client-server API, GET messages). Tokens are those of /sync: what came up to a position.
+func (a *API) messages(q *request) (any, error) {
+	r, err := a.readable(q)
+	if err != nil {
+		return nil, err
+	}
+	n, err := limit(q, 10, 1000)
+	if err != nil {
+		return nil, err
+	}
+	query := q.URL.Query()
+	back := query.Get("dir") != "f"
+	from := int64(0)
+	if back {
+		from = a.Stream.Current()
+	}
+	if s := query.Get("from"); s != "" {
+		if from, err = sync.ReadToken(s); err != nil {
+			return nil, err
+		}
+	}
+	of := table.Range{Limit: n, Descending: back}
+	if back {
+		of.Before = from + 1
+	} else {
+		of.From = from + 1
+	}
+	if s := query.Get("to"); s != "" {
+		to, err := sync.ReadToken(s)
+		if err != nil {
+			return nil, err
+		}
+		if back {
+			of.From = to + 1
+		} else {
+			of.Before = to + 1
+		}
+	}
+	events, err := r.Page(q.Context(), of)
+	if err != nil {
+		return nil, err
+	}
+	answer := map[string]any{"start": sync.Token(from)}
+	if len(events) == n && n > 0 {
+		last := events[len(events)-1].Order
+		if back {
+			last--
+		}
+		answer["end"] = sync.Token(last)
+	}
+	seen, err := r.Visible(q.Context(), q.login.User, events)
+	answer["chunk"] = a.clients(q, seen)
+	return answer, err
+}
+
+// context is an event with some before and after it (clause client-server API, GET context).
+func (a *API) context(q *request) (any, error) {
+	e, err := a.visibleEvent(q)
+	if err != nil {
+		return nil, err
+	}
+	n, err := limit(q, 10, 100)
+	if err != nil {
+		return nil, err
+	}
+	r, err := a.find(q)
+	if err != nil {
+		return nil, err
+	}
+	page := func(of table.Range, n int) ([]*room.Entry, error) {
+		if of.Limit = n; n == 0 {
+			return nil, nil
+		}
+		events, err := r.Page(q.Context(), of)
+		if err != nil {
+			return nil, err
+		}
+		return r.Visible(q.Context(), q.login.User, events)
+	}
+	before, err := page(table.Range{Before: e.Order, Descending: true}, n/2)
+	if err != nil {
+		return nil, err
+	}
+	after, err := page(table.Range{From: e.Order + 1}, n-n/2)
+	if err != nil {
+		return nil, err
+	}
+	start, end := e, e
+	if len(before) > 0 {
+		start = before[len(before)-1]
+	}
+	if len(after) > 0 {
+		end = after[len(after)-1]
+	}
+	at, err := r.StateAt(q.Context(), end.After)
+	if err != nil {
+		return nil, err
+	}
+	state := []json.RawMessage{}
+	for _, s := range at {
+		state = append(state, sync.Client(s, q.login.User, q.login.Device, true))
+	}
+	return map[string]any{
+		"event": sync.Client(e, q.login.User, q.login.Device, true), "events_before": a.clients(q, before), "events_after": a.clients(q, after),
+		"start": sync.Token(start.Order - 1), "end": sync.Token(end.Order), "state": state,
+	}, nil
+}
+
+func (a *API) aliasRoutes() {
+	a.open("GET directory/room/{alias}", func(q *request) (any, error) {
+		id, err := a.alias(q.Context(), q.PathValue("alias"))
+		return map[string]any{"room_id": id, "servers": []string{a.Server}}, err
+	})
+	a.in("PUT directory/room/{alias}", func(q *request) (any, error) {
+		r, err := a.Rooms.Find(q.Context(), q.body.Get("room_id").String())
+		if err != nil {
+			return nil, err
+		}
+		if r.Membership(q.login.User) != matrix.Join {
+			return nil, forbidden("you are not a member of the room")
+		}
+		return empty, a.Stream.DB().Update(q.Context(), func(tx table.Tx) error {
+			return a.putAlias(tx, q.PathValue("alias"), r.Number(), q.login.User)
+		})
+	})
+	a.in("DELETE directory/room/{alias}", a.deleteAlias)
+	a.in("GET rooms/{room}/aliases", func(q *request) (any, error) {
+		r, err := a.readable(q)
+		if err != nil {
+			return nil, err
+		}
+		names := []string{}
+		err = a.Stream.DB().View(q.Context(), func(tx table.Tx) error {
+			all, err := store.Aliases.All(tx, table.Range{Index: "room", Prefix: []any{r.Number()}})
+			for _, one := range all {
+				names = append(names, one.Alias)
+			}
+			return err
+		})
+		return map[string]any{"aliases": names}, err
+	})
+}
+
+// alias is the id of the room with a name.
+func (a *API) alias(ctx context.Context, name string) (id string, err error) {
+	err = a.Stream.DB().View(ctx, func(tx table.Tx) error {
+		found, ok, err := store.Aliases.Get(tx, name)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return notFound("there is no room " + name)
+		}
+		r, _, err := store.Rooms.Get(tx, found.Room)
+		id = r.RoomID
+		return err
+	})
+	return id, err
+}
+
+func (a *API) putAlias(tx table.Tx, alias string, number int64, user string) error {
+	if !strings.HasPrefix(alias, "#") || matrix.Domain(alias) != a.Server || len(alias) > matrix.MaxIdentifier || strings.ContainsRune(alias, 0) {
+		return invalidParam("alias " + alias + " is not #name:" + a.Server)
+	}
+	taken, err := store.Aliases.Has(tx, alias)
+	if err != nil {
+		return err
+	}
+	if taken {
+		return fail(http.StatusConflict, "M_ROOM_IN_USE", "alias "+alias+" is taken")
+	}
+	return store.Aliases.Put(tx, store.Alias{Alias: alias, Room: number, Creator: user})
+}
+
+func (a *API) deleteAlias(q *request) (any, error) {
+	return empty, a.Stream.DB().Update(q.Context(), func(tx table.Tx) error {
+		found, ok, err := store.Aliases.Get(tx, q.PathValue("alias"))
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return notFound("there is no room " + q.PathValue("alias"))
+		}
+		if found.Creator != q.login.User {
+			return forbidden("only " + found.Creator + " removes this alias")
+		}
+		return store.Aliases.Delete(tx, found.Alias)
+	})
+}
+
+// presets are what kinds of rooms begin with (clause client-server API, POST createRoom).
+var presets = map[string]struct{ join, history, guests string }{
+	"private_chat":         {"invite", "shared", "can_join"},
+	"trusted_private_chat": {"invite", "shared", "can_join"},
+	"public_chat":          {"public", "shared", "forbidden"},
+}
+
+// creation is a request for a room.
+type creation struct {
+	Visibility string            `json:"visibility"`
+	AliasName  string            `json:"room_alias_name"`
+	Name       string            `json:"name"`
+	Topic      string            `json:"topic"`
+	Invite     []string          `json:"invite"`
+	Version    string            `json:"room_version"`
+	Preset     string            `json:"preset"`
+	IsDirect   bool              `json:"is_direct"`
+	Content    json.RawMessage   `json:"creation_content"`
+	Levels     json.RawMessage   `json:"power_level_content_override"`
+	State      []json.RawMessage `json:"initial_state"`
+}
+
+func (a *API) createRoom(q *request) (any, error) {
+	var c creation
+	if err := q.into(&c); err != nil {
+		return nil, err
+	}
+	if c.Version == "" {
+		c.Version = matrix.DefaultVersion
+	}
+	version, err := matrix.FindVersion(c.Version)
+	if err != nil {
+		return nil, err
+	}
+	if c.Preset == "" {
+		c.Preset = "private_chat"
+		if c.Visibility == "public" {
+			c.Preset = "public_chat"
+		}
+	}
+	if _, ok := presets[c.Preset]; !ok {
+		return nil, invalidParam("there is no preset " + c.Preset)
+	}
+	for _, user := range c.Invite {
+		if err := matrix.ValidUser(user); err != nil {
+			return nil, invalidParam(err.Error())
+		}
+	}
+	alias := ""
+	if c.AliasName != "" {
+		alias = "#" + c.AliasName + ":" + a.Server
+		if _, err := a.alias(q.Context(), alias); err == nil {
+			return nil, fail(http.StatusBadRequest, "M_ROOM_IN_USE", "alias "+alias+" is taken")
+		}
+	}
+	drafts, err := a.drafts(q, c, version, alias)
+	if err != nil {
+		return nil, err
+	}
+	r, err := a.Rooms.Create(q.Context(), version, func(t *room.Turn) error {
+		for _, d := range drafts {
+			if _, err := t.Send(d); err != nil {
+				return err
+			}
+		}
+		if alias != "" {
+			t.Also(func(tx table.Tx, number int64) error { return a.putAlias(tx, alias, number, q.login.User) })
+		}
+		if c.Visibility == "public" {
+			t.Publish(true)
+		}
+		return nil
+	})
+	if err != nil {
+		if errors.Is(err, matrix.ErrForbidden) {
+			err = fail(http.StatusBadRequest, "M_INVALID_ROOM_STATE", err.Error())
+		}
+		return nil, err
+	}
+	return map[string]string{"room_id": r.ID()}, nil
+}
+
+// drafts are the events with which a room begins, in order.
+func (a *API) drafts(q *request, c creation, version *matrix.Version, alias string) ([]room.Draft, error) {
+	user, none := q.login.User, ""
+	var all []room.Draft
+	add := func(kind, key string, content canonical.Value) {
+		all = append(all, room.Draft{Type: kind, Sender: user, StateKey: &key, Content: content})
+	}
+	content, err := parse(c.Content)
+	if err != nil {
+		return nil, err
+	}
+	content = content.With("room_version", canonical.Text(version.ID))
+	if version.CreatorField {
+		content = content.With("creator", canonical.Text(user))
+	}
+	if version.CreateIsRoom && c.Preset == "trusted_private_chat" && len(c.Invite) > 0 {
+		content = content.With("additional_creators", canonical.Texts(c.Invite...))
+	}
+	add(matrix.TypeCreate, none, content)
+	add(matrix.TypeMember, user, a.memberContent(&request{Request: q.Request}, user, matrix.Join))
+	levels, err := a.levels(c, version, user)
+	if err != nil {
+		return nil, err
+	}
+	add(matrix.TypePowerLevels, none, levels)
+	if alias != "" {
+		add("m.room.canonical_alias", none, object("alias", alias))
+	}
+	p := presets[c.Preset]
+	for _, one := range [][3]string{
+		{matrix.TypeJoinRules, "join_rule", p.join}, {matrix.TypeHistoryVisibility, "history_visibility", p.history}, {"m.room.guest_access", "guest_access", p.guests},
+	} {
+		add(one[0], none, object(one[1], one[2]))
+	}
+	for _, s := range c.State {
+		v, err := parse(s)
+		if err != nil {
+			return nil, err
+		}
+		add(v.Get("type").String(), v.Get("state_key").String(), v.Get("content"))
+	}
+	if c.Name != "" {
+		add("m.room.name", none, object("name", c.Name))
+	}
+	if c.Topic != "" {
+		add("m.room.topic", none, object("topic", c.Topic))
+	}
+	for _, invited := range c.Invite {
+		content := a.memberContent(&request{Request: q.Request}, invited, matrix.Invite)
+		if c.IsDirect {
+			content = content.With("is_direct", canonical.Truth(true))
+		}
+		add(matrix.TypeMember, invited, content)
+	}
+	return all, nil
+}
+
+func object(name, value string) canonical.Value {
+	return canonical.Of(canonical.Member{Name: name, Value: canonical.Text(value)})
+}
+
+// parse reads an object that becomes part of an event; nothing is an empty one.
+func parse(text json.RawMessage) (canonical.Value, error) {
+	if len(text) == 0 || string(text) == "null" {
+		return canonical.Of(), nil
+	}
+	v, err := canonical.Parse(text, canonical.Strict)
+	if err == nil && v.Kind() != canonical.Object {
+		err = badJSON("something that is to be an object is none")
+	}
+	return v, err
+}
+
+// levels are the power levels with which a room begins.
+func (a *API) levels(c creation, version *matrix.Version, user string) (canonical.Value, error) {
+	users := canonical.Of()
+	if !version.CreateIsRoom {
+		users = users.With(user, canonical.Int(100))
+		if c.Preset == "trusted_private_chat" {
+			for _, invited := range c.Invite {
+				users = users.With(invited, canonical.Int(100))
+			}
+		}
+	}
+	tombstone := int64(100)
+	if version.CreateIsRoom {
+		tombstone = 150 // clause room version 12: only creators end a room, unless somebody is given more
+	}
+	events := canonical.Of()
+	for kind, n := range map[string]int64{
+		"m.room.name": 50, "m.room.power_levels": 100, "m.room.history_visibility": 100, "m.room.canonical_alias": 50, "m.room.avatar": 50,
+		"m.room.tombstone": tombstone, "m.room.server_acl": 100, "m.room.encryption": 100,
+	} {
+		events = events.With(kind, canonical.Int(n))
+	}
+	v := canonical.Of(canonical.Member{Name: "users", Value: users}, canonical.Member{Name: "events", Value: events},
+		canonical.Member{Name: "notifications", Value: canonical.Of(canonical.Member{Name: "room", Value: canonical.Int(50)})})
+	for name, n := range map[string]int64{"users_default": 0, "events_default": 0, "state_default": 50, "ban": 50, "kick": 50, "redact": 50, "invite": 0} {
+		v = v.With(name, canonical.Int(n))
+	}
+	over, err := parse(c.Levels)
+	if err != nil {
+		return v, err
+	}
+	for name, value := range over.Members {
+		v = v.With(name, value)
+	}
+	return v, nil
+}

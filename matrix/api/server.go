@@ -1,0 +1,38 @@
+package api
+
+import (
+	"net/http"
+
+	"orrery/matrix"
+)
+
+// versions of the specification whose requests are served.
+var versions = []string{"r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11"}
+
+func (a *API) serverRoutes() {
+	a.open("GET /_matrix/client/versions", func(*request) (any, error) {
+		return map[string]any{"versions": versions, "unstable_features": map[string]bool{}}, nil
+	})
+	a.open("GET /.well-known/matrix/client", func(*request) (any, error) {
+		if a.BaseURL == "" {
+			return nil, fail(http.StatusNotFound, "M_NOT_FOUND", "the server does not say where it is")
+		}
+		return map[string]any{"m.homeserver": map[string]string{"base_url": a.BaseURL}}, nil
+	})
+	a.in("GET capabilities", func(*request) (any, error) {
+		available := map[string]string{}
+		for _, v := range matrix.Versions {
+			available[v.ID] = "stable"
+		}
+		return map[string]any{"capabilities": map[string]any{
+			"m.room_versions":            map[string]any{"default": matrix.DefaultVersion, "available": available},
+			"m.change_password":          map[string]bool{"enabled": true},
+			"m.set_displayname":          map[string]bool{"enabled": true},
+			"m.set_avatar_url":           map[string]bool{"enabled": true},
+			"m.3pid_changes":             map[string]bool{"enabled": false},
+			"m.get_login_token":          map[string]bool{"enabled": false},
+			"m.profile_fields":           map[string]bool{"enabled": true},
+			"m.forget_forced_upon_leave": map[string]bool{"enabled": false},
+		}}, nil
+	})
+}

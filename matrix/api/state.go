@@ -1,0 +1,139 @@
+package api
+
+import (
+	"encoding/json"
+	"strings"
+
+	"orrery/matrix"
+	"orrery/matrix/room"
+	"orrery/matrix/sync"
+)
+
+func (a *API) stateRoutes() {
+	a.in("GET rooms/{room}/state", func(q *request) (any, error) {
+		_, all, err := a.stateFor(q)
+		if err != nil {
+			return nil, err
+		}
+		list := []json.RawMessage{}
+		for _, e := range all {
+			list = append(list, sync.Client(e, q.login.User, q.login.Device, true))
+		}
+		return list, nil
+	})
+	for _, path := range []string{"rooms/{room}/state/{type}", "rooms/{room}/state/{type}/{key}", "rooms/{room}/state/{type}/{$}"} {
+		a.in("GET "+path, a.getState)
+		a.in("PUT "+path, a.putState)
+	}
+}
+
+// stateFor is a room's state for a user: the current one for members, for those who left the one when they did.
+func (a *API) stateFor(q *request) (*room.Room, map[matrix.Key]*room.Entry, error) {
+	r, err := a.readable(q)
+	if err != nil {
+		return nil, nil, err
+	}
+	m := r.State(matrix.Key{Type: matrix.TypeMember, StateKey: q.login.User})
+	if m != nil && (m.Membership() == matrix.Leave || m.Membership() == matrix.Ban) {
+		if !r.WasJoined(q.Context(), q.login.User, m) {
+			return nil, nil, forbidden("you never were a member of the room")
+		}
+		all, err := r.StateAt(q.Context(), m.After)
+		return r, all, err
+	}
+	all := map[matrix.Key]*room.Entry{}
+	for _, e := range r.States("") {
+		all[e.Key()] = e
+	}
+	return r, all, nil
+}
+
+func (a *API) getState(q *request) (any, error) {
+	_, all, err := a.stateFor(q)
+	if err != nil {
+		return nil, err
+	}
+	e := all[matrix.Key{Type: q.PathValue("type"), StateKey: q.PathValue("key")}]
+	if e == nil {
+		return nil, notFound("the room has no such state")
+	}
+	if q.URL.Query().Get("format") == "event" {
+		return sync.Client(e, q.login.User, q.login.Device, true), nil
+	}
+	return json.RawMessage(e.Content().JSON()), nil
+}
+
+func (a *API) putState(q *request) (any, error) {
+	content, err := q.strictBody()
+	if err != nil {
+		return nil, err
+	}
+	r, err := a.find(q)
+	if err != nil {
+		return nil, err
+	}
+	kind, key := q.PathValue("type"), q.PathValue("key")
+	if kind == "m.room.canonical_alias" {
+		if err := a.checkAliases(q, r, content.Get("alias").String()); err != nil {
+			return nil, err
+		}
+	}
+	var id string
+	err = r.Do(q.Context(), func(t *room.Turn) error {
+		if old := t.State(matrix.Key{Type: kind, StateKey: key}); old != nil && old.Sender() == q.login.User && old.Content().Equal(content) {
+			id = old.ID() // nothing changes
+			return errNothing
+		}
+		e, err := t.Send(room.Draft{Type: kind, Sender: q.login.User, StateKey: &key, Content: content})
+		if err == nil {
+			id = e.ID()
+		}
+		return err
+	})
+	return map[string]string{"event_id": id}, doneOr(err)
+}
+
+// checkAliases sees to it that a room's main alias is one of its aliases.
+func (a *API) checkAliases(q *request, r *room.Room, alias string) error {
+	old := r.State(matrix.Key{Type: "m.room.canonical_alias"})
+	if alias == "" || old != nil && old.Content().Get("alias").String() == alias || !strings.HasSuffix(alias, ":"+a.Server) {
+		return nil
+	}
+	id, err := a.alias(q.Context(), alias)
+	if err != nil || id != r.ID() {
+		return fail(400, "M_BAD_ALIAS", alias+" is not an alias of the room")
+	}
+	return nil
+}
+
+// members are the member events of a room, at some point if that is asked for (clause client-server API, GET members).
+func (a *API) members(q *request) (any, error) {
+	r, all, err := a.stateFor(q)
+	if err != nil {
+		return nil, err
+	}
+	query := q.URL.Query()
+	if at := query.Get("at"); at != "" {
+		position, err := sync.ReadToken(at)
+		if err != nil {
+			return nil, err
+		}
+		events, _, err := r.Timeline(q.Context(), 0, position, 1)
+		if err != nil {
+			return nil, err
+		}
+		if len(events) > 0 {
+			if all, err = r.StateAt(q.Context(), events[0].After); err != nil {
+				return nil, err
+			}
+		}
+	}
+	chunk := []json.RawMessage{}
+	for key, e := range all {
+		is := e.Membership()
+		if key.Type == matrix.TypeMember && (query.Get("membership") == "" || is == query.Get("membership")) && (query.Get("not_membership") == "" || is != query.Get("not_membership")) {
+			chunk = append(chunk, sync.Client(e, q.login.User, q.login.Device, true))
+		}
+	}
+	return map[string]any{"chunk": chunk}, nil
+}

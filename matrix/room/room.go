@@ -1,0 +1,369 @@
+// Package room runs the rooms of this server: their state and the end of their timeline in memory, everything in the store.
+//
+// What happens in a room happens in turns. A Turn sees the room's current state and sends events after it; all of them are durable when Do returns, or none
+// is there. Turns that wait for one room at the same time are taken together, one after another, and share a commit. Whoever watches is told after the commit.
+package room
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"orrery/matrix"
+	"orrery/matrix/auth"
+	"orrery/matrix/event"
+	"orrery/matrix/signature"
+	"orrery/matrix/store"
+	"orrery/matrix/table"
+)
+
+var (
+	// ErrNotFound says that the server does not know a room or an event.
+	ErrNotFound = errors.New("not found")
+	// ErrExists says that a name is taken.
+	ErrExists = errors.New("exists already")
+)
+
+// keepTimeline is how many events at the end of a room's timeline are in memory.
+const keepTimeline = 128
+
+// Config says whose rooms these are.
+type Config struct {
+	Stream *store.Stream
+	Server string // its name
+	Key    signature.Key
+	Now    func() time.Time
+	// Watch is called after events were committed and can be seen, in the order of their positions in each room. It must not wait.
+	Watch func(r *Room, new []*Entry)
+}
+
+// Rooms are the rooms of a server.
+type Rooms struct {
+	c Config
+
+	mu  sync.Mutex
+	all map[string]*Room // by id; those that were used
+}
+
+// New is the rooms in a database.
+func New(c Config) *Rooms {
+	if c.Watch == nil {
+		c.Watch = func(*Room, []*Entry) {}
+	}
+	return &Rooms{c: c, all: map[string]*Room{}}
+}
+
+// Entry is an event in a room's timeline. It never changes: a redacted event is a new entry.
+type Entry struct {
+	*event.Event
+
+	Order    int64  // in the room, and the position in the stream for those that came as they happened
+	After    int64  // the room's state after it
+	TxnID    string // by which its sender's device knows it
+	Redacted string // the id of the redaction
+}
+
+// Room is a room.
+type Room struct {
+	rooms   *Rooms
+	version *matrix.Version
+
+	turn    sync.Mutex // held by whoever takes turns
+	waiting struct {
+		sync.Mutex
+		turns []*waiter
+	}
+
+	mu       sync.RWMutex // guards what follows
+	row      store.Room
+	state    map[matrix.Key]*Entry
+	joined   map[string]bool // the members
+	ends     []end           // the events without events after them
+	timeline []*Entry
+}
+
+// end is an event without events after it.
+type end struct {
+	event.Ref
+
+	depth int64
+}
+
+// Find is the room with an id.
+func (r *Rooms) Find(ctx context.Context, id string) (*Room, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if found, ok := r.all[id]; ok {
+		if found.Last() == 0 { // it is being made
+			return nil, fmt.Errorf("room %s is %w", id, ErrNotFound)
+		}
+		return found, nil
+	}
+	found := newRoom(r, nil)
+	if err := r.c.Stream.DB().View(ctx, func(tx table.Tx) error { return found.load(tx, id) }); err != nil {
+		return nil, err
+	}
+	r.all[id] = found
+	return found, nil
+}
+
+func newRoom(r *Rooms, version *matrix.Version) *Room {
+	return &Room{rooms: r, version: version, state: map[matrix.Key]*Entry{}, joined: map[string]bool{}}
+}
+
+// set sets a piece of the room's state.
+func (r *Room) set(key matrix.Key, e *Entry) {
+	r.state[key] = e
+	if key.Type != matrix.TypeMember {
+		return
+	}
+	if e.Membership() == matrix.Join {
+		r.joined[key.StateKey] = true
+	} else {
+		delete(r.joined, key.StateKey)
+	}
+}
+
+// Joined are the members of the room.
+func (r *Room) Joined() []string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return slices.Sorted(maps.Keys(r.joined))
+}
+
+// load reads a room from the store.
+func (r *Room) load(tx table.Tx, id string) (err error) {
+	var ok bool
+	if r.row, ok, err = store.FindRoom(tx, id); err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("room %s is %w", id, ErrNotFound)
+	}
+	if r.version, err = matrix.FindVersion(r.row.Version); err != nil {
+		return err
+	}
+	state, err := store.ReadState(tx, r.row.State)
+	if err != nil {
+		return err
+	}
+	for key, order := range state {
+		e, err := r.rooms.entry(tx, r.version, r.row.ID, order)
+		if err != nil {
+			return err
+		}
+		r.set(key, e)
+	}
+	ends, err := store.Extremities.All(tx, table.Range{Prefix: []any{r.row.ID}})
+	for _, x := range ends {
+		r.ends = append(r.ends, end{event.Ref{ID: x.EventID, Hash: x.Hash}, x.Depth})
+	}
+	if err != nil {
+		return err
+	}
+	r.timeline, err = r.read(tx, table.Range{Descending: true, Limit: keepTimeline})
+	slices.Reverse(r.timeline)
+	return err
+}
+
+// entry reads the event at a place in a room's timeline.
+func (r *Rooms) entry(tx table.Tx, version *matrix.Version, room, order int64) (*Entry, error) {
+	row, ok, err := store.Events.Get(tx, room, order)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("event %d of room %d is %w", order, room, ErrNotFound)
+	}
+	return parse(version, row)
+}
+
+func parse(version *matrix.Version, row store.Event) (*Entry, error) {
+	e, err := event.Parse(version, row.JSON)
+	if err != nil {
+		return nil, fmt.Errorf("event %s in the store: %w", row.EventID, err)
+	}
+	return &Entry{Event: e, Order: row.Order, After: row.State, TxnID: row.TxnID, Redacted: row.Redacted}, nil
+}
+
+// read reads a part of the timeline from the store; the range is one of orders.
+func (r *Room) read(tx table.Tx, of table.Range) ([]*Entry, error) {
+	of.Prefix = []any{r.row.ID}
+	var all []*Entry
+	for row, err := range store.Events.Scan(tx, of) {
+		if err != nil {
+			return nil, err
+		}
+		e, err := parse(r.version, row)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, e)
+	}
+	return all, nil
+}
+
+// ID is the room's id.
+func (r *Room) ID() string { return r.row.RoomID }
+
+// Number is the room's number in the store.
+func (r *Room) Number() int64 { return r.row.ID }
+
+// Version is the room's version.
+func (r *Room) Version() *matrix.Version { return r.version }
+
+// State is the event that is in force at a key, nil if there is none.
+func (r *Room) State(key matrix.Key) *Entry {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.state[key]
+}
+
+// States are the events that are in force, of one type or, for "", of all; sorted by their order.
+func (r *Room) States(kind string) []*Entry {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var all []*Entry
+	for key, e := range r.state {
+		if kind == "" || key.Type == kind {
+			all = append(all, e)
+		}
+	}
+	slices.SortFunc(all, func(a, b *Entry) int { return cmp.Compare(a.Order, b.Order) })
+	return all
+}
+
+// Membership is a user's, "" if there is none.
+func (r *Room) Membership(user string) string {
+	if m := r.State(matrix.Key{Type: matrix.TypeMember, StateKey: user}); m != nil {
+		return m.Membership()
+	}
+	return ""
+}
+
+// Levels are the power levels in force.
+func (r *Room) Levels() auth.Levels {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return levels(r.version, func(key matrix.Key) *Entry { return r.state[key] })
+}
+
+func levels(version *matrix.Version, state func(matrix.Key) *Entry) auth.Levels {
+	find := func(kind string) *event.Event {
+		if e := state(matrix.Key{Type: kind}); e != nil {
+			return e.Event
+		}
+		return nil
+	}
+	return auth.ReadLevels(version, find(matrix.TypeCreate), find(matrix.TypePowerLevels))
+}
+
+// Last is the position of the room's last event.
+func (r *Room) Last() int64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if len(r.timeline) == 0 {
+		return 0
+	}
+	return r.timeline[len(r.timeline)-1].Order
+}
+
+// Timeline is the newest events after one order and up to another, oldest first, at most some; more says that there are others before them.
+func (r *Room) Timeline(ctx context.Context, after, upTo int64, limit int) (found []*Entry, more bool, err error) {
+	r.mu.RLock()
+	cached := slices.Clone(r.timeline)
+	r.mu.RUnlock()
+	first, _ := slices.BinarySearchFunc(cached, after+1, byOrder)
+	last, _ := slices.BinarySearchFunc(cached, upTo+1, byOrder)
+	whole := first > 0 || len(cached) > 0 && cached[0].Type() == matrix.TypeCreate // memory has all that are wanted
+	if n := last - first; whole || n >= limit && n > 0 {
+		from := max(first, last-limit)
+		return cached[from:last], from > first || !whole, nil
+	}
+	err = r.rooms.c.Stream.DB().View(ctx, func(tx table.Tx) (err error) {
+		found, err = r.read(tx, table.Range{From: after + 1, Before: upTo + 1, Descending: true, Limit: limit + 1})
+		return err
+	})
+	if more = len(found) > limit; more {
+		found = found[:limit]
+	}
+	slices.Reverse(found)
+	return found, more, err
+}
+
+func byOrder(e *Entry, order int64) int { return cmp.Compare(e.Order, order) }
+
+// Page is events from an order on, towards newer or older ones, at most some.
+func (r *Room) Page(ctx context.Context, of table.Range) (found []*Entry, err error) {
+	err = r.rooms.c.Stream.DB().View(ctx, func(tx table.Tx) (err error) {
+		found, err = r.read(tx, of)
+		return err
+	})
+	return found, err
+}
+
+// Event is the event with an id, if it is one of the room.
+func (r *Room) Event(ctx context.Context, id string) (found *Entry, err error) {
+	err = r.rooms.c.Stream.DB().View(ctx, func(tx table.Tx) (err error) {
+		row, ok, err := store.FindEvent(tx, id)
+		if err != nil {
+			return err
+		}
+		if !ok || row.Room != r.row.ID {
+			return fmt.Errorf("event %s is %w in room %s", id, ErrNotFound, r.row.RoomID)
+		}
+		found, err = parse(r.version, row)
+		return err
+	})
+	return found, err
+}
+
+// StateAt is the events in force in a state of the room, as After of an entry names it.
+func (r *Room) StateAt(ctx context.Context, id int64) (map[matrix.Key]*Entry, error) {
+	found := map[matrix.Key]*Entry{}
+	err := r.rooms.c.Stream.DB().View(ctx, func(tx table.Tx) error {
+		state, err := store.ReadState(tx, id)
+		if err != nil {
+			return err
+		}
+		for key, order := range state {
+			if e := r.State(key); e != nil && e.Order == order {
+				found[key] = e
+				continue
+			}
+			if found[key], err = r.rooms.entry(tx, r.version, r.row.ID, order); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return found, err
+}
+
+// WasJoined says whether somebody was a member right before an event.
+func (r *Room) WasJoined(ctx context.Context, user string, e *Entry) bool {
+	before, _, err := r.Timeline(ctx, 0, e.Order-1, 1)
+	if err != nil || len(before) == 0 {
+		return false
+	}
+	m, err := r.At(ctx, before[0].After, matrix.Key{Type: matrix.TypeMember, StateKey: user})
+	return err == nil && m != nil && m.Membership() == matrix.Join
+}
+
+// At is the event in force at one key of a state of the room, nil if there is none.
+func (r *Room) At(ctx context.Context, state int64, key matrix.Key) (found *Entry, err error) {
+	err = r.rooms.c.Stream.DB().View(ctx, func(tx table.Tx) error {
+		order, err := store.ReadStateKey(tx, state, key)
+		if err != nil || order == 0 {
+			return err
+		}
+		found, err = r.rooms.entry(tx, r.version, r.row.ID, order)
+		return err
+	})
+	return found, err
+}

@@ -1,0 +1,173 @@
+// Package server assembles a homeserver: its database, accounts, rooms, and the API that it serves.
+package server
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"orrery/matrix"
+	"orrery/matrix/signature"
+)
+
+// Config is what homeserver.yaml says. Paths are relative to the file's folder.
+type Config struct {
+	ServerName         string `yaml:"server_name"`
+	BaseURL            string `yaml:"base_url"`
+	Listen             string `yaml:"listen"`
+	Database           string `yaml:"database"`
+	SigningKey         string `yaml:"signing_key"`
+	OpenRegistration   bool   `yaml:"open_registration"`
+	RegistrationSecret string `yaml:"registration_secret_file"`
+	LogLevel           string `yaml:"log_level"`
+
+	folder string
+}
+
+// Names of files that Init writes.
+const (
+	ConfigFile = "homeserver.yaml"
+	keyFile    = "signing.key"
+)
+
+const defaults = `# The name in the ids of users and rooms, as in @anne:%[1]s. It can never be changed.
+server_name: %[1]s
+
+# Where clients reach the server, as a proxy with TLS shows it (https://...). It is told them at /.well-known/matrix/client; "" tells nothing.
+base_url: ""
+
+# Where it listens: host:port, or unix:PATH.
+listen: 127.0.0.1:8008
+
+# sqlite:PATH, pebble:FOLDER, postgres://user@host/database, or memory for trying things out.
+# The password of PostgreSQL comes from the environment (PGPASSWORD) or a file of passwords (PGPASSFILE).
+database: sqlite:homeserver.db
+
+# The key by which the server signs. Whoever has it can speak for the server.
+signing_key: signing.key
+
+# Whether anybody may make an account. If not, "homeserver user create" does.
+open_registration: false
+
+# A file with a secret: whoever knows it can make accounts at /_synapse/admin/v1/register. "" allows that to nobody.
+registration_secret_file: ""
+
+# debug, info, warn or error
+log_level: info
+`
+
+// Init writes a configuration with every default and a new signing key into a folder, which it makes. It writes over nothing.
+func Init(name, dir string) (string, error) {
+	if err := matrix.ValidServer(name); err != nil {
+		return "", err
+	}
+	if len(name) > 230 {
+		return "", fmt.Errorf("server name %.40q... is %w (at most 230 bytes)", name, matrix.ErrTooLarge)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return "", err
+	}
+	key := fmt.Sprintf("%s a_%s %s\n", signature.Algorithm, rand.Text()[:6], base64.RawStdEncoding.EncodeToString(private.Seed()))
+	path := filepath.Join(dir, ConfigFile)
+	for _, p := range []string{path, filepath.Join(dir, keyFile)} {
+		if _, err := os.Lstat(p); !errors.Is(err, os.ErrNotExist) {
+			return "", fmt.Errorf("cannot write %s: it exists", p)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, keyFile), []byte(key), 0o600); err != nil {
+		return "", err
+	}
+	return path, os.WriteFile(path, fmt.Appendf(nil, defaults, name), 0o600)
+}
+
+// ReadConfig reads a configuration and says what is wrong with it.
+func ReadConfig(path string) (*Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	c := &Config{Listen: "127.0.0.1:8008", Database: "sqlite:homeserver.db", SigningKey: keyFile, LogLevel: "info", folder: filepath.Dir(path)}
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true)
+	if err := d.Decode(c); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+func (c *Config) check() error {
+	if c.ServerName == "" {
+		return errors.New("server_name is missing")
+	}
+	if err := matrix.ValidServer(c.ServerName); err != nil {
+		return err
+	}
+	if c.BaseURL != "" {
+		u, err := url.Parse(c.BaseURL)
+		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+			return fmt.Errorf("base_url %q is not https://HOST", c.BaseURL)
+		}
+	}
+	if _, isPath := strings.CutPrefix(c.Listen, "unix:"); !isPath {
+		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+			return fmt.Errorf("listen %q is not host:port, nor unix:PATH", c.Listen)
+		}
+	}
+	return nil
+}
+
+// path is that of a file that the configuration names.
+func (c *Config) path(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(c.folder, name)
+}
+
+// key reads the signing key: its algorithm, its name, its seed in base64.
+func (c *Config) key() (signature.Key, error) {
+	path := c.path(c.SigningKey)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return signature.Key{}, err
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	f := strings.Fields(line)
+	if len(f) != 3 || f[0] != signature.Algorithm {
+		return signature.Key{}, fmt.Errorf("signing key %s is %w (it is one line: ed25519 NAME SEED)", path, matrix.ErrMalformed)
+	}
+	seed, err := signature.Decode(f[2])
+	if err != nil || len(seed) != ed25519.SeedSize {
+		return signature.Key{}, fmt.Errorf("signing key %s is %w: its seed is not %d bytes in base64", path, matrix.ErrMalformed, ed25519.SeedSize)
+	}
+	return signature.Key{ID: f[0] + ":" + f[1], Private: ed25519.NewKeyFromSeed(seed)}, nil
+}
+
+func (c *Config) secret() (string, error) {
+	if c.RegistrationSecret == "" {
+		return "", nil
+	}
+	text, err := os.ReadFile(c.path(c.RegistrationSecret))
+	s := strings.TrimSpace(string(text))
+	if err == nil && s == "" {
+		err = fmt.Errorf("file %s has no secret", c.RegistrationSecret)
+	}
+	return s, err
+}

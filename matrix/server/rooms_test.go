@@ -1,0 +1,174 @@
+package server_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"orrery/matrix"
+)
+
+// TestVersions: a room of every version can be made, joined, and has its rules.
+func TestVersions(t *testing.T) {
+	s := newSite(t, "memory")
+	anne, bob := s.register("anne"), s.register("bob")
+	for _, v := range matrix.Versions {
+		room := anne.create(object{"room_version": v.ID, "preset": "public_chat", "topic": "of version " + v.ID})
+		if strings.Contains(room, ":") == v.CreateIsRoom {
+			t.Errorf("version %s: %s", v.ID, room)
+		}
+		bob.join(room)
+		id := bob.send(room, v.ID, "hello")
+		bob.refused(http.StatusForbidden, "M_FORBIDDEN", "PUT", "rooms/"+url.PathEscape(room)+"/state/m.room.topic", object{"topic": "mine"})
+		anne.do("PUT", fmt.Sprintf("rooms/%s/redact/%s/x%s", url.PathEscape(room), url.PathEscape(id), v.ID), object{"reason": "test"})
+		e := bob.do("GET", "rooms/"+url.PathEscape(room)+"/event/"+url.PathEscape(id), nil)
+		if content, _ := e["content"].(object); len(content) != 0 {
+			t.Errorf("version %s: redacted: %v", v.ID, e)
+		}
+	}
+	anne.refused(http.StatusBadRequest, "M_UNSUPPORTED_ROOM_VERSION", "POST", "createRoom", object{"room_version": "99"})
+}
+
+func TestMembership(t *testing.T) {
+	s := newSite(t, "memory")
+	anne, bob := s.register("anne"), s.register("bob")
+	room := anne.create(object{"preset": "private_chat"})
+	at := "rooms/" + room
+	bob.refused(http.StatusForbidden, "M_FORBIDDEN", "POST", "join/"+room, object{})
+	bob.refused(http.StatusForbidden, "M_FORBIDDEN", "PUT", at+"/send/m.room.message/1", object{})
+	anne.do("POST", at+"/invite", object{"user_id": bob.user, "reason": "come"})
+	bob.join(room)
+	bob.join(room) // again
+	if got := anne.do("GET", at+"/joined_members", nil)["joined"].(object); len(got) != 2 {
+		t.Error(got)
+	}
+	bob.refused(http.StatusForbidden, "M_FORBIDDEN", "POST", at+"/kick", object{"user_id": anne.user})
+	anne.do("POST", at+"/ban", object{"user_id": bob.user})
+	bob.refused(http.StatusForbidden, "M_FORBIDDEN", "POST", "join/"+room, object{})
+	anne.refused(http.StatusForbidden, "M_FORBIDDEN", "POST", at+"/kick", object{"user_id": bob.user})
+	anne.do("POST", at+"/unban", object{"user_id": bob.user})
+	anne.refused(http.StatusForbidden, "M_FORBIDDEN", "POST", at+"/unban", object{"user_id": bob.user})
+	anne.refused(http.StatusBadRequest, "M_INVALID_PARAM", "POST", at+"/invite", object{"user_id": "bob"})
+	anne.refused(http.StatusBadRequest, "M_MISSING_PARAM", "POST", at+"/invite", object{})
+	anne.refused(http.StatusBadRequest, "M_UNKNOWN", "POST", at+"/forget", object{})
+	left := bob.sync("", "filter="+url.QueryEscape(`{"room":{"include_leave":true}}`))
+	if len(left.Rooms.Leave) != 1 || len(left.Rooms.Join) != 0 {
+		t.Errorf("%+v", left.Rooms)
+	}
+	bob.do("POST", at+"/forget", object{})
+	left = bob.sync("", "filter="+url.QueryEscape(`{"room":{"include_leave":true}}`))
+	if len(left.Rooms.Leave) != 0 {
+		t.Errorf("forgotten: %+v", left.Rooms)
+	}
+}
+
+func TestRestricted(t *testing.T) {
+	s := newSite(t, "memory")
+	anne, bob := s.register("anne"), s.register("bob")
+	club := anne.create(object{"preset": "public_chat"})
+	room := anne.create(object{"initial_state": []object{{"type": "m.room.join_rules", "content": object{
+		"join_rule": "restricted", "allow": []object{{"type": "m.room_membership", "room_id": club}},
+	}}}})
+	bob.refused(http.StatusForbidden, "M_FORBIDDEN", "POST", "join/"+room, object{})
+	bob.join(club)
+	bob.join(room)
+	m := anne.do("GET", "rooms/"+room+"/state/m.room.member/"+bob.user, nil)
+	if m["join_authorised_via_users_server"] != anne.user {
+		t.Error(m)
+	}
+}
+
+func TestAliases(t *testing.T) {
+	s := newSite(t, "memory")
+	anne, bob := s.register("anne"), s.register("bob")
+	room := anne.create(object{"preset": "public_chat", "room_alias_name": "lounge"})
+	name := url.PathEscape("#lounge:orrery.test")
+	bob.join("#lounge:orrery.test")
+	anne.refused(http.StatusBadRequest, "M_ROOM_IN_USE", "POST", "createRoom", object{"room_alias_name": "lounge"})
+	bob.refused(http.StatusConflict, "M_ROOM_IN_USE", "PUT", "directory/room/"+name, object{"room_id": room})
+	bob.refused(http.StatusBadRequest, "M_INVALID_PARAM", "PUT", "directory/room/"+url.PathEscape("#x:other"), object{"room_id": room})
+	bob.do("PUT", "directory/room/"+url.PathEscape("#b:orrery.test"), object{"room_id": room})
+	if got := bob.do("GET", "rooms/"+room+"/aliases", nil)["aliases"].([]any); len(got) != 2 {
+		t.Error(got)
+	}
+	bob.refused(http.StatusForbidden, "M_FORBIDDEN", "DELETE", "directory/room/"+name, nil)
+	anne.refused(http.StatusBadRequest, "M_BAD_ALIAS", "PUT", "rooms/"+room+"/state/m.room.canonical_alias", object{"alias": "#other:orrery.test"})
+	anne.do("DELETE", "directory/room/"+name, nil)
+	anne.refused(http.StatusNotFound, "M_NOT_FOUND", "GET", "directory/room/"+name, nil)
+}
+
+// TestHistory: what newcomers see is what the room's history visibility says.
+func TestHistory(t *testing.T) {
+	s := newSite(t, "memory")
+	anne := s.register("anne")
+	for rule, want := range map[string][]string{"shared": {"before", "invited", "after"}, "joined": {"after"}, "invited": {"invited", "after"}, "world_readable": {"before", "invited", "after"}} {
+		bob := s.register("bob-" + rule[:1] + fmt.Sprint(len(rule)))
+		room := anne.create(object{"initial_state": []object{{"type": "m.room.history_visibility", "content": object{"history_visibility": rule}}}})
+		anne.send(room, "1", "before")
+		anne.do("POST", "rooms/"+room+"/invite", object{"user_id": bob.user})
+		anne.send(room, "2", "invited")
+		bob.join(room)
+		anne.send(room, "3", "after")
+		if got := bodies(bob.sync("", "filter="+url.QueryEscape(`{"room":{"timeline":{"limit":50}}}`)).Rooms.Join[room].Timeline.Events); !slices.Equal(got, want) {
+			t.Errorf("%s, by sync: %q", rule, got)
+		}
+		var page struct{ Chunk []clientEvent }
+		bob.want(http.StatusOK, "GET", "rooms/"+room+"/messages?dir=f&limit=100", nil, &page)
+		if got := bodies(page.Chunk); !slices.Equal(got, want) {
+			t.Errorf("%s, by messages: %q", rule, got)
+		}
+	}
+}
+
+// TestGaps: a client that comes back late gets the end of the timeline, and the state before it that it does not know.
+func TestGaps(t *testing.T) {
+	s := newSite(t, "sqlite:homeserver.db")
+	anne := s.register("anne")
+	room := anne.create(object{"preset": "public_chat", "name": "old"})
+	since := anne.sync("", "").Next
+	anne.do("PUT", "rooms/"+room+"/state/m.room.name", object{"name": "new"})
+	for i := range 150 {
+		anne.send(room, fmt.Sprint(i), fmt.Sprint(i))
+	}
+	got := anne.sync(since, "").Rooms.Join[room]
+	if !got.Timeline.Limited || len(got.Timeline.Events) != 10 {
+		t.Errorf("%d events, limited %t", len(got.Timeline.Events), got.Timeline.Limited)
+	}
+	if len(got.State.Events) != 1 || got.State.Events[0].Content["name"] != "new" {
+		t.Errorf("%+v", got.State)
+	}
+	var page struct{ Chunk []clientEvent }
+	anne.want(http.StatusOK, "GET", "rooms/"+room+"/messages?dir=b&limit=2&from="+got.Timeline.Prev, nil, &page)
+	if b := bodies(page.Chunk); !slices.Equal(b, []string{"139", "138"}) {
+		t.Errorf("before the gap: %q", b)
+	}
+}
+
+func TestLazyMembers(t *testing.T) {
+	s := newSite(t, "memory")
+	anne := s.register("anne")
+	room := anne.create(object{"preset": "public_chat"})
+	var others []*client
+	for i := range 5 {
+		c := s.register(fmt.Sprintf("u%d", i))
+		c.join(room)
+		others = append(others, c)
+	}
+	for i := range 10 {
+		others[0].send(room, fmt.Sprint(i), "x")
+	}
+	got := anne.sync("", "filter="+url.QueryEscape(`{"room":{"state":{"lazy_load_members":true},"timeline":{"limit":5}}}`)).Rooms.Join[room]
+	var who []string
+	for _, e := range got.State.Events {
+		if e.Type == "m.room.member" {
+			who = append(who, *e.StateKey)
+		}
+	}
+	slices.Sort(who)
+	if !slices.Equal(who, []string{anne.user, others[0].user}) {
+		t.Error(who)
+	}
+}

@@ -1,0 +1,147 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"orrery/matrix/account"
+	"orrery/matrix/api"
+	"orrery/matrix/room"
+	"orrery/matrix/store"
+	"orrery/matrix/sync"
+	"orrery/matrix/table"
+	"orrery/matrix/table/pebbledb"
+	"orrery/matrix/table/sqldb"
+)
+
+// Server is a homeserver that is ready to serve.
+type Server struct {
+	Accounts *account.Accounts
+	Rooms    *room.Rooms
+
+	config *Config
+	db     table.DB
+	api    *api.API
+	logger *slog.Logger
+}
+
+// OpenDatabase opens the database that a configuration names.
+func OpenDatabase(ctx context.Context, c *Config, logger *slog.Logger) (table.DB, error) {
+	kind, rest, _ := strings.Cut(c.Database, ":")
+	switch kind {
+	case "memory":
+		return pebbledb.Open(pebbledb.Config{Memory: true, Logger: logger})
+	case "pebble":
+		return pebbledb.Open(pebbledb.Config{Directory: c.path(rest), Logger: logger})
+	case "sqlite":
+		return sqldb.Open(ctx, "sqlite:"+c.path(rest))
+	case "postgres", "postgresql":
+		return sqldb.Open(ctx, c.Database)
+	}
+	return nil, fmt.Errorf("database %q is none of sqlite:PATH, pebble:FOLDER, postgres://user@host/database, memory", kind)
+}
+
+// Open opens a homeserver.
+func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) {
+	key, err := c.key()
+	if err != nil {
+		return nil, err
+	}
+	secret, err := c.secret()
+	if err != nil {
+		return nil, err
+	}
+	db, err := OpenDatabase(ctx, c, logger)
+	if err != nil {
+		return nil, err
+	}
+	if err := store.Open(ctx, db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	stream, err := store.NewStream(ctx, db)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	syncer := sync.New(stream)
+	s := &Server{
+		config: c, db: db, logger: logger,
+		Accounts: account.New(account.Config{DB: db, Server: c.ServerName, Now: time.Now}),
+		Rooms:    room.New(room.Config{Stream: stream, Server: c.ServerName, Key: key, Now: time.Now, Watch: syncer.Watch}),
+	}
+	syncer.Serve(s.Rooms)
+	s.api = api.New(api.Config{
+		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Stream: stream, Now: time.Now, Logger: logger,
+		OpenRegistration: c.OpenRegistration, SharedSecret: secret,
+	})
+	return s, nil
+}
+
+// Handler is the API.
+func (s *Server) Handler() http.Handler { return s.api }
+
+// How long a request's header may take, and what is under way at the end.
+const (
+	headerTimeout = 30 * time.Second
+	endTimeout    = 10 * time.Second
+)
+
+// Serve serves until the context ends; then those who wait are answered, and what is under way comes to its end. ready is called with the address.
+func (s *Server) Serve(ctx context.Context, ready func(net.Addr)) error {
+	network, address := "tcp", s.config.Listen
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		network, address = "unix", s.config.path(path)
+		if err := dropSocket(ctx, address); err != nil {
+			return err
+		}
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, network, address)
+	if err != nil {
+		return fmt.Errorf("cannot listen: %w", err)
+	}
+	requests, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	h := &http.Server{
+		Handler: s.api, ReadHeaderTimeout: headerTimeout, BaseContext: func(net.Listener) context.Context { return requests },
+		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- h.Serve(l) }()
+	ready(l.Addr())
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	end() // those who wait get their answers
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	err = h.Shutdown(last)
+	if e := <-ended; !errors.Is(e, http.ErrServerClosed) {
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// dropSocket removes the socket of a server that has ended.
+func dropSocket(ctx context.Context, path string) error {
+	c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path)
+	if err == nil {
+		_ = c.Close()
+		return fmt.Errorf("cannot listen at %s: another server does", path)
+	}
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode()&os.ModeSocket == 0 {
+		return nil //nolint:nilerr // there is none
+	}
+	return os.Remove(path)
+}
+
+// Close ends the server.
+func (s *Server) Close() error { return s.db.Close() }

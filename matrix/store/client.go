@@ -1,0 +1,39 @@
+package store
+
+import "orrery/matrix/table"
+
+// AccountData is what a client keeps for itself, in all rooms or in one.
+type AccountData struct {
+	User     string `col:"user,key"`
+	Room     string `col:"room,key"` // "": global
+	Type     string `col:"type,key"`
+	Position int64  `col:"position"`
+	JSON     []byte `col:"json"`
+}
+
+// Filter is what a client wants of /sync, once said.
+type Filter struct {
+	User string `col:"user,key"`
+	ID   int64  `col:"id,key"`
+	JSON []byte `col:"json"`
+}
+
+// Receipt says up to which event a user has read a room, or a thread of it.
+type Receipt struct {
+	Room     string `col:"room,key"`
+	User     string `col:"user,key"`
+	Type     string `col:"type,key"`
+	Thread   string `col:"thread,key"` // "": none
+	EventID  string `col:"event_id"`
+	Time     int64  `col:"time"`
+	Position int64  `col:"position"`
+}
+
+// Tables of what belongs to clients.
+var (
+	AllAccountData = table.Define[AccountData]("account_data", table.Index{Name: "position", Columns: []string{"user", "position"}})
+	Filters        = table.Define[Filter]("filters")
+	Receipts       = table.Define[Receipt]("receipts", table.Index{Name: "position", Columns: []string{"room", "position"}})
+
+	clientSchemas = []*table.Schema{AllAccountData.Schema(), Filters.Schema(), Receipts.Schema()}
+)

@@ -1,0 +1,193 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"orrery/matrix"
+	"orrery/matrix/table"
+)
+
+// A room's states are kept as differences. State n of a line (each the one before with something changed) is kept as its difference to state n minus
+// the lowest bit of n: to read a state takes as many differences as n has bits, and of the 100,000 states of a room each change is kept some
+// seventeen times, in a few bytes.
+
+// stateRow is a state of a room.
+type stateRow struct {
+	ID     int64  `col:"id,key"`
+	Base   int64  `col:"base"`   // the state that it is a difference to; 0: the empty one
+	Number int64  `col:"number"` // in its line
+	Delta  []byte `col:"delta"`  // pairs of the number of a key and the order of an event, or 0 where the key has none any more
+}
+
+// stateKey gives a key of states a number.
+type stateKey struct {
+	ID       int64  `col:"id,key"`
+	Type     string `col:"type"`
+	StateKey string `col:"state_key"`
+}
+
+var (
+	states    = table.Define[stateRow]("states")
+	stateKeys = table.Define[stateKey]("state_keys", table.Index{Name: "key", Columns: []string{"type", "state_key"}, Unique: true})
+
+	stateSchemas = []*table.Schema{states.Schema(), stateKeys.Schema()}
+)
+
+// State is the order, in its room, of the event that is in force at each key.
+type State map[matrix.Key]int64
+
+var errDamagedState = errors.New("a state is damaged")
+
+// delta is a difference, by the numbers of keys.
+type delta map[int64]int64
+
+func (d delta) encode() []byte {
+	var out []byte
+	for _, key := range slices.Sorted(maps.Keys(d)) {
+		out = binary.AppendVarint(binary.AppendVarint(out, key), d[key])
+	}
+	return out
+}
+
+func decodeDelta(b []byte) (delta, error) {
+	d := delta{}
+	for len(b) > 0 {
+		key, n := binary.Varint(b)
+		if n <= 0 {
+			return nil, errDamagedState
+		}
+		order, m := binary.Varint(b[n:])
+		if m <= 0 {
+			return nil, errDamagedState
+		}
+		d[key], b = order, b[n+m:]
+	}
+	return d, nil
+}
+
+func readState(tx table.Tx, id int64) (stateRow, delta, error) {
+	row, ok, err := states.Get(tx, id)
+	if err != nil {
+		return row, nil, err
+	}
+	if !ok {
+		return row, nil, fmt.Errorf("%w: there is no state %d", errDamagedState, id)
+	}
+	d, err := decodeDelta(row.Delta)
+	return row, d, err
+}
+
+// ReadState is a state; 0 is the empty one.
+func ReadState(tx table.Tx, id int64) (State, error) {
+	sum, err := difference(tx, id, func(stateRow) bool { return false })
+	if err != nil {
+		return nil, err
+	}
+	state := make(State, len(sum))
+	for number, order := range sum {
+		if order == 0 {
+			continue
+		}
+		k, ok, err := stateKeys.Get(tx, number)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, fmt.Errorf("%w: there is no key %d", errDamagedState, number)
+		}
+		state[matrix.Key{Type: k.Type, StateKey: k.StateKey}] = order
+	}
+	return state, nil
+}
+
+// ReadStateKey is the order of the event at one key of a state; 0 if there is none.
+func ReadStateKey(tx table.Tx, id int64, key matrix.Key) (int64, error) {
+	k, ok, err := stateKeys.First(tx, table.Range{Index: "key", Prefix: []any{key.Type, key.StateKey}})
+	if err != nil || !ok {
+		return 0, err
+	}
+	for id != 0 {
+		row, d, err := readState(tx, id)
+		if err != nil {
+			return 0, err
+		}
+		if order, ok := d[k.ID]; ok {
+			return order, nil
+		}
+		id = row.Base
+	}
+	return 0, nil
+}
+
+// difference sums the differences of a state and of those that it is based on, until one where a function says so, which is not part of the sum.
+func difference(tx table.Tx, id int64, until func(stateRow) bool) (delta, error) {
+	sum := delta{}
+	for id != 0 {
+		row, d, err := readState(tx, id)
+		if err != nil {
+			return nil, err
+		}
+		if until(row) {
+			break
+		}
+		for key, order := range d {
+			if _, newer := sum[key]; !newer {
+				sum[key] = order
+			}
+		}
+		id = row.Base
+	}
+	return sum, nil
+}
+
+// WriteState writes the state that comes after another one (0: the empty one) by some changes, an order of 0 taking a key away, and is its number.
+func WriteState(tx table.Tx, parent int64, changes State) (int64, error) {
+	number := int64(1)
+	if parent != 0 {
+		row, _, err := readState(tx, parent)
+		if err != nil {
+			return 0, err
+		}
+		number = row.Number + 1
+	}
+	target := number - number&-number // the number of the state that this one is based on
+	base := int64(0)
+	sum, err := difference(tx, parent, func(row stateRow) bool {
+		if row.Number == target {
+			base = row.ID
+		}
+		return row.Number <= target
+	})
+	if err != nil {
+		return 0, err
+	}
+	for key, order := range changes {
+		k, err := keyNumber(tx, key)
+		if err != nil {
+			return 0, err
+		}
+		sum[k] = order
+	}
+	id, err := next(tx, metaID, 1)
+	if err != nil {
+		return 0, err
+	}
+	return id, states.Put(tx, stateRow{ID: id, Base: base, Number: number, Delta: sum.encode()})
+}
+
+// keyNumber is the number of a key of states; a new one gets the next.
+func keyNumber(tx table.Tx, key matrix.Key) (int64, error) {
+	k, ok, err := stateKeys.First(tx, table.Range{Index: "key", Prefix: []any{key.Type, key.StateKey}})
+	if err != nil || ok {
+		return k.ID, err
+	}
+	id, err := next(tx, metaID, 1)
+	if err != nil {
+		return 0, err
+	}
+	return id, stateKeys.Put(tx, stateKey{id, key.Type, key.StateKey})
+}

@@ -1,0 +1,73 @@
+package store
+
+import (
+	"context"
+	"sync"
+
+	"orrery/matrix/table"
+)
+
+// Stream gives out positions to updates of a database. Several are under way at a time, and are seen by others a moment after they were committed; Current is the
+// last position up to which all are seen, so that whoever reads up to it misses nothing.
+type Stream struct {
+	db table.DB
+
+	mu   sync.Mutex
+	last int64
+	open map[*slot]struct{}
+}
+
+// slot is an update under way, with the positions that it has; 0 before it has any.
+type slot struct{ first, last int64 }
+
+// NewStream is the stream of a database.
+func NewStream(ctx context.Context, db table.DB) (*Stream, error) {
+	s := &Stream{db: db, open: map[*slot]struct{}{}}
+	return s, db.View(ctx, func(tx table.Tx) (err error) {
+		s.last, err = Position(tx)
+		return err
+	})
+}
+
+// DB is the stream's database.
+func (s *Stream) DB() table.DB { return s.db }
+
+// Current is the last position up to which everything that was committed is seen.
+func (s *Stream) Current() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	current := s.last
+	for o := range s.open {
+		if o.first != 0 {
+			current = min(current, o.first-1)
+		}
+	}
+	return current
+}
+
+// Update is that of the database. The function gets positions by advance, once. When they are committed show is called, before they count as seen.
+func (s *Stream) Update(ctx context.Context, f func(tx table.Tx, advance func(n int) (int64, error)) error, show func()) error {
+	o := &slot{}
+	s.mu.Lock()
+	s.open[o] = struct{}{}
+	s.mu.Unlock()
+	err := s.db.Update(ctx, func(tx table.Tx) error {
+		return f(tx, func(n int) (int64, error) {
+			first, err := Advance(tx, n)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			o.first, o.last = first, first+int64(n)-1
+			return first, err
+		})
+	})
+	if err == nil && show != nil {
+		show()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, o)
+	if err == nil {
+		s.last = max(s.last, o.last)
+	}
+	return err
+}

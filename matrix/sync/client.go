@@ -1,0 +1,195 @@
+package sync
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"orrery/matrix"
+	"orrery/matrix/canonical"
+	"orrery/matrix/event"
+	"orrery/matrix/room"
+)
+
+// Client is an event as clients see it (clause client-server API, room event format). The user's own device learns by which transaction it sent
+// it. Some answers name the room.
+func Client(e *room.Entry, user, device string, withRoom bool) json.RawMessage {
+	v := e.Value()
+	out := canonical.Of(
+		canonical.Member{Name: "event_id", Value: canonical.Text(e.ID())},
+		canonical.Member{Name: "type", Value: canonical.Text(e.Type())},
+		canonical.Member{Name: "sender", Value: canonical.Text(e.Sender())},
+		canonical.Member{Name: "content", Value: v.Get("content")},
+		canonical.Member{Name: "origin_server_ts", Value: canonical.Int(e.Timestamp())},
+	)
+	if key, isState := e.StateKey(); isState {
+		out = out.With("state_key", canonical.Text(key))
+	}
+	if withRoom {
+		out = out.With("room_id", canonical.Text(e.RoomID()))
+	}
+	if e.Type() == matrix.TypeRedaction && e.Redacts() != "" { // in both places, whatever the room version (clause room version 11, client considerations)
+		out = out.With("redacts", canonical.Text(e.Redacts()))
+		if e.Redacted == "" {
+			out = out.With("content", v.Get("content").With("redacts", canonical.Text(e.Redacts())))
+		}
+	}
+	unsigned := canonical.Of()
+	if by, txn, ok := strings.Cut(e.TxnID, " "); ok && user == e.Sender() && by == device {
+		unsigned = unsigned.With("transaction_id", canonical.Text(txn))
+	}
+	if e.Redacted != "" {
+		unsigned = unsigned.With("redacted_because", canonical.Of(canonical.Member{Name: "event_id", Value: canonical.Text(e.Redacted)}))
+	}
+	if unsigned.Len() > 0 {
+		out = out.With("unsigned", unsigned)
+	}
+	return out.JSON()
+}
+
+// strippedTypes are what somebody sees of a room before being a member (clause client-server API, stripped state).
+var strippedTypes = []string{
+	matrix.TypeCreate, matrix.TypeJoinRules, "m.room.name", "m.room.avatar", "m.room.topic", "m.room.canonical_alias", "m.room.encryption",
+}
+
+// Stripped is what somebody who is invited or knocks sees of a room: a few pieces of its state, and the own member event. The create event is
+// whole where it names the room.
+func Stripped(r *room.Room, user string) []json.RawMessage {
+	var all []json.RawMessage
+	add := func(e *room.Entry) {
+		if e == nil {
+			return
+		}
+		key, _ := e.StateKey()
+		out := canonical.Of(
+			canonical.Member{Name: "type", Value: canonical.Text(e.Type())},
+			canonical.Member{Name: "sender", Value: canonical.Text(e.Sender())},
+			canonical.Member{Name: "state_key", Value: canonical.Text(key)},
+			canonical.Member{Name: "content", Value: e.Content()},
+		)
+		all = append(all, out.JSON())
+	}
+	for _, kind := range strippedTypes {
+		add(r.State(matrix.Key{Type: kind}))
+	}
+	if m := r.State(matrix.Key{Type: matrix.TypeMember, StateKey: user}); m != nil {
+		if sender := r.State(matrix.Key{Type: matrix.TypeMember, StateKey: m.Sender()}); sender != m {
+			add(sender)
+		}
+		add(m)
+	}
+	return all
+}
+
+// summarise says how many members a room has and, if it has no name, who is to name it (clause client-server API, room summary).
+func summarise(r *room.Room, user string, out *JoinedRoom, state, events []*room.Entry, whole bool) {
+	changed := whole
+	for _, e := range slices.Concat(state, events) {
+		changed = changed || e.Type() == matrix.TypeMember
+	}
+	if !changed {
+		return
+	}
+	var joined, invited int
+	var heroes []string
+	for _, e := range r.States(matrix.TypeMember) {
+		who, _ := e.StateKey()
+		switch e.Membership() {
+		case matrix.Join:
+			joined++
+		case matrix.Invite:
+			invited++
+		default:
+			continue
+		}
+		if who != user && len(heroes) < 5 {
+			heroes = append(heroes, who)
+		}
+	}
+	out.Summary.Joined, out.Summary.Invited = &joined, &invited
+	name, alias := r.State(matrix.Key{Type: "m.room.name"}), r.State(matrix.Key{Type: "m.room.canonical_alias"})
+	if name == nil || name.Content().Get("name").String() == "" {
+		if alias == nil || alias.Content().Get("alias").String() == "" {
+			out.Summary.Heroes = heroes
+		}
+	}
+}
+
+// Filter is what a client wants to hear of (clause client-server API, filtering).
+type Filter struct {
+	Room        RoomFilter  `json:"room"`
+	AccountData EventFilter `json:"account_data"`
+	Presence    EventFilter `json:"presence"`
+}
+
+// RoomFilter is a Filter's part about rooms.
+type RoomFilter struct {
+	Rooms        []string    `json:"rooms"`
+	NotRooms     []string    `json:"not_rooms"`
+	IncludeLeave bool        `json:"include_leave"`
+	Timeline     EventFilter `json:"timeline"`
+	State        EventFilter `json:"state"`
+}
+
+// EventFilter chooses events.
+type EventFilter struct {
+	Limit           int      `json:"limit"`
+	Types           []string `json:"types"`
+	NotTypes        []string `json:"not_types"`
+	Senders         []string `json:"senders"`
+	NotSenders      []string `json:"not_senders"`
+	ContainsURL     *bool    `json:"contains_url"`
+	LazyLoadMembers bool     `json:"lazy_load_members"`
+}
+
+func (f *RoomFilter) wants(id string) bool {
+	return (f.Rooms == nil || slices.Contains(f.Rooms, id)) && !slices.Contains(f.NotRooms, id)
+}
+
+// How many events of a timeline clients get.
+const (
+	defaultTimeline = 10
+	maxTimeline     = 100
+)
+
+func (f *EventFilter) limit() int {
+	if f.Limit <= 0 {
+		return defaultTimeline
+	}
+	return min(f.Limit, maxTimeline)
+}
+
+func (f *EventFilter) wants(e *event.Event) bool {
+	if f.Types != nil && !matches(f.Types, e.Type()) || matches(f.NotTypes, e.Type()) {
+		return false
+	}
+	if f.Senders != nil && !slices.Contains(f.Senders, e.Sender()) || slices.Contains(f.NotSenders, e.Sender()) {
+		return false
+	}
+	return f.ContainsURL == nil || *f.ContainsURL == (e.Content().Get("url").Kind() == canonical.String)
+}
+
+// matches says whether a type is among some, in which * stands for any characters.
+func matches(patterns []string, kind string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return Glob(p, kind) })
+}
+
+// Glob says whether a text fits a pattern, in which * stands for any characters.
+func Glob(pattern, text string) bool {
+	parts := strings.Split(pattern, "*")
+	if len(parts) == 1 {
+		return pattern == text
+	}
+	rest, ok := strings.CutPrefix(text, parts[0])
+	if !ok {
+		return false
+	}
+	for _, p := range parts[1 : len(parts)-1] {
+		i := strings.Index(rest, p)
+		if i < 0 {
+			return false
+		}
+		rest = rest[i+len(p):]
+	}
+	return strings.HasSuffix(rest, parts[len(parts)-1])
+}
