@@ -66,7 +66,7 @@ func (c *cli) showEviction(p agent.EvictPlan, dry bool) {
 		c.line("lost with it: %s", lost)
 	}
 	if len(p.Services) > 0 {
-		c.line("services stay recorded at the node; orrery deploy backups lists what their state can be restored from")
+		c.line("to bring its services up elsewhere, give them other nodes in their manifest's distribution and run orrery deploy apply; orrery deploy plan says with what state")
 	}
 }
 

@@ -29,6 +29,9 @@ func (e *Engine) Apply(ctx context.Context, m deploy.Manifest, progress func(dep
 		return deploy.Outcome{}, problems
 	}
 	return e.operate(ctx, m.Name, kindApply, progress, func(ctx context.Context, o *operation) error {
+		if err := o.disown(ctx); err != nil {
+			return err
+		}
 		p, all, err := e.works(ctx, m)
 		if err != nil {
 			return err
@@ -41,6 +44,9 @@ func (e *Engine) Apply(ctx context.Context, m deploy.Manifest, progress func(dep
 // Remove takes all services of a manifest out of being. Their state is kept where it is.
 func (e *Engine) Remove(ctx context.Context, name string, progress func(deploy.Event)) (deploy.Outcome, error) {
 	return e.operate(ctx, name, kindRemove, progress, func(ctx context.Context, o *operation) error {
+		if err := o.disown(ctx); err != nil {
+			return err
+		}
 		p, all, err := e.works(ctx, deploy.Manifest{Name: name})
 		if err != nil {
 			return err
@@ -228,7 +234,11 @@ func (e *Engine) works(ctx context.Context, m deploy.Manifest) (deploy.Plan, []w
 	if err != nil {
 		return deploy.Plan{}, nil, err
 	}
-	in := plan.Input{Manifest: m, Nodes: map[string]fabric.NodeID{}, Sizes: e.sizes(ctx, now)}
+	in := plan.Input{Manifest: m, Nodes: map[string]fabric.NodeID{}}
+	if now, err = e.lose(ctx, m.Name, now, last, &in); err != nil {
+		return deploy.Plan{}, nil, err
+	}
+	in.Sizes = e.sizes(ctx, now)
 	byName, _ := e.members()
 	for name, member := range byName {
 		in.Nodes[name] = member.ID
@@ -290,7 +300,10 @@ func (e *Engine) work(step deploy.Step, m deploy.Manifest, now []placed, last ma
 	i := slices.IndexFunc(m.Services, func(s deploy.Service) bool { return s.Name == step.Service })
 	w.After = &deploy.Placement{Manifest: m.Name, Service: m.Services[i], Node: in.Nodes[step.To], NodeName: step.To, Epoch: epoch}
 	from := w.Before
-	if r, ok := last[step.Service]; ok && w.Before == nil && step.From != "" {
+	if r, ok := last[step.Service]; ok && w.Before == nil && in.Out[r.Node] {
+		w.Snapshots, w.From = r.Snapshots, r.from
+		w.Carry = slices.DeleteFunc(plan.Carried(r.Service, w.After.Service), func(c state.Component) bool { return isStateless(c) || r.Snapshots[c.Name] == "" })
+	} else if ok && w.Before == nil && step.From != "" {
 		from, w.Source, w.Snapshots = &r.Placement, &r.Placement, r.Snapshots
 	}
 	if from != nil && step.Kind != deploy.StepUpgrade {

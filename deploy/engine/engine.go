@@ -34,7 +34,9 @@ type Config struct {
 	Traffic  deploy.Traffic
 	// Self is the node that the engine runs on. There is one engine a node: journals that
 	// Self owns and this engine does not know of are those of an earlier process, which is gone.
-	Self   fabric.NodeID
+	Self fabric.NodeID
+	// Out says that a node was put out of the cluster for good, so that it will never be back. nil: none was.
+	Out    func(id fabric.NodeID) bool
 	Logger *slog.Logger // nil: discard
 	// Lease is how long a journal outlives an owner that is silent. Default 10 s.
 	Lease time.Duration
@@ -55,6 +57,9 @@ type Engine struct {
 func New(c Config) *Engine {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Out == nil {
+		c.Out = func(fabric.NodeID) bool { return false }
 	}
 	if c.Lease <= 0 {
 		c.Lease = 10 * time.Second

@@ -66,7 +66,13 @@ func (o *operation) start(ctx context.Context, w *work) error {
 		if !ok {
 			return fmt.Errorf("no snapshot is known of the last state of %s on %s (activate the service there first)", c.Name, w.Source.NodeName)
 		}
-		if err := o.stage(ctx, w, c, id, w.Source.Node, w.After.Node); err != nil {
+		from := w.After.Node
+		if w.Source != nil {
+			from = w.Source.Node
+		} else if err := o.fetch(ctx, w, c); err != nil { // a backup's: its node was put out
+			return err
+		}
+		if err := o.stage(ctx, w, c, id, from, w.After.Node); err != nil {
 			return err
 		}
 		ids[c.Name] = id

@@ -65,7 +65,7 @@ type work struct {
 	Carry []state.Component `json:"carry,omitempty"`
 	// Snapshots are the states to bring, by component: of a retired service, or to restore.
 	Snapshots map[string]state.SnapshotID `json:"snapshots,omitempty"`
-	// From are the nodes that have Snapshots to restore, by component.
+	// From are the nodes that have Snapshots to restore, or of a service whose node was put out, by component.
 	From map[string][]fabric.NodeID `json:"from,omitempty"`
 	// Restore says that the work restores Snapshots where the service is; Previous are the states before.
 	Restore  bool                        `json:"restore,omitempty"`
@@ -94,6 +94,8 @@ type retired struct {
 	deploy.Placement
 	// Snapshots are its last states, by component, in the store of its node.
 	Snapshots map[string]state.SnapshotID `json:"snapshots,omitempty"`
+
+	from map[string][]fabric.NodeID // that have the snapshots, where its node was put out
 }
 
 var (

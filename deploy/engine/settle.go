@@ -99,7 +99,7 @@ func (o *operation) revert(ctx context.Context, w *work) error {
 	if w.After != nil && (w.Before == nil || w.moves()) {
 		o.cleanLater(ctx, leftover{Service: w.service(), Node: w.After.Node, Components: refsOf(w.After.Service.Components)})
 	}
-	if w.Before == nil {
+	if w.Before == nil || o.Out(w.Before.Node) {
 		return o.remove(ctx, w.service())
 	}
 	if w.After != nil && !w.moves() {
@@ -127,6 +127,9 @@ func (o *operation) revert(ctx context.Context, w *work) error {
 
 // cleanLater cleans now, or leaves a record for when the node is back.
 func (o *operation) cleanLater(ctx context.Context, l leftover) {
+	if o.Out(l.Node) {
+		return
+	}
 	err := o.clean(ctx, l)
 	if err == nil {
 		return

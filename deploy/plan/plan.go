@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"orrery/deploy"
 	"orrery/fabric"
@@ -26,6 +27,10 @@ type Input struct {
 	Nodes map[string]fabric.NodeID
 	// Stateful says which modules have state.
 	Stateful map[string]bool
+	// Out are the nodes that were put out of the cluster for good. Nothing may be placed there; what is retired there comes back with what Saved has, which
+	// says when each component was backed up last, as far as a node has that backup.
+	Out   map[fabric.NodeID]bool
+	Saved map[state.Ref]time.Time
 	// Sizes are the bytes of state of components, as far as known.
 	Sizes map[state.Ref]int64
 }
@@ -63,6 +68,9 @@ func (in Input) wanted(s deploy.Service, now, retired *deploy.Placement) (deploy
 	to := in.Manifest.Distribution[s.Name]
 	step := deploy.Step{Service: s.Name, To: to}
 	switch {
+	case now == nil && retired != nil && in.Out[retired.Node]:
+		step.Kind = deploy.StepActivate
+		in.rescue(&step, *retired, s)
 	case now == nil && (retired == nil || in.same(*retired, to)):
 		step.Kind, step.Why = deploy.StepActivate, "runs nowhere yet"
 		if retired != nil {
@@ -87,6 +95,22 @@ func (in Input) wanted(s deploy.Service, now, retired *deploy.Placement) (deploy
 		return step, step.Why != ""
 	}
 	return step, true
+}
+
+// rescue notes what state comes back of a service whose node was put out.
+func (in Input) rescue(step *deploy.Step, lost deploy.Placement, s deploy.Service) {
+	step.Why = fmt.Sprintf("node %s, which it was on, was put out of the cluster", lost.NodeName)
+	for _, c := range Carried(lost.Service, s) {
+		if !in.Stateful[c.Module] {
+			continue
+		}
+		if at, ok := in.Saved[c.Ref()]; ok {
+			step.Stateful = append(step.Stateful, c.Name)
+			step.Why += fmt.Sprintf("; %s is as in the backup of %s", c.Name, at.UTC().Format("2006-01-02 15:04:05"))
+		} else {
+			step.Why += fmt.Sprintf("; there is no backup of %s: it begins with nothing", c.Name)
+		}
+	}
 }
 
 // same says whether a placement is on the node named to.

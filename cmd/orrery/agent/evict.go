@@ -161,7 +161,7 @@ func (e *eviction) lookAround(ctx context.Context) error {
 	}
 	for _, p := range placed {
 		if p.Node == e.plan.ID {
-			e.plan.Services = append(e.plan.Services, "service "+p.Service.Name)
+			e.plan.Services = append(e.plan.Services, e.node.withBackup(ctx, p))
 		}
 	}
 	sessions, err := e.node.overlay.List(ctx)
@@ -201,8 +201,8 @@ func (p EvictPlan) allowed(q *EvictRequest) error {
 	case (p.State == fabric.MemberAlive || p.State == fabric.MemberSuspect) && !q.Alive:
 		return fmt.Errorf("%s is %w: it is %s (orrery node leave, on that node, is the gentle way; --alive puts it out all the same)", name, state.ErrInUse, p.State)
 	case len(p.Services) > 0 && !q.Force:
-		return fmt.Errorf("%s is %w: it has %s (bring it back and move them by the manifest's distribution, or remove them with orrery deploy remove; "+
-			"with --force they stay recorded there, and what changed since their last backup is lost)", name, state.ErrInUse, strings.Join(p.Services, ", "))
+		return fmt.Errorf("%s is %w: it has %s (bring it back and move them by the manifest's distribution; "+
+			"with --force what changed since their last backup is lost, and orrery deploy apply then brings them up on the nodes that a manifest gives them)", name, state.ErrInUse, strings.Join(p.Services, ", "))
 	case len(p.Chains) > 0 && !q.Force:
 		return fmt.Errorf("%s is %w: no other replica is there of %s (bring it, or another that served, back and use orrery kv drain; "+
 			"with --force what is in them is lost)", name, state.ErrInUse, strings.Join(p.Chains, ", "))

@@ -188,6 +188,7 @@ func (n *Node) open(ctx context.Context, parts *errgroup.Group) error {
 	n.engine = engine.New(engine.Config{
 		Table: n.table, Machines: n, Self: n.identity.ID, Logger: n.log,
 		Traffic: traffic.New(traffic.Config{Table: n.table, Routers: n, Logger: n.log}),
+		Out:     func(id fabric.NodeID) bool { return n.roll.Out(id) != nil },
 	})
 	if err := n.openNetwork(ctx); err != nil {
 		return err
