@@ -1,0 +1,150 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// unitName is the recorder's in systemd's user manager.
+const unitName = "orrery-clip.service"
+
+// unit starts the recorder with desktops that run in systemd's user manager. Of a second recorder (7), and where nothing can be watched (6), no more is made.
+const unit = `[Unit]
+Description=History of the clipboard
+PartOf=graphical-session.target
+After=graphical-session.target
+
+[Service]
+ExecStart=%s record
+Restart=on-failure
+RestartPreventExitStatus=6 7
+Slice=background.slice
+
+[Install]
+WantedBy=graphical-session.target
+`
+
+// autostart starts it with desktops that do not; those that do leave it out (X-systemd-skip).
+const autostart = `[Desktop Entry]
+Type=Application
+Name=Clip
+Comment=History of the clipboard
+Exec=%s record
+NoDisplay=true
+X-systemd-skip=true
+X-GNOME-HiddenUnderSystemd=true
+`
+
+// bindings are how desktops start the picker by a key. %[1]s is the program.
+const bindings = `Bind a key to the picker; it needs a terminal, here foot or the desktop's own:
+  GNOME     Settings, Keyboard, Custom Shortcuts: gnome-terminal -- %[1]s pick
+  KDE       System Settings, Shortcuts, Add Command: konsole -e %[1]s pick
+  sway      bindsym $mod+v exec foot %[1]s pick
+  Hyprland  bind = SUPER, V, exec, foot %[1]s pick
+  i3        bindsym $mod+v exec --no-startup-id i3-sensible-terminal -e %[1]s pick
+Where a window manager starts no programs by itself, let it start the recorder:
+  sway, i3  exec %[1]s record
+  Hyprland  exec-once = %[1]s record
+`
+
+func (c *cli) installCommand() *cobra.Command {
+	var remove bool
+	cmd := &cobra.Command{
+		Use:   "install",
+		Short: "Start the recorder with the desktop, and say how to bind the picker to a key",
+		Long: `Start the recorder with the desktop: by a unit of systemd's user manager and, for desktops that do not run in it, an entry of XDG autostart. Only the user's own files
+are written. What it was before does not matter, so it can be repeated after the program has moved.`,
+		Args: exactly(),
+		RunE: func(*cobra.Command, []string) error {
+			files := installed()
+			if remove {
+				return c.uninstall(files)
+			}
+			program, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			return c.install(files, program)
+		},
+	}
+	cmd.Flags().BoolVar(&remove, "remove", false, "take back what it wrote")
+	return cmd
+}
+
+// installation are the files that clip install writes.
+type installation struct{ unit, wanted, autostart string }
+
+func installed() installation {
+	dir := folder("XDG_CONFIG_HOME", ".config")
+	units := filepath.Join(dir, "systemd", "user")
+	return installation{
+		unit: filepath.Join(units, unitName), wanted: filepath.Join(units, "graphical-session.target.wants", unitName), // as systemctl --user enable has it
+		autostart: filepath.Join(dir, "autostart", "orrery-clip.desktop"),
+	}
+}
+
+func (c *cli) install(files installation, program string) error {
+	if strings.ContainsFunc(program, func(r rune) bool { return r < ' ' || r == 0x7f || strings.ContainsRune("\"'\\", r) }) {
+		return fmt.Errorf("cannot install %q: its path has a quote or another character that systemd refuses (move it)", program)
+	}
+	for path, text := range map[string]string{
+		files.unit: fmt.Sprintf(unit, systemdQuoted(program)), files.autostart: fmt.Sprintf(autostart, desktopQuoted(program)),
+	} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), replace(path, text)); err != nil { //nolint:gosec // as others make it
+			return err
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(files.wanted), 0o755); err != nil { //nolint:gosec // as others make it
+		return err
+	}
+	if err := os.Symlink(filepath.Join("..", unitName), files.wanted); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	fmt.Fprintf(c.stdout, "wrote %s\nwrote %s\nThe recorder starts with the next session. Now: systemctl --user daemon-reload && systemctl --user start %s\n\n", files.unit, files.autostart, unitName)
+	fmt.Fprintf(c.stdout, bindings, shellQuoted(program))
+	return nil
+}
+
+// replace writes a file whole or not at all.
+func replace(path, text string) error {
+	next := path + ".new"
+	if err := os.WriteFile(next, []byte(text), 0o644); err != nil { //nolint:gosec // as others make it
+		return err
+	}
+	return os.Rename(next, path)
+}
+
+func (c *cli) uninstall(files installation) error {
+	for _, path := range []string{files.wanted, files.unit, files.autostart} {
+		switch err := os.Remove(path); {
+		case err == nil:
+			fmt.Fprintln(c.stdout, "removed", path)
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+	}
+	return nil
+}
+
+// systemdQuoted is a path as the program of a unit's command (systemd.service(5), COMMAND LINES): % would be expanded, $ is not in that place.
+func systemdQuoted(path string) string { return `"` + strings.ReplaceAll(path, "%", "%%") + `"` }
+
+// desktopQuoted is a path as an argument of Exec (Desktop Entry Specification): quoted for it, and then as any text's backslashes are.
+func desktopQuoted(path string) string {
+	quoted := `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "`", "\\`", `$`, `\$`, `%`, `%%`).Replace(path) + `"`
+	return strings.ReplaceAll(quoted, `\`, `\\`)
+}
+
+// shellQuoted is a path as a word of a shell.
+func shellQuoted(path string) string {
+	if strings.Trim(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@") == "" {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+}
