@@ -44,6 +44,9 @@ func (d *Display) offer(s clip.Selection, contents []clip.Content) error {
 	names := clip.Names(contents)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if len(d.seats) == 0 {
+		return errors.New("the compositor has no seat, and so no clipboard")
+	}
 	for _, seat := range d.seats {
 		d.marks++
 		own := &source{contents: contents, names: names, mark: markPrefix + d.token + "-" + strconv.Itoa(d.marks)}

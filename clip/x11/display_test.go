@@ -277,6 +277,9 @@ func TestServerGone(t *testing.T) {
 	if err := d.Close(); err != nil {
 		t.Error(err)
 	}
+	if err := d.Offer(clip.Clipboard, []clip.Content{{Type: "text/plain"}}); err == nil { // until the recorder has connected again
+		t.Error("offered to nobody")
+	}
 	if _, err := x11.Open(x11.Config{Name: display}); err == nil {
 		t.Error("connected to nobody")
 	}
