@@ -83,7 +83,7 @@ func (o *operation) finish(ctx context.Context, w *work) error {
 	if w.Before != nil && (w.After == nil || w.moves()) {
 		o.cleanLater(ctx, leftover{Service: w.service(), Node: w.Before.Node, Components: refsOf(w.Before.Service.Components)})
 	}
-	if w.After == nil {
+	if w.After == nil || o.Out(w.After.Node) {
 		return o.remove(ctx, w.service())
 	}
 	endpoint, err := o.activate(ctx, w.After)
