@@ -24,7 +24,6 @@ type gathered struct {
 // steps hands inputs to the replica and does what it asks for. The replica reads the store when it decides commands, so entries are applied before the next
 // step; all else is gathered over the steps.
 func (r *runner) steps(queue []input) error {
-	r.busy = r.syncing()
 	for i := range queue {
 		out, err := r.step(&queue[i])
 		if err != nil {
@@ -119,8 +118,11 @@ func (r *runner) write() error {
 	if err := r.store.Write(b); err != nil {
 		return err
 	}
+	if b.Truncate {
+		r.durable, r.fresh = min(r.durable, b.Keep), min(r.fresh, b.Keep)
+	}
 	if n := len(b.Append); n > 0 {
-		r.written(b.Append[n-1].Sequence)
+		r.fresh = b.Append[n-1].Sequence
 	}
 	if n := len(b.Apply); n > 0 {
 		r.applied.Store(b.Apply[n-1].Sequence)
@@ -137,6 +139,7 @@ func (r *runner) act() error {
 	if err := r.write(); err != nil {
 		return err
 	}
+	r.begin()
 	g := &r.gather
 	if len(g.messages) > 0 {
 		if err := fault.Point("chain.send"); err != nil {
@@ -157,22 +160,44 @@ func (r *runner) act() error {
 	return nil
 }
 
-// send sends the messages that were gathered. Entries that come while earlier ones are made durable here have to wait for the next sync; they go to the
-// successor when that begins, together, instead of one message for each few.
+// begin has what was written made durable, if nothing is at the moment, and if what was before is committed: then whoever waited for that has written
+// again by now, and one sync and one message serve all. It does not wait for that much longer than a sync takes. An unsynced chain waits for nothing.
+func (r *runner) begin() {
+	switch now := r.node.Now(); {
+	case r.fresh == 0 || r.busy && !r.config.Unsynced:
+		return
+	case r.applied.Load() < r.durable && now < r.patience && !r.config.Unsynced:
+		r.pause.Reset(r.patience - now)
+		return
+	}
+	r.written(r.fresh)
+	r.fresh, r.busy, r.begun = 0, true, true
+}
+
+// send sends the messages that were gathered. Entries that have to wait until they are made durable here go to the successor when that begins, together,
+// instead of one message for each few; the watermark does not wait for them.
 func (r *runner) send() {
 	g := &r.gather
+	hold := !r.config.Unsynced && !r.begun && (r.busy || r.fresh > 0)
+	r.begun = false
 	kept := 0
 	for i := range g.messages {
 		m := &g.messages[i]
-		if r.busy && m.Durable <= r.told && g.alone(i) {
-			g.messages[kept], g.sizes[kept] = *m, g.sizes[i]
-			kept++
+		if !hold || !g.alone(i) {
+			if m.Kind == replica.KindAppend {
+				r.told = m.Durable
+			}
+			r.out.add(m)
 			continue
 		}
-		if m.Kind == replica.KindAppend {
+		if m.Durable > r.told {
 			r.told = m.Durable
+			watermark := *m
+			watermark.Entries = nil
+			r.out.add(&watermark)
 		}
-		r.out.add(m)
+		g.messages[kept], g.sizes[kept] = *m, g.sizes[i]
+		kept++
 	}
 	clear(g.messages[kept:])
 	g.messages, g.sizes = g.messages[:kept], g.sizes[:kept]
@@ -251,8 +276,9 @@ func (r *runner) step(in *input) (replica.Output, error) {
 		}
 		return r.core.Configure(now, *in.config)
 	case in.persisted != nil:
-		r.synced, r.busy = in.persisted.number, false
+		r.busy, r.patience = false, now+max(in.persisted.took, leastPatience)
 		if in.persisted.cuts == r.cuts {
+			r.durable = in.persisted.up
 			return r.core.Persisted(now, in.persisted.up)
 		}
 	case in.lease != nil:

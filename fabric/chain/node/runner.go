@@ -56,10 +56,14 @@ type runner struct {
 	reads  map[replica.Token]*reading
 	out    outbox
 	gather gathered
-	handed uint64 // how often entries were handed over to be made durable
-	synced uint64 // up to which of these they are
-	busy   bool   // entries from before this step are being made durable
 	told   uint64 // the watermark that the successor was told last
+
+	fresh    uint64          // the newest entry that was written and is not being made durable; 0: none
+	busy     bool            // entries are being made durable
+	begun    bool            // that began with this step
+	durable  uint64          // the newest entry that was made durable
+	patience replica.Instant // until when the next ones wait for its commit
+	pause    *time.Timer     // fires then
 
 	hear chan struct{} // closed and replaced when entries were applied
 	hmu  sync.Mutex
@@ -172,7 +176,7 @@ func (n *Node) openRunner(id chain.ID) (*runner, error) {
 		node: n, id: id, store: store, core: core, syncs: make(chan written, 1), hear: make(chan struct{}), ended: make(chan struct{}),
 		writes: map[replica.Token]*writing{}, reads: map[replica.Token]*reading{},
 		out:   outbox{node: n, buffers: map[fabric.NodeID][]byte{}, counts: map[fabric.NodeID]int{}},
-		inbox: inbox{wake: make(chan struct{}, 1), limit: n.config.MaxPending},
+		inbox: inbox{wake: make(chan struct{}, 1), limit: n.config.MaxPending}, pause: time.NewTimer(time.Hour),
 	}
 	if r.born = state.AppliedEpoch; len(state.Pending) > 0 {
 		r.born = state.Pending[len(state.Pending)-1].Epoch
@@ -244,12 +248,14 @@ func (r *runner) run() {
 	defer r.end()
 	tick := time.NewTicker(r.node.config.Tick)
 	defer tick.Stop()
+	defer r.pause.Stop()
 	for {
 		ticked := false
 		select {
 		case <-r.ctx.Done():
 			return
 		case <-r.inbox.wake:
+		case <-r.pause.C:
 		case <-tick.C:
 			ticked = true
 		}
@@ -304,11 +310,14 @@ func (r *runner) status() replica.Status {
 	return s
 }
 
-// written is an entry that was written. What was cut off since must not count as durable.
-type written struct{ up, cuts, number uint64 }
+// written is an entry that was written, and how long it took to make it durable. What was cut off since must not count as durable.
+type written struct {
+	up, cuts uint64
+	took     time.Duration
+}
 
-// syncing says whether entries are being made durable, or about to be. An unsynced chain waits for none.
-func (r *runner) syncing() bool { return r.handed > r.synced && !r.config.Unsynced }
+// leastPatience is how long entries wait at the least until those before them are committed: messages take their time, too.
+const leastPatience = time.Millisecond
 
 // sync makes what was written durable, again and again, everything that was written before each time.
 func (r *runner) sync() {
@@ -332,7 +341,8 @@ func (r *runner) sync() {
 			r.broken(err)
 			return
 		}
-		r.node.metrics.syncs.Observe(time.Since(begun).Seconds())
+		w.took = time.Since(begun)
+		r.node.metrics.syncs.Observe(w.took.Seconds())
 		if w.up > durable && durable > 0 {
 			r.node.metrics.entries.Observe(float64(w.up - durable))
 		}
@@ -365,8 +375,7 @@ func (r *runner) broken(err error) {
 
 // written tells the sync goroutine of entries; of several it needs the last one only.
 func (r *runner) written(up uint64) {
-	r.handed++
-	w := written{up, r.cuts, r.handed}
+	w := written{up: up, cuts: r.cuts}
 	for {
 		select {
 		case r.syncs <- w:
