@@ -47,7 +47,7 @@ func (w *world) drawFaults() []fault {
 	case Skewed:
 		all = append(all, faultApart, faultApart, faultPause, faultApart)
 	case Splitting:
-		all = append(slices.DeleteFunc(all, func(f fault) bool { return f == faultLost }), faultOrder, faultTrap)
+		all = append(all, faultOrder, faultTrap)
 	case Mixed:
 	}
 	if len(all) == 0 {
@@ -180,8 +180,9 @@ func (w *world) down(n *node) {
 
 // lose lets all that serve crash, and an operator let the chain begin anew with what remains.
 func (w *world) lose() {
-	record, _ := w.table.record(theChain)
-	w.log("LOST %v", record.Serving())
+	id := w.anyChain()
+	record, _ := w.table.record(id)
+	w.log("LOST chain %d, %v", id, record.Serving())
 	for _, r := range record.Serving() {
 		n := w.node(r.Node)
 		n.crash()
@@ -192,13 +193,13 @@ func (w *world) lose() {
 		})
 	}
 	for i := range 8 {
-		w.after(chainLease+time.Duration(i)*chainLease/2, w.giveUp)
+		w.after(chainLease+time.Duration(i)*chainLease/2, func() { w.giveUp(id) })
 	}
 }
 
 // giveUp is an operator, who knows that all that serve have crashed.
-func (w *world) giveUp() {
-	record, _ := w.table.record(theChain)
+func (w *world) giveUp(id chain.ID) {
+	record, _ := w.table.record(id)
 	for _, r := range record.Serving() {
 		if n := w.node(r.Node); n.process != nil && n.process.self == r {
 			return
@@ -208,10 +209,10 @@ func (w *world) giveUp() {
 	if k.over || k.process.dead || k.process.paused {
 		return
 	}
-	q := placement.RecoverRequest{Chain: theChain, Force: true, By: "operator", Empty: w.rng.IntN(8) == 0, Try: true}
+	q := placement.RecoverRequest{Chain: id, Force: true, By: "operator", Empty: w.rng.IntN(8) == 0, Try: true}
 	plan, _, err := k.Recover(k.process.node.clock(), q)
 	// What was never committed may take the place of what was: that is in the nature of the act, and nothing to check.
-	if err == nil && (q.Empty || w.truths[theChain].agrees(&w.node(plan.Node).disks[theChain].now)) {
+	if err == nil && (q.Empty || w.truths[id].agrees(&w.node(plan.Node).disks[id].now)) {
 		q.Try, q.From = false, plan.Node
 		_, c, err := k.Recover(k.process.node.clock(), q)
 		k.order(c, err)
@@ -236,6 +237,14 @@ func (w *world) ruin(n *node) {
 	}
 }
 
+// anyChain is one of the chains.
+func (w *world) anyChain() chain.ID {
+	if !w.nature.several {
+		return theChain
+	}
+	return pick(w, w.table.chains()).ID
+}
+
 func (w *world) mend() { clear(w.blocked) }
 
 // order is what an operator does.
@@ -245,10 +254,7 @@ func (w *world) order() {
 		return
 	}
 	from, to := pick(w, w.nodes).id, pick(w, w.nodes).id
-	id := theChain
-	if w.nature.several {
-		id = pick(w, w.table.chains()).ID
-	}
+	id := w.anyChain()
 	switch w.rng.IntN(3) {
 	case 0:
 		k.order(k.Drain(from, w.rng.IntN(3) == 0))

@@ -89,9 +89,10 @@ func (d *driver) step(out replica.Output, err error) {
 		return
 	}
 	w := d.world()
-	t := w.truths[d.id]
-	t.applied(d, out.Apply)
-	t.step(d)
+	if t := w.truths[d.id]; t != nil { // nil: of a part that is not continued
+		t.applied(d, out.Apply)
+		t.step(d)
+	}
 	if d.disk.written != d.synced && w.hit(d.process, pointWrite, 0) {
 		return
 	}

@@ -28,6 +28,12 @@ type keyEffect struct {
 	sequence uint64
 }
 
+// keyAnew is the beginning of a line: the key is as it was at an earlier entry.
+type keyAnew struct {
+	place int
+	cell
+}
+
 // keyRead is what a read saw of a key.
 type keyRead struct{ cell }
 
@@ -47,6 +53,8 @@ func modelOf(key string) porcupine.Model {
 			switch in := input.(type) {
 			case keyRead:
 				return at.cell == in.cell, at
+			case keyAnew:
+				return in.place == at.next, keyState{at.next + 1, in.cell}
 			case keyEffect:
 				return at.does(key, in, output.(chain.Result))
 			}
@@ -135,6 +143,9 @@ func (w *world) historyOf(key int) []porcupine.Operation {
 	for _, id := range w.ids() {
 		for n := range w.truths[id].lines {
 			l := &w.truths[id].lines[n]
+			if n > 0 && l.keys.Contains([]byte(keyNames[key])) {
+				entries = append(entries, &committed{Entry: chain.Entry{Sequence: l.base.sequence}, at: l.began.at, anew: &l.began.keys[key]})
+			}
 			for i := range l.entries {
 				e := &l.entries[i]
 				if had := w.table.configs[term{id, e.Entry.Epoch}].Range; had.Contains([]byte(keyNames[key])) && w.touches(&e.Entry, keyNames[key]) {
@@ -147,6 +158,10 @@ func (w *world) historyOf(key int) []porcupine.Operation {
 	slices.SortFunc(entries, func(a, b *committed) int { return cmp.Compare(a.Sequence, b.Sequence) })
 	for place, e := range entries {
 		o := w.asked[request{e.Client, e.Request}]
+		if e.anew != nil {
+			all = append(all, porcupine.Operation{ClientId: len(w.history), Input: keyAnew{place, *e.anew}, Call: int64(e.at), Return: int64(e.at)})
+			continue
+		}
 		p := porcupine.Operation{ClientId: len(w.history), Input: keyEffect{o, place, e.Sequence}, Output: e.Result, Return: int64(e.at)}
 		if o != nil {
 			p.Call = int64(o.call)

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"maps"
 	"slices"
 	"sort"
 
@@ -10,8 +11,9 @@ import (
 
 // line is a part of the chain's history without a break: what was committed since it was begun anew.
 type line struct {
-	base    mark   // before its first entry
-	from    uint64 // the newest entry of before that it goes on with
+	base    mark        // before its first entry
+	from    uint64      // the newest entry of before that it goes on with
+	keys    chain.Range // that it has, or has to give to another chain
 	began   anew
 	entries []committed
 }
@@ -104,20 +106,28 @@ func (t *truth) begin(before, c placement.Chain) {
 	if d := w.node(c.Members[0].Node).disks[t.id]; d != nil {
 		has = d.now
 	}
-	w.log("ANEW %v", c.Members)
-	t.goOn(c.Line, has)
+	w.log("ANEW chain %d %v", t.id, c.Members)
+	keys := c.Range
+	if s := c.Split; s != nil {
+		if _, ok := w.table.record(s.Child); !ok {
+			keys.End = s.Range.End
+			delete(w.truths, s.Child) // what others have made of it is of the line before
+		}
+	}
+	t.goOn(c.Line, keys, has)
 }
 
 // renewed takes over that the only member of a new line begins it with what it has now: it may have crashed since it was chosen, and have less.
 func (t *truth) renewed(l chain.Line, has image) {
-	if n := len(t.lines) - 1; len(t.lines[n].entries) == 0 && t.lines[n].base.sequence == l.Sequence {
+	if n := len(t.lines) - 1; n > 0 && len(t.lines[n].entries) == 0 && t.lines[n].base.sequence == l.Sequence {
+		keys := t.lines[n].keys
 		t.lines = t.lines[:n]
-		t.goOn(l, has)
+		t.goOn(l, keys, has)
 	}
 }
 
 // goOn begins a line with what a disk has.
-func (t *truth) goOn(to chain.Line, i image) {
+func (t *truth) goOn(to chain.Line, keys chain.Range, i image) {
 	w := t.world
 	if to.Empty {
 		i = newImage()
@@ -132,7 +142,7 @@ func (t *truth) goOn(to chain.Line, i image) {
 		w.fail("the chain is begun anew with a log that ends with %v, committed was %v", from, known)
 		return
 	}
-	l := line{base: mark{to.Sequence, to.Epoch, 0}, from: from.sequence}
+	l := line{base: mark{to.Sequence, to.Epoch, 0}, from: from.sequence, keys: keys}
 	l.began = anew{at: w.now, from: t.top(), base: l.base.sequence}
 	for k, key := range keyNames {
 		v := t.value(key, l.from)
@@ -141,7 +151,7 @@ func (t *truth) goOn(to chain.Line, i image) {
 	w.log("LINE from %d of %d", l.from, t.top())
 	t.lines = append(t.lines, l)
 	t.acked = l.base.sequence
-	clear(t.done)
+	t.done = maps.Clone(t.inherited)
 	clear(t.lost)
 	for n := range t.lines {
 		for i := range t.lines[n].entries {
@@ -153,6 +163,11 @@ func (t *truth) goOn(to chain.Line, i image) {
 			} else {
 				t.done[name] = e.Sequence
 			}
+		}
+	}
+	for _, o := range w.asked {
+		if o.effect != nil && o.effect.t == t && t.passed(o.effect.sequence, t.acked) {
+			o.effect = nil
 		}
 	}
 }

@@ -61,7 +61,7 @@ func (w *world) draw() nature {
 		Lease: chainLease, Skew: chainSkew, Grace: w.between(100*time.Millisecond, 1500*time.Millisecond), Near: uint64(1 + r.IntN(20)), Stall: 500 * time.Millisecond, Reserve: 1,
 	}
 	if w.options.Mode == Splitting {
-		n.several, n.unsynced, n.watch = true, false, w.between(2*time.Millisecond, 60*time.Millisecond)
+		n.several, n.watch = true, w.between(2*time.Millisecond, 60*time.Millisecond)
 	}
 	return n
 }

@@ -88,6 +88,10 @@ func (d *driver) part(s placement.Split) {
 // boundary finds the first entry of an epoch or a later one, once it is applied.
 func (d *driver) boundary(epoch uint64) (mark, bool) {
 	i := &d.disk.now
+	if l := d.world().table.configs[term{d.id, d.epoch}].Line; l.Epoch > epoch { // it began anew since then: with this replica alone
+		m, ok := i.at(l.Sequence)
+		return m, ok
+	}
 	if d.world().options.Break&BreakBoundary != 0 {
 		return i.applied, true
 	}
@@ -157,20 +161,30 @@ func (w *world) born(d *driver, s placement.Split, i *image) {
 	}
 }
 
+// adopted takes over that a chain has its first record whose part was made before the line began that the other chain is on. It begins with the line.
+func (w *world) adopted(c placement.Chain) {
+	parent := w.truths[c.Parent]
+	if w.truths[c.ID] != nil || parent == nil || c.Line == (chain.Line{}) {
+		return
+	}
+	w.truths[c.ID] = newTruth(w, c.ID)
+	w.truths[c.ID].inherit(parent, c.Range, mark{c.Line.Sequence, c.Line.Epoch, 0})
+}
+
 // inherit makes the beginning of a chain's history of another one's.
 func (t *truth) inherit(parent *truth, keys chain.Range, base mark) {
 	t.parent, t.keep, t.acked = parent, keys, base.sequence
 	t.lines[0].base = base
 	for key, all := range parent.keys {
 		for _, v := range all {
-			if keys.Contains([]byte(key)) && v.sequence <= base.sequence {
+			if keys.Contains([]byte(key)) && v.sequence <= base.sequence && !parent.passed(v.sequence, base.sequence) {
 				t.keys[key] = append(t.keys[key], v)
 			}
 		}
 	}
 	for name, sequence := range parent.done {
 		if sequence <= base.sequence {
-			t.done[name] = sequence
+			t.done[name], t.inherited[name] = sequence, sequence
 		}
 	}
 }

@@ -90,6 +90,7 @@ func (w *world) swap(key string, revision uint64, value []byte) (uint64, error) 
 	if c, err := placement.DecodeChain(value); err == nil && key == placement.ChainKey(c.ID) {
 		w.log("TABLE chain %d epoch %d %v by keeper %d: %s", c.ID, c.Epoch, c.Members, c.Keeper, c.Reason)
 		w.table.configs[term{c.ID, c.Epoch}] = c.Config
+		w.adopted(c)
 		if t := w.truths[c.ID]; t != nil {
 			t.configured(before, c)
 		} else {

@@ -16,18 +16,19 @@ type truth struct {
 	world *world
 	id    chain.ID
 	// What a chain began with that was split off: the history of another one, up to lines[0].base, of the keys keep.
-	parent *truth
-	keep   chain.Range
-	lines  []line // of the chain, in order; the last one goes on
-	keys   map[string][]version
-	done   map[request]uint64 // the sequence of each request's entry
-	lost   map[request]bool   // requests whose entry was lost when a line ended
-	acked  uint64             // newest entry of which a client was told
-	views  map[view]uint64
+	parent    *truth
+	keep      chain.Range
+	inherited map[request]uint64
+	lines     []line // of the chain, in order; the last one goes on
+	keys      map[string][]version
+	done      map[request]uint64 // the sequence of each request's entry
+	lost      map[request]bool   // requests whose entry was lost when a line ended
+	acked     uint64             // newest entry of which a client was told
+	views     map[view]uint64
 }
 
 func newTruth(w *world, id chain.ID) *truth {
-	return &truth{world: w, id: id, lines: make([]line, 1), keys: map[string][]version{}, done: map[request]uint64{}, lost: map[request]bool{}, views: map[view]uint64{}}
+	return &truth{world: w, id: id, inherited: map[request]uint64{}, lines: make([]line, 1), keys: map[string][]version{}, done: map[request]uint64{}, lost: map[request]bool{}, views: map[view]uint64{}}
 }
 
 // committed is an entry that some replica has committed.
@@ -36,6 +37,7 @@ type committed struct {
 	mark
 	at    time.Duration // when the first replica committed it
 	ended time.Duration // when a client was told of it, or of a later one; 0: not yet
+	anew  *cell         // in the history of a key: no entry, but the beginning of a line
 }
 
 // version is what an entry made of a key.
@@ -184,7 +186,7 @@ func (t *truth) kept() {
 
 // configured checks a new record.
 func (t *truth) configured(before, c placement.Chain) {
-	if c.Line != before.Line {
+	if c.Line != before.Line && (t.parent == nil || before.ID != 0) {
 		t.begin(before, c)
 	}
 	if t.parent != nil && before.ID == 0 {
