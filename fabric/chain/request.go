@@ -61,7 +61,8 @@ type Answer struct {
 type Map struct {
 	Revision uint64                   `json:"revision"` // grows with every change
 	Chains   []Config                 `json:"chains"`
-	Nodes    map[fabric.NodeID]string `json:"nodes"` // host:port of each
+	Nodes    map[fabric.NodeID]string `json:"nodes"`             // host:port of each
+	Parting  []ID                     `json:"parting,omitempty"` // chains that are being split: their replicas have keys that have yet to go
 }
 
 // Contains says whether a key is in the range.

@@ -99,6 +99,24 @@ func (s *Store) Part(child chain.ID, keys chain.Range, sequence, epoch uint64) e
 	return nil
 }
 
+// Keep removes keys that are not in a range.
+func (s *Store) Keep(keys chain.Range) error {
+	part := s.part(partKey)
+	first, last := keyBounds(part, keys)
+	start, end := between(part)
+	return s.settled(func() error {
+		b := s.disk.db.NewBatch()
+		errs := []error{b.DeleteRange(start, first, nil)}
+		if len(keys.End) > 0 {
+			errs = append(errs, b.DeleteRange(last, end, nil))
+		}
+		if err := errors.Join(errs...); err != nil {
+			return errors.Join(err, b.Close())
+		}
+		return s.disk.commit(b, pebble.NoSync)
+	})
+}
+
 // after names the commands of the log behind an entry.
 func (s *Store) after(sequence uint64) (map[name]bool, error) {
 	all := map[name]bool{}

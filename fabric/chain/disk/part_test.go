@@ -108,6 +108,34 @@ func TestPart(t *testing.T) {
 	}
 }
 
+func TestKeep(t *testing.T) {
+	fs := vfs.NewMem()
+	d, s := filled(t, fs, 100, 101)
+	if err := s.Keep(chain.Range{Start: []byte("k020"), End: []byte("k050")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Keep(chain.Range{Start: []byte("k010")}); err != nil {
+		t.Fatal(err)
+	}
+	if expired, err := s.Expired(1_000_000, 256); err != nil || len(expired) != 30 {
+		t.Errorf("%d keys expire, %v", len(expired), err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d, err := disk.Open(disk.Config{Directory: "db", FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	if s, err = d.Open(1); err != nil {
+		t.Fatal(err)
+	}
+	if first, last, n := keys(t, s); first != "k020" || last != "k049" || n != 30 {
+		t.Errorf("%d keys from %s to %s are kept", n, first, last)
+	}
+}
+
 // A crash leaves all, or nothing, of a part.
 func TestPartSurvivesCrash(t *testing.T) {
 	fs := vfs.NewCrashableMem()

@@ -141,6 +141,9 @@ func (p *Reporter) chart() chain.Map {
 	for _, id := range slices.Sorted(maps.Keys(p.records)) {
 		if c := p.records[id]; !p.empty(c, has) {
 			m.Chains = append(m.Chains, c.Config)
+			if c.Split != nil {
+				m.Parting = append(m.Parting, id)
+			}
 		}
 	}
 	return m

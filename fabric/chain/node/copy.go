@@ -181,8 +181,9 @@ func (n *Node) install(r *runner, in *incoming) error {
 			config = newest
 		}
 	}
+	parting := slices.Contains(n.chains.Parting, r.id)
 	n.mu.Unlock()
-	fresh.configure(config)
+	fresh.configure(config, parting)
 	return nil
 }
 

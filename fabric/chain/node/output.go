@@ -274,6 +274,9 @@ func (r *runner) step(in *input) (replica.Output, error) {
 			r.config, r.told = *in.config, 0
 			r.member, r.scope = names(*in.config, r.node.config.Self), in.config.Range
 		}
+		if in.config.Epoch == r.config.Epoch {
+			r.spare.parting = in.parting
+		}
 		return r.core.Configure(now, *in.config)
 	case in.persisted != nil:
 		r.busy, r.patience = false, now+max(in.persisted.took, leastPatience)
@@ -289,6 +292,9 @@ func (r *runner) step(in *input) (replica.Output, error) {
 	case in.copied != nil:
 		r.core.Copied(*in.copied)
 	case in.tick:
+		if err := r.tidy(); err != nil {
+			return replica.Output{}, err
+		}
 		return r.core.Tick(now, time.Now().UnixMilli())
 	}
 	return replica.Output{}, nil

@@ -52,6 +52,7 @@ type runner struct {
 
 	// Of the goroutine.
 	token  replica.Token
+	spare  leavings
 	writes map[replica.Token]*writing
 	reads  map[replica.Token]*reading
 	out    outbox
@@ -88,6 +89,7 @@ type input struct {
 	write     *writing
 	read      *reading
 	config    *chain.Config
+	parting   bool // with config: the chain is being split
 	persisted *written
 	lease     chan struct{}  // closed when it was taken over; nil: it is not about the lease
 	copied    *chain.Replica // a copy was sent to it, or could not be
@@ -229,7 +231,9 @@ func (r *runner) message(m *replica.Message) {
 	_ = r.inbox.put(input{message: m}, size, false)
 }
 
-func (r *runner) configure(c chain.Config) { _ = r.inbox.put(input{config: &c}, 0, true) }
+func (r *runner) configure(c chain.Config, parting bool) {
+	_ = r.inbox.put(input{config: &c, parting: parting}, 0, true)
+}
 
 func (r *runner) setLease(l replica.Lease) {
 	r.lease.Store(&l)

@@ -172,3 +172,28 @@ func (r *runner) boundary() {
 	command := chain.Command{Client: binary.BigEndian.Uint64(client[:]) | 1, Request: 1, Floor: 1}
 	_ = r.inbox.put(input{write: &writing{command: command}}, 64, false) // if there is no room there are other entries
 }
+
+// leavings are keys in a replica's store that are another chain's. It has them if it was away while the chain was split: what it had then stayed, and the log may have had more.
+type leavings struct {
+	parting bool        // the chain is being split: its part is not made yet, perhaps
+	kept    chain.Range // out of this range nothing is left
+	up      uint64      // nothing comes any more once this is applied; 0: that is not known
+}
+
+// tidy removes keys that are another chain's, once no split is under way and what the replica had missed is applied. They would do no harm but for their size, and that they expire.
+func (r *runner) tidy() error {
+	s := r.core.Status()
+	l := &r.spare
+	switch {
+	case l.parting || !s.Linked || s.State != chain.Serving || l.kept.Includes(r.scope) && r.scope.Includes(l.kept):
+		l.up = 0
+		return nil
+	case l.up == 0:
+		l.up = max(s.Last, 1)
+	}
+	if s.Committed < l.up {
+		return nil
+	}
+	l.kept, l.up = r.scope, 0
+	return r.store.Keep(r.scope)
+}

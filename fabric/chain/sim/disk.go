@@ -158,6 +158,7 @@ type write struct {
 	install  *image
 	renew    *chain.Line
 	cut      *chain.Range // these keys are another chain's now
+	only     *chain.Range // all others are
 	truncate bool
 	keep     uint64
 	append   []chain.Entry
@@ -181,6 +182,9 @@ func (i *image) write(w *write) bool {
 	}
 	if w.cut != nil {
 		maps.DeleteFunc(i.keys, func(k string, _ chain.Value) bool { return w.cut.Contains([]byte(k)) })
+	}
+	if w.only != nil {
+		maps.DeleteFunc(i.keys, func(k string, _ chain.Value) bool { return !w.only.Contains([]byte(k)) })
 	}
 	i.trim(w.trim)
 	return ok

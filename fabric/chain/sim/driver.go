@@ -25,6 +25,9 @@ type driver struct {
 	writes  map[replica.Token]*attempt
 	reads   map[replica.Token]*attempt
 	failed  string
+	// See tidy.
+	kept chain.Range
+	last uint64
 }
 
 // open makes the driver of a replica on what a disk has.
@@ -187,6 +190,9 @@ func (d *driver) tick() {
 	if w.chance(w.nature.trim) && (!w.nature.several || d.epoch > 0 && d.process.records[d.id].Split == nil) {
 		to := d.disk.now.applied.sequence
 		_ = d.disk.write(&write{trim: to - min(to, uint64(w.rng.IntN(6)))}) //nolint:gosec // small
+	}
+	if w.nature.several {
+		d.tidy()
 	}
 	d.step(d.core.Tick(d.now(), d.process.node.calendar()))
 }

@@ -102,6 +102,21 @@ func (d *driver) boundary(epoch uint64) (mark, bool) {
 	return i.marks[n], true
 }
 
+// tidy removes keys that are another chain's, as chain/node does.
+func (d *driver) tidy() {
+	s, c := d.core.Status(), d.process.records[d.id]
+	switch {
+	case c.Epoch != s.Epoch || c.Split != nil || !s.Linked || s.State != chain.Serving || d.kept.Includes(c.Range) && c.Range.Includes(d.kept):
+		d.last = 0
+		return
+	case d.last == 0:
+		d.last = max(s.Last, 1)
+	}
+	if s.Committed >= d.last && d.disk.write(&write{only: &c.Range}) == nil {
+		d.kept, d.last = c.Range, 0
+	}
+}
+
 // part is what a chain begins with that is split off.
 func (i *image) part(keys chain.Range, base mark) image {
 	c := i.clone()

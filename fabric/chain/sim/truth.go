@@ -382,10 +382,10 @@ func (t *truth) whole() {
 			w.fail("at the end %v has %v, committed is %v", m, d.disk.now.last(), newest)
 		}
 		for _, key := range keyNames {
-			if !record.Range.Contains([]byte(key)) {
-				continue
-			}
 			want := t.value(key, t.top())
+			if !record.Range.Contains([]byte(key)) {
+				want = chain.Value{}
+			}
 			if got := d.disk.now.keys[key]; got.Version != want.Version || !bytes.Equal(got.Value, want.Value) {
 				w.fail("at the end %v has %v for key %s, committed is %v", m, got, key, want)
 			}

@@ -247,6 +247,9 @@ func (w *world) lacks(record placement.Chain) string {
 		if s.Epoch != record.Epoch || !s.Linked || s.Committed != w.truths[record.ID].top() || s.Last != s.Committed {
 			return fmt.Sprintf("%v is at %+v, %d are committed", m, s, w.truths[record.ID].top())
 		}
+		if w.nature.several && d.last > 0 || !d.kept.Includes(record.Range) || !record.Range.Includes(d.kept) {
+			return fmt.Sprintf("%v has keys of other chains", m)
+		}
 	}
 	return ""
 }
