@@ -60,6 +60,8 @@ func New(c Config) *API {
 	a.roomRoutes()
 	a.stateRoutes()
 	a.dataRoutes()
+	a.pushRoutes()
+	a.receiptRoutes()
 	a.mux.Handle("/", a.handler(func(q *request) (any, error) {
 		return nil, fail(http.StatusNotFound, "M_UNRECOGNIZED", "there is no such request")
 	}))

@@ -11,6 +11,7 @@ import (
 	"orrery/matrix"
 	"orrery/matrix/account"
 	"orrery/matrix/auth"
+	"orrery/matrix/push"
 	"orrery/matrix/room"
 	"orrery/matrix/table"
 )
@@ -52,6 +53,7 @@ var kinds = []struct {
 	{account.ErrDeactivated, http.StatusForbidden, "M_USER_DEACTIVATED"},
 	{account.ErrToken, http.StatusUnauthorized, "M_UNKNOWN_TOKEN"},
 	{account.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
+	{push.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
 	{room.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
 	{room.ErrExists, http.StatusConflict, "M_ROOM_IN_USE"},
 	{matrix.ErrForbidden, http.StatusForbidden, "M_FORBIDDEN"},

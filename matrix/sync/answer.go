@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"orrery/matrix"
+	"orrery/matrix/push"
 	"orrery/matrix/room"
 	"orrery/matrix/store"
 	"orrery/matrix/table"
@@ -115,6 +116,13 @@ func (s *Syncer) answer(ctx context.Context, q Request) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if q.Initial && !a.toldRules {
+		rules, err := json.Marshal(map[string]any{"type": PushRules, "content": map[string]any{"global": push.Defaults(q.User)}})
+		if err != nil {
+			return nil, err
+		}
+		global = append(global, rules)
+	}
 	if len(global) > 0 {
 		resp.AccountData = &Events{global}
 	}
@@ -130,6 +138,8 @@ type answer struct {
 	q     Request
 	upTo  int64
 	lists *RoomLists
+
+	toldRules bool // the push rules are among the account data
 }
 
 func (a *answer) room(ctx context.Context, id string, m membership) error {
@@ -141,8 +151,12 @@ func (a *answer) room(ctx context.Context, id string, m membership) error {
 	isNew := m.order > since
 	switch m.is {
 	case matrix.Join:
-		if isNew || a.q.FullState || r.Last() > since {
-			return a.joined(ctx, r, m)
+		e, err := a.s.ephemeral(ctx, id)
+		if err != nil {
+			return err
+		}
+		if isNew || a.q.FullState || r.Last() > since || e.changed() > since {
+			return a.joined(ctx, r, m, e)
 		}
 	case matrix.Invite:
 		if isNew {
@@ -168,7 +182,7 @@ func put[T any](to *map[string]T, id string, v T) {
 }
 
 // joined is a room where the user is a member: what is new of its timeline, and the state at its beginning as far as the client does not know it.
-func (a *answer) joined(ctx context.Context, r *room.Room, m membership) error {
+func (a *answer) joined(ctx context.Context, r *room.Room, m membership, eph *ephemeral) error {
 	since := a.q.Since
 	if m.order > since || a.q.FullState { // the client knows nothing of it, or not any more
 		since = 0
@@ -195,9 +209,15 @@ func (a *answer) joined(ctx context.Context, r *room.Room, m membership) error {
 	}
 	out.Timeline = a.timeline(events, limited)
 	summarise(r, a.q.User, out, state, events, since == 0)
-	if len(events)+len(state) == 0 && !a.q.Initial {
+	out.Ephemeral.Events = eph.events(a.q.User, since, a.upTo)
+	if len(events)+len(state)+len(out.Ephemeral.Events) == 0 && !a.q.Initial {
 		return nil
 	}
+	u, err := a.s.count(ctx, r, a.q.User, a.upTo)
+	if err != nil {
+		return err
+	}
+	out.Unread.Notifications, out.Unread.Highlights = u.notifications, u.highlights
 	put(&a.lists.Join, r.ID(), out)
 	return nil
 }
@@ -288,6 +308,7 @@ func (a *answer) accountData(ctx context.Context) (global []json.RawMessage, err
 				return err
 			}
 			content := fmt.Appendf(nil, `{"type":%s,"content":%s}`, quote(d.Type), d.JSON)
+			a.toldRules = a.toldRules || d.Type == PushRules
 			if d.Room == "" {
 				global = append(global, content)
 				continue

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"orrery/matrix"
+	"orrery/matrix/push"
 	"orrery/matrix/room"
 	"orrery/matrix/store"
 	"orrery/matrix/table"
@@ -24,6 +25,10 @@ type Syncer struct {
 	mu      sync.Mutex
 	waiting map[string]map[chan struct{}]bool // by user
 	users   map[string]*user                  // those who synced
+
+	ephemerals map[string]*ephemeral        // by the room's id
+	matchers   map[string]*push.Matcher     // by user
+	unread     map[string]map[string]unread // by user and room
 }
 
 // user is what a user is in rooms.
@@ -42,7 +47,10 @@ type membership struct {
 
 // New is a syncer of what goes through a stream. Watch is for room.Config; Serve must be called before the first answer.
 func New(stream *store.Stream) *Syncer {
-	return &Syncer{stream: stream, waiting: map[string]map[chan struct{}]bool{}, users: map[string]*user{}}
+	return &Syncer{
+		stream: stream, waiting: map[string]map[chan struct{}]bool{}, users: map[string]*user{}, ephemerals: map[string]*ephemeral{},
+		matchers: map[string]*push.Matcher{}, unread: map[string]map[string]unread{},
+	}
 }
 
 // Serve says whose rooms these are.

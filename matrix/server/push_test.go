@@ -1,0 +1,132 @@
+package server_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"testing"
+)
+
+type counts struct {
+	Rooms struct {
+		Join map[string]struct {
+			Ephemeral events
+			Unread    struct {
+				Highlights    int `json:"highlight_count"`
+				Notifications int `json:"notification_count"`
+			} `json:"unread_notifications"`
+		}
+	}
+	Next        string `json:"next_batch"`
+	AccountData events `json:"account_data"`
+}
+
+// TestUnread: what was not read is counted by the user's rules, until it is read.
+func TestUnread(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *site) {
+		t.Helper()
+		anne, bob := s.register("anne"), s.register("bob")
+		room := anne.create(object{"preset": "public_chat"})
+		bob.join(room)
+		var got counts
+		check := func(since string, notifications, highlights int) {
+			t.Helper()
+			got = counts{}
+			bob.want(http.StatusOK, "GET", "sync?since="+since, nil, &got)
+			if u := got.Rooms.Join[room].Unread; u.Notifications != notifications || u.Highlights != highlights {
+				t.Errorf("%+v, not %d and %d", u, notifications, highlights)
+			}
+		}
+		check("", 0, 0)
+		if len(got.AccountData.Events) != 1 || got.AccountData.Events[0].Type != "m.push_rules" {
+			t.Errorf("%+v", got.AccountData)
+		}
+		anne.send(room, "1", "one")
+		anne.do("PUT", "rooms/"+url.PathEscape(room)+"/send/m.room.message/2", object{"body": "two", "m.mentions": object{"user_ids": []string{bob.user}}})
+		last := anne.send(room, "3", "three")
+		bob.send(room, "4", "mine")
+		check(got.Next, 3, 1)
+		bob.do("PUT", "pushrules/global/room/"+url.PathEscape(room), object{"actions": []string{}})
+		check("", 3-2, 1) // only the mention: rules about it come before those of rooms
+		bob.do("PUT", "pushrules/global/room/"+url.PathEscape(room)+"/enabled", object{"enabled": false})
+		check("", 3, 1)
+		bob.do("POST", "rooms/"+url.PathEscape(room)+"/receipt/m.read/"+url.PathEscape(last), object{})
+		check(got.Next, 0, 0)
+		if e := got.Rooms.Join[room].Ephemeral.Events; len(e) != 1 || e[0].Type != "m.receipt" || e[0].Content[last] == nil {
+			t.Errorf("%+v", e)
+		}
+	})
+}
+
+func TestPrivateReceipts(t *testing.T) {
+	s := newSite(t, "memory")
+	anne, bob := s.register("anne"), s.register("bob")
+	room := anne.create(object{"preset": "public_chat"})
+	bob.join(room)
+	id := anne.send(room, "1", "x")
+	at := "rooms/" + url.PathEscape(room)
+	since := anne.sync("", "").Next
+	bob.do("POST", at+"/read_markers", object{"m.fully_read": id, "m.read.private": id})
+	var got counts
+	anne.want(http.StatusOK, "GET", "sync?since="+since, nil, &got)
+	if len(got.Rooms.Join) != 0 {
+		t.Errorf("others see it: %+v", got)
+	}
+	bob.want(http.StatusOK, "GET", "sync?since="+since, nil, &got)
+	if e := got.Rooms.Join[room].Ephemeral.Events; len(e) != 1 {
+		t.Errorf("%+v", got)
+	}
+	if m := bob.do("GET", "user/"+bob.user+"/rooms/"+url.PathEscape(room)+"/account_data/m.fully_read", nil); m["event_id"] != id {
+		t.Error(m)
+	}
+	bob.refused(http.StatusNotFound, "M_NOT_FOUND", "POST", at+"/receipt/m.read/$other", object{})
+	bob.refused(http.StatusBadRequest, "M_INVALID_PARAM", "POST", at+"/receipt/m.odd/"+url.PathEscape(id), object{})
+	s.register("carl").refused(http.StatusForbidden, "M_FORBIDDEN", "POST", at+"/receipt/m.read/"+url.PathEscape(id), object{})
+}
+
+func TestTyping(t *testing.T) {
+	s := newSite(t, "memory")
+	anne, bob := s.register("anne"), s.register("bob")
+	room := anne.create(object{"preset": "public_chat"})
+	bob.join(room)
+	since := anne.sync("", "").Next
+	typing := func(want string) {
+		t.Helper()
+		var got counts
+		anne.want(http.StatusOK, "GET", "sync?timeout=60000&since="+since, nil, &got)
+		since = got.Next
+		if e := got.Rooms.Join[room].Ephemeral.Events; len(e) != 1 || e[0].Type != "m.typing" || fmt.Sprint(e[0].Content["user_ids"]) != want {
+			t.Errorf("%+v", got)
+		}
+	}
+	at := "rooms/" + url.PathEscape(room) + "/typing/"
+	bob.do("PUT", at+bob.user, object{"typing": true, "timeout": 60_000})
+	typing("[" + bob.user + "]")
+	bob.do("PUT", at+bob.user, object{"typing": true, "timeout": 1})
+	typing("[]") // it ended by itself
+	bob.refused(http.StatusForbidden, "M_FORBIDDEN", "PUT", at+anne.user, object{"typing": true})
+}
+
+func TestPushRules(t *testing.T) {
+	s := newSite(t, "memory")
+	anne := s.register("anne")
+	rules := "pushrules/global/"
+	anne.do("PUT", rules+"content/cake", object{"pattern": "cake", "actions": []any{"notify", object{"set_tweak": "highlight"}}})
+	anne.do("PUT", rules+"content/tea?before=cake", object{"pattern": "tea", "actions": []any{"dont_notify"}})
+	all := anne.do("GET", rules, nil)["content"].([]any)
+	if len(all) != 2 || all[0].(object)["rule_id"] != "tea" || fmt.Sprint(all[0].(object)["actions"]) != "[]" {
+		t.Error(all)
+	}
+	anne.do("PUT", rules+"override/.m.rule.master/enabled", object{"enabled": true})
+	if r := anne.do("GET", rules+"override/.m.rule.master/enabled", nil); r["enabled"] != true {
+		t.Error(r)
+	}
+	anne.do("DELETE", rules+"content/tea", nil)
+	anne.refused(http.StatusNotFound, "M_NOT_FOUND", "GET", rules+"content/tea", nil)
+	anne.refused(http.StatusNotFound, "M_NOT_FOUND", "DELETE", rules+"override/.m.rule.master", nil)
+	anne.refused(http.StatusBadRequest, "M_UNKNOWN", "PUT", rules+"content/x?after=nobody", object{"pattern": "x", "actions": []any{}})
+	anne.refused(http.StatusBadRequest, "M_MISSING_PARAM", "PUT", rules+"content/x", object{"actions": []any{}})
+	anne.refused(http.StatusBadRequest, "M_MISSING_PARAM", "PUT", rules+"content/x", object{"pattern": "x"})
+	anne.refused(http.StatusBadRequest, "M_INVALID_PARAM", "PUT", rules+"odd/x", object{"actions": []any{}})
+	anne.refused(http.StatusBadRequest, "M_BAD_JSON", "PUT", rules+"override/.x", object{"actions": []any{}})
+}

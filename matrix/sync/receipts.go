@@ -1,0 +1,161 @@
+package sync
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+
+	"orrery/matrix/room"
+	"orrery/matrix/store"
+	"orrery/matrix/table"
+)
+
+// Types of receipts (clause client-server API, receipts).
+const (
+	Read        = "m.read"
+	ReadPrivate = "m.read.private" // only the user's own devices see it
+)
+
+// ephemeral is what is told of a room besides its events: who has read up to where, and who types.
+type ephemeral struct {
+	loaded sync.Once
+	err    error
+
+	mu       sync.Mutex
+	receipts map[receiptKey]store.Receipt
+	typing   typing
+	last     int64 // position of the newest change
+}
+
+type receiptKey struct{ user, kind, thread string }
+
+// ephemeral is that of a room, read from the store the first time.
+func (s *Syncer) ephemeral(ctx context.Context, roomID string) (*ephemeral, error) {
+	s.mu.Lock()
+	e := s.ephemerals[roomID]
+	if e == nil {
+		e = &ephemeral{receipts: map[receiptKey]store.Receipt{}}
+		s.ephemerals[roomID] = e
+	}
+	s.mu.Unlock()
+	e.loaded.Do(func() {
+		e.err = s.stream.DB().View(context.WithoutCancel(ctx), func(tx table.Tx) error {
+			all, err := store.Receipts.All(tx, table.Range{Prefix: []any{roomID}})
+			for _, r := range all {
+				e.set(r)
+			}
+			return err
+		})
+	})
+	if e.err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.ephemerals, roomID)
+	}
+	return e, e.err
+}
+
+func (e *ephemeral) set(r store.Receipt) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	key := receiptKey{r.User, r.Type, r.Thread}
+	if old, ok := e.receipts[key]; !ok || r.Position > old.Position {
+		e.receipts[key] = r
+	}
+	e.last = max(e.last, r.Position)
+}
+
+// Receive keeps a receipt, and tells it to whom it concerns.
+func (s *Syncer) Receive(ctx context.Context, r *room.Room, receipt store.Receipt) error {
+	e, err := s.ephemeral(ctx, r.ID())
+	if err != nil {
+		return err
+	}
+	receipt.Room = r.ID()
+	err = s.stream.Update(ctx, func(tx table.Tx, advance func(int) (int64, error)) (err error) {
+		if receipt.Position, err = advance(1); err != nil {
+			return err
+		}
+		return store.Receipts.Put(tx, receipt)
+	}, func() { e.set(receipt) })
+	if receipt.Type == ReadPrivate {
+		s.Wake(receipt.User)
+	} else {
+		s.Wake(r.Joined()...)
+	}
+	return err
+}
+
+// changed is the position of the newest change.
+func (e *ephemeral) changed() int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.last
+}
+
+// readUpTo is the order of the event up to which a user has read a room; 0 if nothing is known.
+func (e *ephemeral) readUpTo(ctx context.Context, r *room.Room, user string) int64 {
+	e.mu.Lock()
+	var ids []string
+	for _, kind := range []string{Read, ReadPrivate} {
+		for _, thread := range []string{"", "main"} {
+			if found, ok := e.receipts[receiptKey{user, kind, thread}]; ok {
+				ids = append(ids, found.EventID)
+			}
+		}
+	}
+	e.mu.Unlock()
+	order := int64(0)
+	for _, id := range ids {
+		if found, err := r.Event(ctx, id); err == nil {
+			order = max(order, found.Order)
+		}
+	}
+	return order
+}
+
+// events are what is new for a user after a position, up to another.
+func (e *ephemeral) events(user string, since, upTo int64) []json.RawMessage {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := []json.RawMessage{}
+	if e.last <= since {
+		return all
+	}
+	var found []store.Receipt
+	for _, r := range e.receipts {
+		if r.Position > since && r.Position <= upTo && (r.Type != ReadPrivate || r.User == user) {
+			found = append(found, r)
+		}
+	}
+	if len(found) > 0 {
+		all = append(all, receiptEvent(found))
+	}
+	if e.typing.position > since && e.typing.position <= upTo {
+		all = append(all, e.typing.event())
+	}
+	return all
+}
+
+// receiptEvent is an m.receipt event.
+func receiptEvent(all []store.Receipt) json.RawMessage {
+	slices.SortFunc(all, func(a, b store.Receipt) int { return cmp.Compare(a.Position, b.Position) })
+	type one struct {
+		Time   int64  `json:"ts"`
+		Thread string `json:"thread_id,omitempty"`
+	}
+	content := map[string]map[string]map[string]one{}
+	for _, r := range all {
+		if content[r.EventID] == nil {
+			content[r.EventID] = map[string]map[string]one{}
+		}
+		if content[r.EventID][r.Type] == nil {
+			content[r.EventID][r.Type] = map[string]one{}
+		}
+		content[r.EventID][r.Type][r.User] = one{r.Time, r.Thread}
+	}
+	text, _ := json.Marshal(map[string]any{"type": "m.receipt", "content": content})
+	return text
+}

@@ -1,0 +1,134 @@
+package sync
+
+import (
+	"context"
+	"encoding/json"
+
+	"orrery/matrix"
+	"orrery/matrix/push"
+	"orrery/matrix/room"
+	"orrery/matrix/store"
+	"orrery/matrix/table"
+)
+
+// PushRules is the type of account data with a user's push rules.
+const PushRules = "m.push_rules"
+
+// maxUnread is how many events are looked at to count those that were not read; more of them are not counted.
+const maxUnread = 1000
+
+// unread is how many events notify a user of a room that were not read, up to an order. They are counted when somebody asks, from where the last count
+// ended.
+type unread struct {
+	read, upTo                int64
+	notifications, highlights int
+}
+
+// rules are a user's push rules, compiled.
+func (s *Syncer) matcher(ctx context.Context, user string) (*push.Matcher, error) {
+	s.mu.Lock()
+	found := s.matchers[user]
+	s.mu.Unlock()
+	if found != nil {
+		return found, nil
+	}
+	rules, err := s.Rules(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	found = push.Compile(user, rules)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.matchers[user] = found
+	return found, nil
+}
+
+// Rules are a user's push rules.
+func (s *Syncer) Rules(ctx context.Context, user string) (rules push.Rules, err error) {
+	err = s.stream.DB().View(ctx, func(tx table.Tx) error {
+		rules, err = ReadRules(tx, user)
+		return err
+	})
+	return rules, err
+}
+
+// ReadRules reads a user's push rules.
+func ReadRules(tx table.Tx, user string) (push.Rules, error) {
+	d, ok, err := store.AllAccountData.Get(tx, user, "", PushRules)
+	if err != nil || !ok {
+		return push.Defaults(user), err
+	}
+	var kept struct {
+		Global push.Rules `json:"global"`
+	}
+	if err := json.Unmarshal(d.JSON, &kept); err != nil {
+		return nil, err
+	}
+	return push.With(user, kept.Global), nil
+}
+
+// RulesChanged makes a user's push rules be read again, and all be counted anew.
+func (s *Syncer) RulesChanged(user string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.matchers, user)
+	delete(s.unread, user)
+}
+
+// count is how many events of a room notify a user that were not read.
+func (s *Syncer) count(ctx context.Context, r *room.Room, user string, upTo int64) (unread, error) {
+	e, err := s.ephemeral(ctx, r.ID())
+	if err != nil {
+		return unread{}, err
+	}
+	read := e.readUpTo(ctx, r, user)
+	if m := r.State(matrix.Key{Type: matrix.TypeMember, StateKey: user}); m != nil {
+		read = max(read, m.Order) // nobody missed what was before they came
+	}
+	s.mu.Lock()
+	u := s.unread[user][r.ID()]
+	s.mu.Unlock()
+	if u.read != read || u.upTo > upTo {
+		u = unread{read: read, upTo: read}
+	}
+	matcher, err := s.matcher(ctx, user)
+	if err != nil {
+		return u, err
+	}
+	events, _, err := r.Timeline(ctx, u.upTo, upTo, maxUnread)
+	if err != nil {
+		return u, err
+	}
+	facts := facts(r, user)
+	for _, e := range events {
+		if e.Redacted != "" {
+			continue
+		}
+		levels := r.Levels()
+		facts.MayNotify = func(key string) bool { return levels.User(e.Sender()) >= levels.Notification(key) }
+		if o := matcher.Match(e.Event, facts); o.Notify {
+			u.notifications++
+			if o.Highlight {
+				u.highlights++
+			}
+		}
+	}
+	if u.upTo = upTo; len(events) == 0 {
+		return u, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unread[user] == nil {
+		s.unread[user] = map[string]unread{}
+	}
+	s.unread[user][r.ID()] = u
+	return u, nil
+}
+
+func facts(r *room.Room, user string) push.Facts {
+	f := push.Facts{Members: len(r.Joined())}
+	if m := r.State(matrix.Key{Type: matrix.TypeMember, StateKey: user}); m != nil {
+		f.Name = m.Content().Get("displayname").String()
+	}
+	return f
+}
