@@ -39,7 +39,7 @@ const Lifetime = time.Hour
 
 // Config says whose accounts these are.
 type Config struct {
-	DB     table.DB
+	Stream *store.Stream
 	Server string
 	Now    func() time.Time
 }
@@ -99,7 +99,7 @@ func (a *Accounts) Free(ctx context.Context, localpart string) error {
 	if err := a.ValidName(localpart); err != nil {
 		return err
 	}
-	return a.c.DB.View(ctx, func(tx table.Tx) error { return a.free(tx, localpart) })
+	return a.c.Stream.DB().View(ctx, func(tx table.Tx) error { return a.free(tx, localpart) })
 }
 
 func (a *Accounts) free(tx table.Tx, localpart string) error {
@@ -122,7 +122,7 @@ func (a *Accounts) Create(ctx context.Context, localpart, password string, admin
 			return u, err
 		}
 	}
-	return u, a.c.DB.Update(ctx, func(tx table.Tx) error {
+	return u, a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
 		if err := a.free(tx, localpart); err != nil {
 			return err
 		}
@@ -138,7 +138,7 @@ func (a *Accounts) now() int64 { return a.c.Now().UnixMilli() }
 
 // User is an account.
 func (a *Accounts) User(ctx context.Context, id string) (u store.User, err error) {
-	err = a.c.DB.View(ctx, func(tx table.Tx) (err error) {
+	err = a.c.Stream.DB().View(ctx, func(tx table.Tx) (err error) {
 		u, err = user(tx, id)
 		return err
 	})
@@ -186,7 +186,7 @@ func (a *Accounts) SetAdmin(ctx context.Context, id string, admin bool) error {
 }
 
 func (a *Accounts) change(ctx context.Context, id string, with func(*store.User)) error {
-	return a.c.DB.Update(ctx, func(tx table.Tx) error {
+	return a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
 		u, err := user(tx, id)
 		if err != nil {
 			return err
@@ -206,7 +206,7 @@ func (a *Accounts) Deactivate(ctx context.Context, id string) error {
 
 // Users are all accounts, in the order of their ids.
 func (a *Accounts) Users(ctx context.Context) (all []store.User, err error) {
-	err = a.c.DB.View(ctx, func(tx table.Tx) (err error) {
+	err = a.c.Stream.DB().View(ctx, func(tx table.Tx) (err error) {
 		all, err = store.Users.All(tx, table.Range{})
 		return err
 	})

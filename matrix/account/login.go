@@ -27,7 +27,7 @@ func (a *Accounts) LogIn(ctx context.Context, user, device, name, address string
 		device = rand.Text()[:10]
 	}
 	t := newTokens(device, refresh)
-	err := a.c.DB.Update(ctx, func(tx table.Tx) error {
+	err := a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
 		d, ok, err := store.Devices.Get(tx, user, device)
 		if err != nil {
 			return err
@@ -77,7 +77,7 @@ func dropRange(tx table.Tx, r table.Range) error {
 // Refresh gives new tokens for a refresh token, after which the old ones do not count.
 func (a *Accounts) Refresh(ctx context.Context, refresh string) (t Tokens, err error) {
 	var user string
-	err = a.c.DB.Update(ctx, func(tx table.Tx) error {
+	err = a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
 		row, ok, err := store.Tokens.Get(tx, hash(refresh))
 		if err != nil {
 			return err
@@ -110,7 +110,7 @@ func (a *Accounts) Authenticate(ctx context.Context, token string) (Login, error
 	forgotten := a.forgotten
 	a.mu.Unlock()
 	if !ok {
-		err := a.c.DB.View(ctx, func(tx table.Tx) error {
+		err := a.c.Stream.DB().View(ctx, func(tx table.Tx) error {
 			row, ok, err := store.Tokens.Get(tx, h[:])
 			if err != nil {
 				return err
@@ -152,9 +152,20 @@ func (a *Accounts) forget(user, device string) {
 
 // Logout removes a device and its tokens.
 func (a *Accounts) Logout(ctx context.Context, user, device string) error {
-	err := a.c.DB.Update(ctx, func(tx table.Tx) error {
-		return errors.Join(dropTokens(tx, user, device), store.Devices.Delete(tx, user, device))
-	})
+	err := a.c.Stream.Update(ctx, func(tx table.Tx, advance func(int) (int64, error)) error {
+		if err := errors.Join(dropTokens(tx, user, device), store.Devices.Delete(tx, user, device)); err != nil {
+			return err
+		}
+		had, err := store.DropDevice(tx, user, device)
+		if err != nil || !had {
+			return err
+		}
+		position, err := advance(1)
+		if err != nil {
+			return err
+		}
+		return store.ListChanged(tx, user, position)
+	}, nil)
 	a.forget(user, device)
 	return err
 }
@@ -172,7 +183,7 @@ func (a *Accounts) LogoutAll(ctx context.Context, user, keep string) error {
 
 // Devices are those of a user.
 func (a *Accounts) Devices(ctx context.Context, user string) (all []store.Device, err error) {
-	err = a.c.DB.View(ctx, func(tx table.Tx) (err error) {
+	err = a.c.Stream.DB().View(ctx, func(tx table.Tx) (err error) {
 		all, err = store.Devices.All(tx, table.Range{Prefix: []any{user}})
 		return err
 	})
@@ -181,7 +192,7 @@ func (a *Accounts) Devices(ctx context.Context, user string) (all []store.Device
 
 // Device is one of a user's.
 func (a *Accounts) Device(ctx context.Context, user, id string) (d store.Device, err error) {
-	err = a.c.DB.View(ctx, func(tx table.Tx) (err error) {
+	err = a.c.Stream.DB().View(ctx, func(tx table.Tx) (err error) {
 		d, err = device(tx, user, id)
 		return err
 	})
@@ -198,7 +209,7 @@ func device(tx table.Tx, user, id string) (store.Device, error) {
 
 // NameDevice gives a device a name for people.
 func (a *Accounts) NameDevice(ctx context.Context, user, id, name string) error {
-	return a.c.DB.Update(ctx, func(tx table.Tx) error {
+	return a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
 		d, err := device(tx, user, id)
 		if err != nil {
 			return err

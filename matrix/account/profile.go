@@ -11,7 +11,7 @@ import (
 // Profile is the fields of a user's profile, as JSON.
 func (a *Accounts) Profile(ctx context.Context, id string) (map[string]json.RawMessage, error) {
 	fields := map[string]json.RawMessage{}
-	err := a.c.DB.View(ctx, func(tx table.Tx) error {
+	err := a.c.Stream.DB().View(ctx, func(tx table.Tx) error {
 		if _, err := user(tx, id); err != nil {
 			return err
 		}
@@ -28,7 +28,7 @@ func (a *Accounts) Profile(ctx context.Context, id string) (map[string]json.RawM
 
 // SetProfile sets a field of a user's profile; nil removes it.
 func (a *Accounts) SetProfile(ctx context.Context, id, name string, value json.RawMessage) error {
-	return a.c.DB.Update(ctx, func(tx table.Tx) error {
+	return a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
 		if _, err := user(tx, id); err != nil {
 			return err
 		}

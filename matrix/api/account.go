@@ -35,10 +35,12 @@ func (a *API) accountRoutes() {
 	a.open("POST login", a.login)
 	a.open("POST refresh", a.refresh)
 	a.in("POST logout", func(q *request) (any, error) {
-		return empty, a.Accounts.Logout(q.Context(), q.login.User, q.login.Device)
+		return empty, a.logOut(q, q.login.Device)
 	})
 	a.in("POST logout/all", func(q *request) (any, error) {
-		return empty, a.Accounts.LogoutAll(q.Context(), q.login.User, "")
+		err := a.Accounts.LogoutAll(q.Context(), q.login.User, "")
+		a.Syncer.WakeSharing(q.Context(), q.login.User)
+		return empty, err
 	})
 	a.in("GET account/whoami", func(q *request) (any, error) {
 		return map[string]any{"user_id": q.login.User, "device_id": q.login.Device, "is_guest": q.login.Guest}, nil
@@ -125,6 +127,13 @@ func (a *API) login(q *request) (any, error) {
 		return nil, err
 	}
 	return a.tokens(q, user)
+}
+
+// logOut removes a device of the user's, and tells others whose list of devices changed.
+func (a *API) logOut(q *request, device string) error {
+	err := a.Accounts.Logout(q.Context(), q.login.User, device)
+	a.Syncer.WakeSharing(q.Context(), q.login.User)
+	return err
 }
 
 // identifier is the user that a login means (clause client-server API, identifier types).
@@ -271,7 +280,7 @@ func (a *API) deviceRoutes() {
 		if err := a.confirm(q); err != nil {
 			return nil, err
 		}
-		return empty, a.Accounts.Logout(q.Context(), q.login.User, q.PathValue("device"))
+		return empty, a.logOut(q, q.PathValue("device"))
 	})
 	a.in("POST delete_devices", func(q *request) (any, error) {
 		if err := a.confirm(q); err != nil {
@@ -279,7 +288,7 @@ func (a *API) deviceRoutes() {
 		}
 		var err error
 		for d := range q.body.Get("devices").Elements {
-			err = errors.Join(err, a.Accounts.Logout(q.Context(), q.login.User, d.String()))
+			err = errors.Join(err, a.logOut(q, d.String()))
 		}
 		return empty, err
 	})

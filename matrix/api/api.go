@@ -18,6 +18,7 @@ import (
 	"orrery/matrix"
 	"orrery/matrix/account"
 	"orrery/matrix/canonical"
+	"orrery/matrix/keys"
 	"orrery/matrix/room"
 	"orrery/matrix/store"
 	"orrery/matrix/sync"
@@ -33,6 +34,7 @@ type Config struct {
 	Accounts *account.Accounts
 	Rooms    *room.Rooms
 	Syncer   *sync.Syncer
+	Keys     *keys.Keys
 	Stream   *store.Stream
 	Now      func() time.Time
 	Logger   *slog.Logger
@@ -62,6 +64,7 @@ func New(c Config) *API {
 	a.dataRoutes()
 	a.pushRoutes()
 	a.receiptRoutes()
+	a.keyRoutes()
 	a.mux.Handle("/", a.handler(func(q *request) (any, error) {
 		return nil, fail(http.StatusNotFound, "M_UNRECOGNIZED", "there is no such request")
 	}))
@@ -247,6 +250,9 @@ func (q *request) address() string {
 	}
 	return host
 }
+
+// raw is a value as an answer.
+func raw(v canonical.Value) json.RawMessage { return v.JSON() }
 
 // empty is the answer of requests that have nothing to say.
 var empty = struct{}{}

@@ -11,6 +11,7 @@ import (
 	"orrery/matrix"
 	"orrery/matrix/account"
 	"orrery/matrix/auth"
+	"orrery/matrix/keys"
 	"orrery/matrix/push"
 	"orrery/matrix/room"
 	"orrery/matrix/table"
@@ -53,6 +54,8 @@ var kinds = []struct {
 	{account.ErrDeactivated, http.StatusForbidden, "M_USER_DEACTIVATED"},
 	{account.ErrToken, http.StatusUnauthorized, "M_UNKNOWN_TOKEN"},
 	{account.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
+	{keys.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
+	{matrix.ErrSignature, http.StatusBadRequest, "M_INVALID_SIGNATURE"},
 	{push.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
 	{room.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
 	{room.ErrExists, http.StatusConflict, "M_ROOM_IN_USE"},

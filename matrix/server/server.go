@@ -13,6 +13,7 @@ import (
 
 	"orrery/matrix/account"
 	"orrery/matrix/api"
+	"orrery/matrix/keys"
 	"orrery/matrix/room"
 	"orrery/matrix/store"
 	"orrery/matrix/sync"
@@ -72,12 +73,12 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	syncer := sync.New(stream)
 	s := &Server{
 		config: c, db: db, logger: logger,
-		Accounts: account.New(account.Config{DB: db, Server: c.ServerName, Now: time.Now}),
+		Accounts: account.New(account.Config{Stream: stream, Server: c.ServerName, Now: time.Now}),
 		Rooms:    room.New(room.Config{Stream: stream, Server: c.ServerName, Key: key, Now: time.Now, Watch: syncer.Watch}),
 	}
 	syncer.Serve(s.Rooms)
 	s.api = api.New(api.Config{
-		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Stream: stream, Now: time.Now, Logger: logger,
+		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: keys.New(stream, syncer), Stream: stream, Now: time.Now, Logger: logger,
 		OpenRegistration: c.OpenRegistration, SharedSecret: secret,
 	})
 	return s, nil

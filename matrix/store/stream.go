@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"sync"
 
@@ -45,18 +46,24 @@ func (s *Stream) Current() int64 {
 	return current
 }
 
-// Update is that of the database. The function gets positions by advance, once. When they are committed show is called, before they count as seen.
+// set changes the positions of an update, which is the only one that does.
+func (s *Stream) set(o *slot, to slot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*o = to
+}
+
+// Update is that of the database. The function gets positions by advance. When they are committed show is called, before they count as seen.
 func (s *Stream) Update(ctx context.Context, f func(tx table.Tx, advance func(n int) (int64, error)) error, show func()) error {
 	o := &slot{}
 	s.mu.Lock()
 	s.open[o] = struct{}{}
 	s.mu.Unlock()
 	err := s.db.Update(ctx, func(tx table.Tx) error {
+		s.set(o, slot{}) // it may have run before
 		return f(tx, func(n int) (int64, error) {
 			first, err := Advance(tx, n)
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			o.first, o.last = first, first+int64(n)-1
+			s.set(o, slot{cmp.Or(o.first, first), first + int64(n) - 1})
 			return first, err
 		})
 	})

@@ -21,6 +21,10 @@ type Response struct {
 	Rooms       *RoomLists `json:"rooms,omitempty"`
 	Presence    *Events    `json:"presence,omitempty"`
 	ToDevice    *Events    `json:"to_device,omitempty"`
+
+	DeviceLists *DeviceLists   `json:"device_lists,omitempty"`
+	KeyCounts   map[string]int `json:"device_one_time_keys_count"`
+	Fallbacks   []string       `json:"device_unused_fallback_key_types"`
 }
 
 // RoomLists are rooms by what the user is in them.
@@ -80,7 +84,7 @@ type LeftRoom struct {
 }
 
 func (r *Response) empty() bool {
-	return r.AccountData == nil && r.Rooms == nil && r.Presence == nil && r.ToDevice == nil
+	return r.AccountData == nil && r.Rooms == nil && r.Presence == nil && r.ToDevice == nil && r.DeviceLists == nil
 }
 
 // Token is a position for clients.
@@ -125,6 +129,9 @@ func (s *Syncer) answer(ctx context.Context, q Request) (*Response, error) {
 	}
 	if len(global) > 0 {
 		resp.AccountData = &Events{global}
+	}
+	if err := a.devices(ctx, resp); err != nil {
+		return nil, err
 	}
 	if l := a.lists; len(l.Join)+len(l.Invite)+len(l.Knock)+len(l.Leave) > 0 {
 		resp.Rooms = l
