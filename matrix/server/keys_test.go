@@ -64,12 +64,12 @@ func newKey(t *testing.T, name string) (signature.Key, string) {
 }
 
 // deviceKeys uploads the keys of a device, and is them.
-func (c *client) deviceKeys() (object, signature.Key) {
+func (c *client) deviceKeys() object {
 	c.t.Helper()
 	k, public := newKey(c.t, c.device)
 	own := signed(c.t, c.user, object{"user_id": c.user, "device_id": c.device, "algorithms": []string{"m.olm.v1.curve25519-aes-sha2"}, "keys": object{k.ID: public}}, k)
 	c.do("POST", "keys/upload", object{"device_keys": own})
-	return own, k
+	return own
 }
 
 func TestOneTimeKeys(t *testing.T) {
@@ -118,7 +118,7 @@ func TestDeviceLists(t *testing.T) {
 	}
 	heard := make(chan devices)
 	go func() { heard <- anne.devices(first.Next, "&timeout=60000") }()
-	own, _ := bob.deviceKeys()
+	own := bob.deviceKeys()
 	second := <-heard
 	if fmt.Sprint(second.Lists.Changed) != "["+bob.user+"]" {
 		t.Errorf("new keys: %+v", second)
@@ -181,7 +181,7 @@ func TestToDevice(t *testing.T) {
 func TestCrossSigning(t *testing.T) {
 	s := newSite(t, "memory")
 	anne, bob := s.register("anne"), s.register("bob")
-	own, _ := anne.deviceKeys()
+	own := anne.deviceKeys()
 	master, masterName := newKey(t, "")
 	self, selfName := newKey(t, "")
 	user, userName := newKey(t, "")
@@ -195,9 +195,8 @@ func TestCrossSigning(t *testing.T) {
 	anne.refused(http.StatusBadRequest, "M_INVALID_SIGNATURE", "POST", "keys/device_signing/upload", object{"master_key": set["master_key"], "self_signing_key": key("self_signing", selfName)})
 	anne.do("POST", "keys/device_signing/upload", set) // the first ones need no password
 	anne.do("POST", "keys/device_signing/upload", set) // nor do the same
-	other, otherName := newKey(t, "")
+	_, otherName := newKey(t, "")
 	anne.want(http.StatusUnauthorized, "POST", "keys/device_signing/upload", object{"self_signing_key": signed(t, anne.user, key("self_signing", otherName), master)}, nil)
-	_ = other
 
 	out := anne.do("POST", "keys/signatures/upload", object{anne.user: object{anne.device: signed(t, anne.user, own, self)}})
 	if fmt.Sprint(out) != "map[failures:map[]]" {
@@ -217,9 +216,8 @@ func TestCrossSigning(t *testing.T) {
 		t.Error(found)
 	}
 
-	bobMaster, bobName := newKey(t, "")
+	_, bobName := newKey(t, "")
 	bobKey := object{"user_id": bob.user, "usage": []string{"master"}, "keys": object{"ed25519:" + bobName: bobName}}
-	_ = bobMaster
 	bob.do("POST", "keys/device_signing/upload", object{"master_key": bobKey})
 	out = anne.do("POST", "keys/signatures/upload", object{bob.user: object{bobName: signed(t, anne.user, bobKey, user)}})
 	if fmt.Sprint(out) != "map[failures:map[]]" {
