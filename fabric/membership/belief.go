@@ -42,13 +42,15 @@ func (m *Membership) observe(ctx context.Context) {
 		}
 		m.refute()
 		next = now.Add(time.Duration(m.events.alive.Load()) * lookForEach)
-		for _, id := range m.doubtful() {
+		told := 0
+		for _, id := range m.doubtful() { // in random order
 			state, known := m.believed(id)
 			if !known {
 				continue
 			}
-			if m.reconsider(id, state); state == memberlist.StateSuspect {
+			if m.reconsider(id, state); state == memberlist.StateSuspect && told < maxTold {
 				m.tell(id)
+				told++
 			}
 		}
 	}

@@ -16,6 +16,9 @@ import (
 // doubt begins what a suspect is told; its id follows. It is no event: nodes of versions that do not know it ignore it.
 var doubt = []byte("\x00doubt ")
 
+// maxTold is how many suspects are told so after one look. Where many are suspect the machines have too much to do already, and each is told by others, too.
+const maxTold = 3
+
 // tell tells a node that it is suspect. A datagram that is lost is followed by others.
 func (m *Membership) tell(suspect fabric.NodeID) {
 	m.mu.Lock()
