@@ -365,8 +365,11 @@ func (a *attempt) replied(d *driver, r replica.Reply) {
 		return
 	}
 	name := request{a.command.Client, a.command.Request}
-	if w.truths[d.id].givenUp(d) && w.truths[d.id].done[name] == 0 {
+	if t := w.truths[d.id]; t.givenUp(d) && !t.stays(d, name) {
 		// The operator gave up what it tells, as if it had been told before. The client is not told, so that its history is one of the line that goes on.
+		if ended, ok := t.remembers(d, name); !ok || ended != r.Result {
+			w.fail("%v tells client %d that request %v ended with %+v, which on its line, that was given up, ended with %+v (%v)", d.process.self, o.client, name, r.Result, ended, ok)
+		}
 		a.refuse(d.process.node, chain.ErrUnknown)
 		return
 	}

@@ -16,7 +16,8 @@
 //
 // A third of the runs has an unsynced chain, whose acknowledged writes are lost when all that served have crashed, and only then; and operators give up
 // chains whose replicas are lost. What goes on then is another line of the chain's history (line): it begins with what was committed up to some entry, and
-// porcupine sees it as a step that takes the state back.
+// porcupine sees it as a step that takes the state back. Replicas that do not know of it yet may go on with the old line: they agree with each other on what is committed there,
+// and tell of nothing else; clients are not told, as if they had been before.
 //
 // In the mode Splitting the bucket has one chain at first, and several later: an operator splits chains at chosen keys, while all of the above goes on. Clients go by maps
 // that may be old, as fabric/client does, and give a command another number where a chain says that it does not have the key; scans go from

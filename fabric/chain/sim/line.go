@@ -16,6 +16,66 @@ type line struct {
 	keys    chain.Range // that it has, or has to give to another chain
 	began   anew
 	entries []committed
+	ghosts  map[uint64]ghost // committed behind entries, when the line had been given up
+}
+
+// ghost is an entry that was committed by a replica that did not know that its line was given up.
+type ghost struct {
+	mark
+	name   request
+	result chain.Result
+}
+
+// lineOf is the line that a replica is on.
+func (t *truth) lineOf(d *driver) int {
+	n := len(t.lines) - 1
+	for n > 0 && t.lines[n].base.epoch > d.epoch {
+		n--
+	}
+	return n
+}
+
+// haunt takes an entry that is committed on a line that was given up. Those who do not know it agree with each other.
+func (t *truth) haunt(d *driver, e chain.Entry, m mark) bool {
+	l := &t.lines[t.lineOf(d)]
+	if l.ghosts == nil {
+		l.ghosts = map[uint64]ghost{}
+	}
+	if known, ok := l.ghosts[e.Sequence]; ok && known.mark != m {
+		t.world.fail("%v commits entry %v in place of %v, which was committed on a line that was given up", d.process.self, m, known.mark)
+		return false
+	}
+	l.ghosts[e.Sequence] = ghost{m, request{e.Client, e.Request}, e.Result}
+	return true
+}
+
+// stays says whether a request that a replica knows the end of ended so on the line that goes on, too.
+func (t *truth) stays(d *driver, name request) bool {
+	sequence := t.done[name]
+	n := t.lineOf(d) + 1
+	return sequence > 0 && (n == len(t.lines) || sequence <= t.lines[n].base.sequence)
+}
+
+// remembers says how a request ended on the line that a replica is on, which was given up.
+func (t *truth) remembers(d *driver, name request) (chain.Result, bool) {
+	for n := t.lineOf(d); n >= 0; n-- {
+		for _, g := range t.lines[n].ghosts {
+			if g.name == name {
+				return g.result, true
+			}
+		}
+		for _, e := range t.lines[n].entries {
+			if (request{e.Client, e.Request}) == name {
+				return e.Result, true
+			}
+		}
+	}
+	if t.parent != nil {
+		if e, ok := t.parent.at(t.inherited[name]); ok {
+			return e.Result, true
+		}
+	}
+	return chain.Result{}, false
 }
 
 // of is the line that a sequence is of.

@@ -67,7 +67,9 @@ func (t *truth) applied(d *driver, entries []chain.Entry) {
 				return
 			}
 		case t.givenUp(d):
-			return // see there
+			if !t.haunt(d, e, m) {
+				return
+			}
 		case e.Sequence != t.top()+1:
 			t.world.fail("%v commits entry %d, %d were", d.process.self, e.Sequence, t.top())
 			return
@@ -77,7 +79,7 @@ func (t *truth) applied(d *driver, entries []chain.Entry) {
 	}
 }
 
-// givenUp says whether a replica is on a line that was given up, and does not know it. What it still commits there was lost with the line.
+// givenUp says whether a replica is on a line that was given up, and does not know it. What it still commits there was lost with the line: a ghost.
 func (t *truth) givenUp(d *driver) bool { return d.epoch < t.lines[len(t.lines)-1].base.epoch }
 
 // commit takes an entry that nobody had committed.
@@ -114,13 +116,19 @@ func (t *truth) add(e chain.Entry, m mark) {
 	}
 	if e.Client != 0 {
 		name := request{e.Client, e.Request}
-		if before, ok := t.done[name]; ok {
+		if before, ok := t.done[name]; ok && !t.refused(name) {
 			w.fail("request %v is done by entry %d and again by entry %d", name, before, e.Sequence)
 		}
 		t.done[name] = e.Sequence
 		t.effect(name, e)
 	}
 	l.entries = append(l.entries, committed{Entry: e, mark: m, at: w.now})
+}
+
+// refused says whether the chain that this one was split off from said of a request that it did not have the key. A part that was made before does not know.
+func (t *truth) refused(name request) bool {
+	e, ok := t.at(t.inherited[name])
+	return ok && e.Result.Outcome == chain.OutOfRange
 }
 
 // effect sees to it that what a client asked for is done once, under whatever numbers it was asked for. A chain may say first that it does not have the key.
