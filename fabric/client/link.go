@@ -111,7 +111,9 @@ func (l *link) begin(q *chain.Request, k *call) error {
 		buffers.Put(b)
 	}
 	if err != nil {
-		l.forget(q.ID)
+		if !l.forget(q.ID) { // somebody has it already, and is about to say so; the call may be used again only after that
+			<-k.done
+		}
 		return fmt.Errorf("%w: %w", errLost, err)
 	}
 	return nil
