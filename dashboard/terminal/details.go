@@ -19,8 +19,8 @@ var helpLines = []string{
 	"LOAD is the machine's, MEMORY the node's own process; a * is at the node that is asked.",
 	"READS/S and WRITES/S are those of the last seconds, as the replicas say; LAG is by how many entries the",
 	"last replica is behind the first. WAITS FOR says why a chain is not as it should be.",
-	"Rates are of all nodes together. Disk sync p99 is an upper bound. Refused is bad input: certificates,",
-	"frames, requests by role and messages by sender.",
+	"Rates are of all nodes together. p50 and p99 are upper bounds. Refused is bad input: certificates,",
+	"frames, gossip, events, requests by role and messages by sender.",
 }
 
 // subject is what details are about.

@@ -135,15 +135,30 @@ type gauge struct {
 	name string
 	of   func(Rates) float64
 	text func(float64) string
+	half func(Rates) float64 // nil, or the median that is shown before it
+}
+
+// value is what is shown of rates.
+func (g gauge) value(r Rates) string {
+	if g.half == nil {
+		return g.text(g.of(r))
+	}
+	if g.of(r) == 0 {
+		return "-"
+	}
+	return g.text(g.half(r)) + " " + g.text(g.of(r))
 }
 
 var gauges = []gauge{
-	{"kv reads/s", func(r Rates) float64 { return r.Reads }, count},
-	{"kv writes/s", func(r Rates) float64 { return r.Writes }, count},
-	{"disk sync p99", func(r Rates) float64 { return r.SyncP99 }, span},
-	{"requests/s", func(r Rates) float64 { return r.Requests }, count},
-	{"gossip/s", func(r Rates) float64 { return r.Gossip }, bytes},
-	{"refused/s", func(r Rates) float64 { return r.Refused }, count},
+	{name: "kv reads/s", of: func(r Rates) float64 { return r.Reads }, text: count},
+	{name: "  p50 p99", of: func(r Rates) float64 { return r.ReadP99 }, text: brief, half: func(r Rates) float64 { return r.ReadP50 }},
+	{name: "kv writes/s", of: func(r Rates) float64 { return r.Writes }, text: count},
+	{name: "  p50 p99", of: func(r Rates) float64 { return r.WriteP99 }, text: brief, half: func(r Rates) float64 { return r.WriteP50 }},
+	{name: "disk sync p99", of: func(r Rates) float64 { return r.SyncP99 }, text: span},
+	{name: "events/s", of: func(r Rates) float64 { return r.Events }, text: count},
+	{name: "requests/s", of: func(r Rates) float64 { return r.Requests }, text: count},
+	{name: "gossip/s", of: func(r Rates) float64 { return r.Gossip }, text: bytes},
+	{name: "refused/s", of: func(r Rates) float64 { return r.Refused }, text: count},
 }
 
 // spark draws the last values as bars beside each other, the highest as high as a line.
@@ -205,6 +220,20 @@ func span(seconds float64) string {
 		return "-"
 	}
 	return time.Duration(seconds * float64(time.Second)).Round(10 * time.Microsecond).String()
+}
+
+// brief prints a time in two digits or so: 80µs, 2.6ms.
+func brief(seconds float64) string {
+	d := time.Duration(seconds * float64(time.Second))
+	switch {
+	case d < 10*time.Microsecond:
+		return d.Round(time.Microsecond).String()
+	case d < time.Millisecond:
+		return d.Round(10 * time.Microsecond).String()
+	case d < 10*time.Millisecond:
+		return d.Round(100 * time.Microsecond).String()
+	}
+	return d.Round(time.Millisecond).String()
 }
 
 // since prints how long ago something was, in one unit: 12s, 3m, 5h, 9d.

@@ -15,7 +15,7 @@ func Print(w io.Writer, s Snapshot, rates Rates) error {
 	printTable(&b, chainColumns, chainRows(s))
 	b.WriteString("\n")
 	for _, g := range gauges {
-		fmt.Fprintf(&b, "%s %s\n", pad(g.name, 13, false), g.text(g.of(rates)))
+		fmt.Fprintf(&b, "%s %s\n", pad(g.name, 13, false), g.value(rates))
 	}
 	if len(s.Events) > 0 {
 		b.WriteString("\n")

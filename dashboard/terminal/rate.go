@@ -6,9 +6,14 @@ type Rates struct {
 	Writes   float64 `json:"writes"`
 	Requests float64 `json:"requests"`
 	Gossip   float64 `json:"gossip"` // bytes
+	Events   float64 `json:"events"` // sent
 	Refused  float64 `json:"refused"`
-	// SyncP99 is within how many seconds 99 of 100 syncs were done; 0 if there was none. It is a bound of the histogram, so up to twice too long.
-	SyncP99 float64 `json:"syncP99"`
+	// ReadP50 is within how many seconds half of the reads were answered, ReadP99 99 of 100, and so on for writes and syncs; 0 if there was none. They are bounds of histograms, so up to twice too long.
+	ReadP50  float64 `json:"readP50"`
+	ReadP99  float64 `json:"readP99"`
+	WriteP50 float64 `json:"writeP50"`
+	WriteP99 float64 `json:"writeP99"`
+	SyncP99  float64 `json:"syncP99"`
 }
 
 // RateBetween says what happened between two snapshots; false if that cannot be said. A node that was started anew in between counts from its start.
@@ -44,7 +49,10 @@ func RateBetween(before, now Snapshot) (Rates, bool) {
 	}
 	return Rates{
 		Reads: per(all.Reads, sum.Reads), Writes: per(all.Writes, sum.Writes), Requests: per(all.Requests, sum.Requests),
-		Gossip: per(all.Gossip, sum.Gossip), Refused: per(all.Refused, sum.Refused), SyncP99: all.Syncs.quantileSince(sum.Syncs, 0.99),
+		Gossip: per(all.Gossip, sum.Gossip), Events: per(all.Events, sum.Events), Refused: per(all.Refused, sum.Refused),
+		ReadP50: all.ReadTimes.quantileSince(sum.ReadTimes, 0.5), ReadP99: all.ReadTimes.quantileSince(sum.ReadTimes, 0.99),
+		WriteP50: all.WriteTimes.quantileSince(sum.WriteTimes, 0.5), WriteP99: all.WriteTimes.quantileSince(sum.WriteTimes, 0.99),
+		SyncP99: all.Syncs.quantileSince(sum.Syncs, 0.99),
 	}, known
 }
 
@@ -54,6 +62,9 @@ func (c *Counters) add(other Counters) {
 	c.Refused += other.Refused
 	c.Requests += other.Requests
 	c.Gossip += other.Gossip
+	c.Events += other.Events
+	c.ReadTimes.add(other.ReadTimes)
+	c.WriteTimes.add(other.WriteTimes)
 	c.Syncs.add(other.Syncs)
 }
 

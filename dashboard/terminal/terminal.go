@@ -54,11 +54,14 @@ type Usage struct {
 type Counters struct {
 	Reads    uint64 `json:"reads"`    // of the replicated store, answered by this node
 	Writes   uint64 `json:"writes"`   // likewise
-	Refused  uint64 `json:"refused"`  // bad input: certificates, frames, roles, senders
+	Refused  uint64 `json:"refused"`  // bad input: certificates, frames, roles, senders, gossip, events
+	Events   uint64 `json:"events"`   // that this node sent
 	Requests uint64 `json:"requests"` // through the node's router
 	Gossip   uint64 `json:"gossip"`   // bytes sent and received
-	// Syncs is how long it took to make writes durable.
-	Syncs Histogram `json:"syncs"`
+	// ReadTimes and WriteTimes are how long they took, of some reads and all writes; Syncs is how long it took to make writes durable.
+	ReadTimes  Histogram `json:"readTimes"`
+	WriteTimes Histogram `json:"writeTimes"`
+	Syncs      Histogram `json:"syncs"`
 }
 
 // Histogram is a distribution of seconds.

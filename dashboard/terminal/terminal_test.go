@@ -32,8 +32,10 @@ func cluster(seconds int) Snapshot {
 	done := uint64(seconds * 1200)
 	usage := func(load float64) *Usage {
 		return &Usage{Started: at(-7200), Memory: 91_400_000, Load: load, Processors: 2, Free: 41e9, Counters: Counters{
-			Reads: done, Writes: done / 4, Requests: uint64(seconds * 30), Gossip: uint64(seconds * 400),
-			Syncs: Histogram{Bounds: []float64{0.001, 0.002, 0.004}, Counts: []uint64{done / 8, done / 4, done / 4, done / 4}},
+			Reads: done, Writes: done / 4, Requests: uint64(seconds * 30), Gossip: uint64(seconds * 400), Events: uint64(seconds),
+			ReadTimes:  Histogram{Bounds: []float64{0.00004, 0.00008, 0.0026}, Counts: []uint64{done / 64, done / 20, done / 16, done / 16}},
+			WriteTimes: Histogram{Bounds: []float64{0.0013, 0.0026, 0.0051}, Counts: []uint64{done / 6, done / 5, done / 4, done / 4}},
+			Syncs:      Histogram{Bounds: []float64{0.001, 0.002, 0.004}, Counts: []uint64{done / 8, done / 4, done / 4, done / 4}},
 		}}
 	}
 	node := func(i int, name, zone string, services ...string) Node {
@@ -242,7 +244,9 @@ func TestHealth(t *testing.T) {
 
 func TestRates(t *testing.T) {
 	r, ok := RateBetween(cluster(10), cluster(12))
-	if want := (Rates{Reads: 3600, Writes: 900, Requests: 90, Gossip: 1200, SyncP99: 0.002}); !ok || r != want {
+	if want := (Rates{
+		Reads: 3600, Writes: 900, Requests: 90, Gossip: 1200, Events: 3, ReadP50: 0.00008, ReadP99: 0.0026, WriteP50: 0.0013, WriteP99: 0.0051, SyncP99: 0.002,
+	}); !ok || r != want {
 		t.Errorf("%+v, %v", r, ok)
 	}
 	restarted := cluster(12)

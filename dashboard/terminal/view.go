@@ -210,9 +210,9 @@ func (m Model) rates(width int) []string {
 			values = append(values, g.of(r))
 		}
 		if len(values) > 0 {
-			now = g.text(values[len(values)-1])
+			now = g.value(m.history[len(m.history)-1])
 		}
-		lines = append(lines, pad(g.name, 13, false)+" "+pad(now, 8, true)+"  "+accent.Render(spark(values, max(0, width-24))))
+		lines = append(lines, pad(g.name, 13, false)+" "+pad(now, 11, true)+"  "+accent.Render(spark(values, max(0, width-27))))
 	}
 	return lines
 }

@@ -56,6 +56,8 @@ func (n *Node) usage() (terminal.Usage, error) {
 	traffic := n.members.Traffic()
 	u.Counters.Gossip = traffic.Sent + traffic.Received
 	u.Counters.Requests = n.router.Requests()
+	events := n.events.Status()
+	u.Counters.Events, u.Counters.Refused = events.Sent, events.Garbage
 	families, err := n.registry.Gather()
 	for _, f := range families {
 		switch f.GetName() {
@@ -63,8 +65,12 @@ func (n *Node) usage() (terminal.Usage, error) {
 			u.Counters.Reads = total(f)
 		case "orrery_chain_writes_total":
 			u.Counters.Writes = total(f)
-		case "orrery_chain_refused_total":
-			u.Counters.Refused = total(f)
+		case "orrery_chain_refused_total", "orrery_rpc_refused_total", "orrery_gossip_refused_total":
+			u.Counters.Refused += total(f)
+		case "orrery_chain_read_seconds":
+			u.Counters.ReadTimes = histogram(f)
+		case "orrery_chain_write_seconds":
+			u.Counters.WriteTimes = histogram(f)
 		case "orrery_chain_sync_seconds":
 			u.Counters.Syncs = histogram(f)
 		}

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"orrery/fabric/chain"
+	"orrery/fabric/chain/replica"
 )
 
 // metrics are what the node counts.
@@ -14,7 +15,9 @@ type metrics struct {
 	refused     *prometheus.CounterVec
 	readNow     prometheus.Counter
 	readLater   prometheus.Counter
+	readTimes   prometheus.Histogram
 	writes      *prometheus.CounterVec
+	writeTimes  prometheus.Histogram
 	messages    *prometheus.CounterVec
 	sent        prometheus.Counter
 	received    prometheus.Counter
@@ -23,6 +26,27 @@ type metrics struct {
 	syncs       prometheus.Histogram
 	entries     prometheus.Histogram
 	copied      prometheus.Counter
+}
+
+// answerBuckets are from 5 microseconds to 5 seconds.
+var answerBuckets = prometheus.ExponentialBuckets(0.000005, 2, 21)
+
+// sampled is of how many reads one is measured: the clock would be a good part of what a read costs.
+const sampled = 16
+
+// begun is when a read arrived, if it is measured; 0: it is not.
+func (s *session) begun() replica.Instant {
+	if s.reads++; s.reads%sampled != 1 {
+		return 0
+	}
+	return s.node.Now()
+}
+
+// readSince measures a read.
+func (s *session) readSince(begun replica.Instant) {
+	if begun > 0 {
+		s.node.metrics.readTimes.Observe((s.node.Now() - begun).Seconds())
+	}
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -43,6 +67,13 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		entries: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: space, Subsystem: part, Name: "sync_entries", Help: "Entries that one sync made durable.", Buckets: prometheus.ExponentialBuckets(1, 2, 12),
 		}),
+		readTimes: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: space, Subsystem: part, Name: "read_seconds", Buckets: answerBuckets,
+			Help: "How long reads took, from the arrival of the request to the answer. One of sixteen on each connection is measured.",
+		}),
+		writeTimes: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: space, Subsystem: part, Name: "write_seconds", Help: "How long commands took, from the arrival of the request to the answer.", Buckets: answerBuckets,
+		}),
 		copied: prometheus.NewCounter(prometheus.CounterOpts{Namespace: space, Subsystem: part, Name: "copied_bytes_total", Help: "Bytes of state sent to replicas that were too far behind."}),
 	}
 	reads := counter("reads_total", "Reads answered: at once, or after asking the tail or waiting.", "how")
@@ -56,7 +87,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.connections, m.refused, reads, m.writes, m.messages, m.dropped, m.failed, m.syncs, m.entries, m.copied} {
+	for _, c := range []prometheus.Collector{m.connections, m.refused, reads, m.readTimes, m.writes, m.writeTimes, m.messages, m.dropped, m.failed, m.syncs, m.entries, m.copied} {
 		errs = append(errs, r.Register(c))
 	}
 	return m, errors.Join(errs...)

@@ -20,6 +20,7 @@ type reading struct {
 	scope   chain.Range
 	lease   replica.Lease // as of the permission
 	shrunk  uint64        // the runner's, before the permission
+	begun   replica.Instant
 }
 
 // set makes a reading of a request; it shares the request's bytes.
@@ -81,14 +82,17 @@ func (s *session) read(q *chain.Request) {
 		return
 	}
 	r.readCount.Add(1)
+	begun := s.begun()
 	if err := s.reading.set(s, q); err != nil {
 		s.refuse(q.ID, err)
 		return
 	}
+	s.reading.begun = begun
 	if r.permitted(&s.reading) {
 		s.node.metrics.readNow.Inc()
 		r.fill(&s.answer, &s.reading)
 		s.reply(&s.answer)
+		s.readSince(begun)
 		return
 	}
 	if !s.wait() {
@@ -200,6 +204,7 @@ func (s *session) answerLater() {
 			held = true
 		}
 		_ = s.conn.Write(out) // the error is the connection's, which ends with it
+		s.readSince(l.read.begun)
 		<-s.under
 		if len(s.later) == 0 {
 			s.conn.Release()

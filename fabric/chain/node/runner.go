@@ -75,11 +75,14 @@ type writing struct {
 	session *session // nil: nobody waits for the answer
 	id      uint64
 	command chain.Command
+	begun   replica.Instant
 }
 
 func (w *writing) done(result chain.Result, err error) {
 	if w.session != nil {
 		w.session.done(w.id, result, err)
+		n := w.session.node
+		n.metrics.writeTimes.Observe((n.Now() - w.begun).Seconds())
 	}
 }
 

@@ -34,6 +34,7 @@ type session struct {
 
 	request chain.Request // that is being answered
 	reading reading
+	reads   uint64 // so many came
 	answer  chain.Answer
 	out     []byte
 	holds   bool
@@ -254,7 +255,7 @@ func (s *session) do(frame []byte) {
 		s.conn.End(err)
 		return
 	}
-	if err := r.do(&writing{session: s, id: id, command: q.Command}); err != nil {
+	if err := r.do(&writing{session: s, id: id, command: q.Command, begun: s.node.Now()}); err != nil {
 		<-s.under
 		s.refuse(id, err)
 	}
