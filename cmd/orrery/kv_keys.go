@@ -45,7 +45,7 @@ func (c *cli) keyCommand(use, short string, args cobra.PositionalArgs, do func(c
 				return err
 			}
 			defer func() { err = errors.Join(err, keys.Close()) }()
-			return do(ctx, keys.Bucket(args[0]), args[1:])
+			return why(ctx, node, args[0], do(ctx, keys.Bucket(args[0]), args[1:]))
 		}),
 	}
 	k.cmd.Flags().DurationVar(&k.timeout, "timeout", keyTimeout, "how long to go on trying; 0: until it is interrupted")
