@@ -276,6 +276,7 @@ func (r *runner) step(in *input) (replica.Output, error) {
 		}
 		if in.config.Epoch == r.config.Epoch {
 			r.spare.parting = in.parting
+			r.keepLog(in.parting)
 		}
 		return r.core.Configure(now, *in.config)
 	case in.persisted != nil:

@@ -186,6 +186,7 @@ func (n *Node) openRunner(id chain.ID) (*runner, error) {
 	if r.born = state.AppliedEpoch; len(state.Pending) > 0 {
 		r.born = state.Pending[len(state.Pending)-1].Epoch
 	}
+	r.keepLog(true) // until a config says that no split is under way
 	r.clean = state.Clean
 	r.applied.Store(state.Applied)
 	r.ctx, r.stop = context.WithCancel(n.ctx)

@@ -178,6 +178,18 @@ type leavings struct {
 	parting bool        // the chain is being split: its part is not made yet, perhaps
 	kept    chain.Range // out of this range nothing is left
 	up      uint64      // nothing comes any more once this is applied; 0: that is not known
+	release func()      // of the log; nil: it need not be kept
+}
+
+// keepLog sees to it that the log reaches back to the boundary while the chain is split, also where the process ends before the part is made.
+func (r *runner) keepLog(on bool) {
+	switch l := &r.spare; {
+	case on && l.release == nil:
+		l.release = r.store.Hold()
+	case !on && l.release != nil:
+		l.release()
+		l.release = nil
+	}
 }
 
 // tidy removes keys that are another chain's, once no split is under way and what the replica had missed is applied. They would do no harm but for their size, and that they expire.
