@@ -161,6 +161,7 @@ func TestBadInputIsRefusedAndCounted(t *testing.T) {
 		{"an oversized frame", corrupt, func() { s.says(own, wire.Protocol, append(oversized, garbage...), false) }},
 		{"a damaged frame", corrupt, func() { s.says(own, wire.Protocol, damaged, false) }},
 		{"a frame of a kind from the future", corrupt, func() { s.says(own, wire.Protocol, kind(good, 99), false) }},
+		{"a request of a kind from the future", corrupt, func() { s.says(own, wire.Protocol, wire.AppendRequest(nil, &chain.Request{ID: 1, Ask: 99}), true) }},
 		{"a frame that is cut short", truncated, func() { s.says(own, wire.Protocol, good[:len(good)-1], true) }},
 		{"another node's message", sender, func() { s.says(own, wire.Protocol, replayed, false) }},
 		{"no certificate", role, func() { s.says(nil, wire.Protocol, good, false) }},

@@ -186,6 +186,7 @@ func (s *session) ask(frame []byte) error {
 	case chain.AskPing:
 		s.reply(&chain.Answer{ID: q.ID})
 	default:
+		s.node.metrics.refused.WithLabelValues("corrupt").Inc()
 		s.refuse(q.ID, fmt.Errorf("%w: request of kind %d is of a later version of this program", chain.ErrCorrupt, q.Ask))
 	}
 	return nil
