@@ -101,6 +101,9 @@ func (v *watcher) took(o *operation) {
 func (v *watcher) ask(s *portion) {
 	c := v.client
 	w := c.world
+	if w.calm || w.chance(0.2) {
+		c.learn()
+	}
 	config := c.chart.of(s.of)
 	if s.of == 0 {
 		if config = c.chart.find(keyNames[s.first]); config == nil {
