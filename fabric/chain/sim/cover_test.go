@@ -5,6 +5,8 @@ import (
 	"testing"
 )
 
+var splits = []Mode{Splitting}
+
 // TestReach sees to it that schedules reach what they are for.
 func TestReach(t *testing.T) {
 	reach(t, Modes,

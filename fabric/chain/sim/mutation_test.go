@@ -15,8 +15,6 @@ import (
 // enough schedules to find any broken rule, with a lot to spare.
 const enough = 4000
 
-var splits = []Mode{Splitting}
-
 // TestRules breaks one rule after the other, and finds a schedule in which that is seen.
 func TestRules(t *testing.T) {
 	for _, c := range []struct {
