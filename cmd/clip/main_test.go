@@ -33,7 +33,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("FOREIGN", foreign)
 			for name, value := range map[string]string{
 				"DISPLAY": display, "HOME": e.WorkDir, "XDG_RUNTIME_DIR": e.WorkDir + "/run", "XDG_DATA_HOME": e.WorkDir + "/data", "XDG_CONFIG_HOME": e.WorkDir + "/config",
-				"TMUX_TMPDIR": e.WorkDir, "LC_ALL": "C.UTF-8",
+				"TMUX_TMPDIR": e.WorkDir, "LC_ALL": "C.UTF-8", "GORACE": script.Race(),
 			} {
 				e.Setenv(name, value)
 			}

@@ -24,6 +24,9 @@ import (
 
 // The scripts in testdata run the command line as a process of its own: orrery is the real main.
 func TestMain(m *testing.M) {
+	if err := os.Setenv("GORACE", script.Race()); err != nil {
+		panic(err)
+	}
 	commands := map[string]func(){"orrery": main}
 	for name := range compatCommands() { // links to the program
 		commands[name] = main
@@ -38,6 +41,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("ORRERY_DIR", e.WorkDir+"/dir")
+			e.Setenv("GORACE", script.Race())
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
