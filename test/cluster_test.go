@@ -90,6 +90,12 @@ type node struct {
 // newCluster starts a cluster; the first of names creates it, the others join it.
 func newCluster(t *testing.T, names ...string) *cluster {
 	t.Helper()
+	return newClusterOf(t, func(*cluster, *node) {}, names...)
+}
+
+// newClusterOf starts a cluster, after something was done to each node's folder.
+func newClusterOf(t *testing.T, prepare func(*cluster, *node), names ...string) *cluster {
+	t.Helper()
 	bin, err := built()
 	if err != nil {
 		t.Fatal(err)
@@ -110,6 +116,7 @@ func newCluster(t *testing.T, names ...string) *cluster {
 			c.must(n.dir, append([]string{"node", "join", token}, local...)...)
 		}
 		c.nodes[name] = n
+		prepare(c, n)
 		n.start()
 	}
 	for _, n := range c.nodes {

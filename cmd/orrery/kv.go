@@ -25,7 +25,7 @@ acknowledged when all replicas of its chain have it on their disks; every replic
 split, and replicas move to where there is less to do, all by themselves: see orrery kv chains.`,
 	}
 	cmd.AddCommand(c.kvGet(), c.kvPut(), c.kvDelete(), c.kvCas(), c.kvIncr(), c.kvAppend(), c.kvScan(), c.kvWatch(), c.kvTxn(), c.kvBench(),
-		c.kvChains(), c.kvBucket(), c.kvMove(), c.kvSplit(), c.kvDrain(), c.kvRecover())
+		c.kvChains(), c.kvMigrate(), c.kvBucket(), c.kvMove(), c.kvSplit(), c.kvDrain(), c.kvRecover())
 	return cmd
 }
 

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -18,6 +20,7 @@ import (
 	"orrery/cmd/orrery/agent"
 	"orrery/fabric/chain"
 	"orrery/fabric/client"
+	"orrery/fabric/shared"
 	"orrery/internal/commandline"
 )
 
@@ -32,9 +35,13 @@ type keyCommand struct {
 
 func (c *cli) keyCommand(use, short string, args cobra.PositionalArgs, do func(ctx context.Context, b *client.Bucket, args []string) error) *keyCommand {
 	k := &keyCommand{}
+	reads := slices.Contains([]string{"get", "scan", "watch"}, strings.Fields(use)[0])
 	k.cmd = &cobra.Command{
 		Use: use, Short: short, Args: args, ValidArgsFunction: first(c.completeBuckets()),
 		RunE: c.onNode(func(ctx context.Context, node *agent.Client, args []string) (err error) {
+			if args[0] == shared.Bucket && !reads { // a node, whose folder this may be, could
+				return fmt.Errorf("bucket %s is the nodes' own: the cluster's placements, routes and sessions are kept in it", shared.Bucket)
+			}
 			if k.timeout > 0 {
 				var cancel context.CancelFunc
 				ctx, cancel = context.WithTimeout(ctx, k.timeout)

@@ -94,7 +94,7 @@ func TestTopOnATerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := newPane(t, []string{"TERM=xterm-256color"}, program, "top", "--dir", dir, "--interval", "200ms")
-	p.shows(`(?s)orrery home  seen by one  1 of 1 node alive.*Nodes 1.*one \*  alive.*Chains 1.*notes.*Rates.*Events.*chain \d+ of notes is new`)
+	p.shows(`(?s)orrery home  seen by one  1 of 1 node alive.*Nodes 1.*one \*  alive.*Chains 2.*notes.*Rates.*Events.*chain \d+ of notes is new`)
 	if seen := p.do("capture-pane", "-p", "-e"); !strings.Contains(seen, "\x1b[33m▲") {
 		t.Errorf("what waits is not yellow: %q", seen)
 	}
@@ -103,7 +103,7 @@ func TestTopOnATerminal(t *testing.T) {
 	p.do("send-keys", "Escape")
 	p.shows(`Nodes 1`)
 	p.do("resize-window", "-x", "50", "-y", "12")
-	p.shows(`(?s)^orrery home[^\n]*\n[^\n]*\n╭─ Chains 1 ─+╮\n.*\ntab panel`)
+	p.shows(`(?s)^orrery home[^\n]*\n[^\n]*\n╭─ Chains 2 ─+╮\n.*\ntab panel`)
 	kill()
 	p.shows(`no answer for \d+s, trying again`)
 	runNode(t, dir)

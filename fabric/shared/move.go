@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
 	"orrery/fabric"
 	"orrery/fabric/chain"
 	"orrery/fabric/table/kv"
+	"orrery/internal/fault"
 )
 
 // The move of the shared keys from the ground to the bucket is steps, each of which is safe to repeat, by any node, at the same time as by others:
@@ -24,8 +26,8 @@ import (
 // The record seals the table in the Raft log itself: a write that comes before it is copied, and one that comes after it is refused on every node and made in
 // the bucket instead. Copied keys are written on the condition that the bucket is not open, so that nobody who is late writes over what came since.
 
-// ErrNotAble says that some node cannot use the bucket, or did not say that it can.
-var ErrNotAble = errors.New("not all nodes can follow")
+// ErrNotAble says that something is in the way of the move, and that nothing has happened.
+var ErrNotAble = errors.New("it cannot be done now")
 
 // gap is how far revisions of the bucket are above those of the ground that were there when they moved. The ground goes on counting, and for a moment some
 // nodes have not heard of the move.
@@ -45,20 +47,25 @@ func (t *Table) Status() Status {
 	return Status{Phase: string(t.record.Phase), Keys: len(t.entries), Bytes: t.size}
 }
 
-// Enrollable says whether a node that cannot use the bucket may become one of the cluster's.
-func (t *Table) Enrollable() bool { return t.known().Phase == phaseGround }
+// OnGround says whether the shared keys are on the ground, and nobody has begun to move them. As long as it is so nodes that cannot use the bucket may become
+// members of the cluster. It asks the ground.
+func (t *Table) OnGround(ctx context.Context) (bool, error) {
+	r, _, err := t.read(ctx)
+	return err == nil && r.Phase == phaseGround, err
+}
 
-// Migrate moves the shared keys to the bucket, and returns when they are there. What another one began it ends. Nothing has
-// happened if it returns ErrNotAble; after any other error the move may go on by itself.
-func (t *Table) Migrate(ctx context.Context) error {
+// Migrate moves the shared keys to the bucket, and returns when they are there and used by this node. What another one began it ends. It tells of each step
+// that it has done. Nothing has happened if it returns ErrNotAble; after any other error the move may go on by itself.
+func (t *Table) Migrate(ctx context.Context, told func(step string)) error {
 	r, _, err := t.read(ctx)
 	if err == nil && r.Phase == phaseGround {
-		if err = t.able(ctx); err == nil {
-			_, err = t.config.Ground.CompareAndSwap(ctx, kv.SealKey, 0, record{Phase: phaseSealed}.encode())
-		}
+		err = t.seal(ctx, told)
 	}
-	if err == nil || errors.Is(err, fabric.ErrConflict) { // with a conflict somebody else began
-		err = t.advanceMove(ctx)
+	if err == nil {
+		err = t.advanceMove(ctx, told)
+	}
+	if err == nil {
+		err = t.used(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot move the shared keys: %w", err)
@@ -66,11 +73,44 @@ func (t *Table) Migrate(ctx context.Context) error {
 	return nil
 }
 
+// seal begins a move, unless somebody else does.
+func (t *Table) seal(ctx context.Context, told func(step string)) error {
+	if err := t.able(ctx); err != nil {
+		return err
+	}
+	told("all nodes can follow")
+	_, err := t.config.Ground.CompareAndSwap(ctx, kv.SealKey, 0, record{Phase: phaseSealed}.encode())
+	if err != nil && !errors.Is(err, fabric.ErrConflict) {
+		return err
+	}
+	told("the shared keys are sealed: calls wait")
+	return fault.Point("shared.sealed")
+}
+
 func (t *Table) able(ctx context.Context) error {
 	if err := t.config.Able(ctx); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotAble, err)
 	}
 	return nil
+}
+
+// used waits until this node's calls go to the bucket.
+func (t *Table) used(ctx context.Context) error {
+	for {
+		t.mu.Lock()
+		b, news := t.bucket, t.news
+		t.mu.Unlock()
+		if b != nil {
+			return nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.ended:
+			return fabric.ErrClosed
+		}
+	}
 }
 
 // read reads the record.
@@ -87,7 +127,7 @@ func (t *Table) read(ctx context.Context) (record, uint64, error) {
 }
 
 // advanceMove takes steps until the keys are in the bucket.
-func (t *Table) advanceMove(ctx context.Context) error {
+func (t *Table) advanceMove(ctx context.Context, told func(step string)) error {
 	for {
 		r, revision, err := t.read(ctx)
 		if err != nil {
@@ -99,10 +139,17 @@ func (t *Table) advanceMove(ctx context.Context) error {
 		case phaseGround:
 			return fmt.Errorf("%w: it was given up", ErrNotAble)
 		case phaseSealed:
-			err = t.confirm(ctx, revision)
+			if err = errors.Join(t.confirm(ctx, revision), fault.Point("shared.confirmed")); err == nil {
+				told("all nodes can follow still")
+			}
 		case phaseCopying:
-			if err = t.fillBucket(ctx); err == nil {
+			var keys int
+			if keys, err = t.fillBucket(ctx); err == nil {
+				told(fmt.Sprintf("%d keys are in the bucket", keys))
 				err = t.set(ctx, revision, record{Phase: phaseMoved, Offset: revision + gap})
+			}
+			if err == nil {
+				told("all nodes use the bucket")
 			}
 		}
 		if err != nil {
@@ -133,35 +180,38 @@ func (t *Table) confirm(ctx context.Context, revision uint64) error {
 	return errors.Join(notAble, err)
 }
 
-// fillBucket copies all keys, and opens the bucket.
-func (t *Table) fillBucket(ctx context.Context) error {
+// fillBucket copies all keys, opens the bucket, and says how many there are.
+func (t *Table) fillBucket(ctx context.Context) (keys int, err error) {
 	if err := t.config.Create(ctx); err != nil && !errors.Is(err, fabric.ErrConflict) {
-		return fmt.Errorf("cannot create bucket %s: %w", Bucket, err)
+		return 0, fmt.Errorf("cannot create bucket %s: %w", Bucket, err)
 	}
 	c, err := t.open(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	b := &bucket{keys: c.Bucket(Bucket)}
 	ground, err := t.sealed(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	open, err := b.compare(ctx, ground, false)
 	if err != nil || open {
-		return err
+		return len(ground), err
 	}
 	if open, err = b.copy(ctx, ground); err != nil || open {
-		return err
+		return len(ground), err
 	}
 	if open, err = b.compare(ctx, ground, true); err != nil || open {
-		return err
+		return len(ground), err
+	}
+	if err := fault.Point("shared.copied"); err != nil {
+		return 0, err
 	}
 	_, err = b.commit(ctx, b.keys.Txn().If([]byte(openKey), 0).Put([]byte(openKey), nil))
 	if errors.Is(err, fabric.ErrConflict) {
-		return nil
+		err = nil
 	}
-	return err
+	return len(ground), errors.Join(err, fault.Point("shared.opened"))
 }
 
 // sealed returns the keys that are on the ground. It knows the record, so this node does, and they do not change any more.
@@ -191,6 +241,7 @@ func (b *bucket) copy(ctx context.Context, ground map[string]fabric.Entry) (open
 			return nil
 		}
 		_, err := b.commit(ctx, txn.If([]byte(openKey), 0))
+		err = errors.Join(err, fault.Point("shared.copy"))
 		txn, count, size = b.keys.Txn(), 0, 0
 		return err
 	}
@@ -260,33 +311,45 @@ const (
 // finish ends moves whose beginner is gone.
 func (t *Table) finish(ctx context.Context) {
 	var since time.Time
-	tick := time.NewTicker(look)
-	defer tick.Stop()
 	for {
 		t.mu.Lock()
 		phase, news := t.record.Phase, t.news
 		t.mu.Unlock()
-		switch {
-		case phase == phaseMoved:
+		var soon <-chan time.Time
+		switch phase {
+		case phaseMoved:
 			return
-		case phase == phaseGround:
+		case phaseGround:
 			since = time.Time{}
-		case since.IsZero():
-			since = time.Now()
-		}
-		if phase != phaseGround && (t.config.Leads() || time.Since(since) > forOthers) {
-			attempt, cancel := context.WithTimeout(ctx, stepTime)
-			err := t.advanceMove(attempt)
-			cancel()
-			if err != nil && ctx.Err() == nil {
-				t.config.Logger.WarnContext(ctx, "shared keys cannot be moved to the bucket yet", "error", err)
+		case phaseSealed, phaseCopying:
+			if since.IsZero() {
+				since = time.Now()
 			}
+			if overdue := time.Since(since) > forOthers; overdue || t.config.Leads() {
+				t.try(ctx, overdue)
+			}
+			soon = time.After(look)
 		}
 		select {
 		case <-news:
-		case <-tick.C:
+		case <-soon:
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// try goes on with a move for a while.
+func (t *Table) try(ctx context.Context, overdue bool) {
+	attempt, cancel := context.WithTimeout(ctx, stepTime)
+	defer cancel()
+	err := t.advanceMove(attempt, func(string) {})
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	level := slog.LevelDebug // a cluster that begins has no keeper of its chains for a moment
+	if overdue {
+		level = slog.LevelWarn
+	}
+	t.config.Logger.Log(ctx, level, "shared keys cannot be moved to the bucket yet", "error", err)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,6 +40,8 @@ func (c *cluster) old(keys int) map[string]fabric.Entry {
 	return all
 }
 
+func quietly(string) {}
+
 // has checks that a table has exactly these keys.
 func has(t *testing.T, table *shared.Table, want map[string]fabric.Entry) {
 	t.Helper()
@@ -69,10 +72,10 @@ func TestMigrate(t *testing.T) {
 	if first := <-changes; len(first.Entries) != len(want) {
 		t.Fatalf("%d keys are watched", len(first.Entries))
 	}
-	if err := one.Migrate(ctx); err != nil {
+	if err := one.Migrate(ctx, quietly); err != nil {
 		t.Fatal(err)
 	}
-	if s := one.Status(); s.Phase != "moved" && s.Phase != "copying" { // this node hears of it
+	if s := one.Status(); s.Phase != "moved" {
 		t.Errorf("status %+v", s)
 	}
 	has(t, one, want)
@@ -110,7 +113,7 @@ func TestMigrate(t *testing.T) {
 		t.Errorf("the watch saw %v", seen)
 	}
 	// A late copy changes nothing, and neither does another migration.
-	if err := two.Migrate(ctx); err != nil {
+	if err := two.Migrate(ctx, quietly); err != nil {
 		t.Error(err)
 	}
 	has(t, two, want)
@@ -125,15 +128,15 @@ func TestNotAble(t *testing.T) {
 	want := c.old(3)
 	table := c.open(0)
 	c.able = errors.New("node moon runs an old version")
-	if err := table.Migrate(within(t)); !errors.Is(err, shared.ErrNotAble) || !strings.Contains(err.Error(), "moon") {
+	if err := table.Migrate(within(t), quietly); !errors.Is(err, shared.ErrNotAble) || !strings.Contains(err.Error(), "moon") {
 		t.Errorf("%v", err)
 	}
 	has(t, table, want)
 	if _, err := table.Put(within(t), "deploy/new", nil); err != nil {
 		t.Error(err)
 	}
-	if !table.Enrollable() {
-		t.Error("nothing happened, and old nodes are refused")
+	if ok, err := table.OnGround(within(t)); !ok || err != nil {
+		t.Errorf("nothing happened, and old nodes are refused: %v", err)
 	}
 }
 
@@ -165,7 +168,7 @@ func TestGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = table.Close() }()
-	if err := table.Migrate(within(t)); !errors.Is(err, shared.ErrNotAble) {
+	if err := table.Migrate(within(t), quietly); !errors.Is(err, shared.ErrNotAble) {
 		t.Errorf("%v", err)
 	}
 	if err := <-waiting; err != nil {
@@ -183,14 +186,17 @@ func TestGivenUp(t *testing.T) {
 func TestStrangeBucket(t *testing.T) {
 	c := start(t, 1)
 	c.old(3)
-	b := c.Client("ann", fabric.RoleOperator).Bucket(shared.Bucket)
+	if _, err := c.Client("eve", fabric.RoleOperator).Bucket(shared.Bucket).Put(within(t), []byte("mine"), nil); !errors.Is(err, fabric.ErrForbidden) {
+		t.Errorf("a person writes to it: %v", err)
+	}
+	b := c.Client("ann", fabric.RoleNode).Bucket(shared.Bucket)
 	if _, err := b.Put(within(t), []byte("mine"), []byte("1")); err != nil {
 		t.Fatal(err)
 	}
 	table := c.open(0)
 	brief, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if err := table.Migrate(brief); err == nil || !strings.Contains(err.Error(), "mine") {
+	if err := table.Migrate(brief, quietly); err == nil || !strings.Contains(err.Error(), "mine") {
 		t.Errorf("%v", err)
 	}
 	// Once it is gone the move goes on.
@@ -282,7 +288,7 @@ func interrupted(t *testing.T, seed uint64) {
 		work.Go(func() { m.count(fmt.Sprint("session/", w), &wrote[w]) })
 	}
 	work.Go(func() {
-		for ctx.Err() == nil && m.any().Migrate(ctx) != nil { // by the next process, if this one ends before it began
+		for ctx.Err() == nil && m.any().Migrate(ctx, quietly) != nil { // by the next process, if this one ends before it began
 			<-time.After(time.Millisecond)
 		}
 	})
@@ -316,4 +322,47 @@ func interrupted(t *testing.T, seed uint64) {
 	if ctx.Err() != nil {
 		t.Error("the keys were not moved, or a writer has written nothing")
 	}
+}
+
+// A watch that began before the move sees each key grow, loses no end of it, and never hears that a key is gone.
+func TestWatchDuringMove(t *testing.T) {
+	c := start(t, 3)
+	c.old(500)
+	tables := []*shared.Table{c.open(0), c.open(1), c.open(2)}
+	ctx := within(t)
+	changes, err := tables[2].Watch(ctx, "session/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const last = 150
+	var writers sync.WaitGroup
+	for w := range 3 {
+		writers.Go(func() {
+			for n := range last + 1 {
+				if _, err := tables[w].Put(ctx, fmt.Sprint("session/", w), fmt.Append(nil, n)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	if err := tables[0].Migrate(ctx, quietly); err != nil {
+		t.Fatal(err)
+	}
+	seen, revision := map[string]int{}, uint64(0)
+	for seen["session/0"]+seen["session/1"]+seen["session/2"] < 3*last {
+		change, ok := <-changes
+		if !ok || change.Revision < revision {
+			t.Fatalf("revision %d after %d, %v", change.Revision, revision, ctx.Err())
+		}
+		revision = change.Revision
+		for _, e := range change.Entries {
+			n, err := strconv.Atoi(string(e.Value))
+			if err != nil || n < seen[e.Key] {
+				t.Fatalf("key %s is %q after %d", e.Key, e.Value, seen[e.Key])
+			}
+			seen[e.Key] = n
+		}
+	}
+	writers.Wait()
 }

@@ -23,13 +23,17 @@ import (
 	"time"
 
 	"orrery/fabric"
+	"orrery/fabric/chain/placement"
 	"orrery/fabric/client"
 	"orrery/fabric/table/kv"
 	"orrery/fabric/table/watch"
 )
 
-// Bucket is the name of the bucket. It has one chain.
-const Bucket = "system"
+// Bucket is the name of the bucket.
+const Bucket = placement.SharedBucket
+
+// Factor is on how many nodes the shared keys are, if there are so many.
+const Factor = 3
 
 // Config is what a Table needs.
 type Config struct {

@@ -133,7 +133,7 @@ func TestOwn(t *testing.T) {
 // A list that is more than one answer is as of one revision, and complete.
 func TestLongList(t *testing.T) {
 	c := start(t, 3, shared.First())
-	table := c.open(1)
+	table := c.open(0)
 	ctx := within(t)
 	value := make([]byte, 200<<10)
 	const keys = 24 // more than 4 MiB

@@ -96,20 +96,24 @@ type Table struct {
 var _ fabric.Table = (*Table)(nil)
 
 // Create makes a new table in an empty directory, with c.Self as its only member, which others
-// reach at address. It starts nothing: Open does. If the directory holds a table already the error
+// reach at address, and with some keys. It starts nothing: Open does. If the directory holds a table already the error
 // matches fs.ErrExist.
-func Create(c Config, address string) error {
-	return createOn(c.withDefaults(), address, disk.Config{Directory: c.Directory})
+func Create(c Config, address string, first ...fabric.Entry) error {
+	return createOn(c.withDefaults(), address, disk.Config{Directory: c.Directory}, first...)
 }
 
-func createOn(c Config, address string, d disk.Config) error {
+func createOn(c Config, address string, d disk.Config, first ...fabric.Entry) error {
 	self, err := raftID(c.Self)
 	if err != nil {
 		return err
 	}
 	d.Self, d.Logger = self, c.Logger
 	machine := kv.New()
-	machine.Apply(kv.Command{Client: self, Sequence: 1, Floor: 1, Op: kv.OpPut, Key: MemberPrefix + string(c.Self), Value: []byte(address)})
+	first = append([]fabric.Entry{{Key: MemberPrefix + string(c.Self), Value: []byte(address)}}, first...)
+	for i, e := range first {
+		sequence := uint64(i) + 1
+		machine.Apply(kv.Command{Client: self, Sequence: sequence, Floor: sequence, Op: kv.OpPut, Key: e.Key, Value: e.Value})
+	}
 	return disk.Create(d, machine)
 }
 

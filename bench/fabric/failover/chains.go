@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"orrery/bench/internal/nodes"
 	"orrery/fabric"
@@ -109,6 +110,7 @@ func whole(ctx context.Context, c *nodes.Cluster) (o placement.Overview, err err
 	for {
 		o = placement.Overview{}
 		err := c.Ask(ctx, c.Nodes[0], &o, "kv", "chains")
+		o.Chains = slices.DeleteFunc(o.Chains, func(c placement.ChainView) bool { return c.Bucket != bucket }) // the nodes have one of their own
 		if err == nil && isWhole(o) {
 			return o, nil
 		}

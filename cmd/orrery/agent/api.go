@@ -20,6 +20,8 @@ const (
 	procLeave   = "/orrery.fabric.v1.Fabric/Leave"
 	procEnroll  = "/orrery.fabric.v1.Table/Add"
 	procForward = "/orrery.fabric.v1.Fabric/Forward"
+	procAble    = "/orrery.fabric.v1.Table/Able"
+	procMove    = "/orrery.fabric.v1.Table/Migrate"
 
 	procEvict     = "/orrery.fabric.v1.Roll/Evict"
 	procEvictions = "/orrery.fabric.v1.Roll/Evictions"

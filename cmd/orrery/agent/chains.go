@@ -58,7 +58,7 @@ func (n *Node) openChains() error {
 		Self: n.identity.ID, Table: n.table, Logger: n.log, Leads: func() bool { return n.table.Status().Leader == n.identity.ID },
 	})
 	c.anywhere = &keeper.Anywhere{
-		Self: n.identity.ID, Local: c.keeper, Leader: func() fabric.NodeID { return n.table.Status().Leader }, Peer: n.client.Node,
+		Self: n.identity.ID, Local: c.keeper, Leader: func() fabric.NodeID { return n.table.Status().Leader }, Peer: n.client.Node, Own: n.ownBucket,
 		Last: &keeper.Last{
 			Table: n.table, Voters: func() []fabric.NodeID { return n.table.Status().Voters }, Heard: func() time.Time { return c.reporter.Heard() }, Ping: n.ping,
 		},

@@ -155,7 +155,7 @@ func (n *Node) evictee(ctx context.Context, given string) (id fabric.NodeID, nam
 
 // lookAround finds what the node has.
 func (e *eviction) lookAround(ctx context.Context) error {
-	placed, err := placements(ctx, e.node.table)
+	placed, err := placements(ctx, e.node.shared)
 	if err != nil {
 		return err
 	}
@@ -250,10 +250,12 @@ func (e *eviction) begin(ctx context.Context) error {
 	return e.write(ctx)
 }
 
+func (e *eviction) drain(ctx context.Context) error { return e.node.drain(ctx, e.plan.ID) }
+
 // drain has the keeper fill other nodes' replicas at once: nobody waits for the place of a node that is drained.
-func (e *eviction) drain(ctx context.Context) error {
+func (n *Node) drain(ctx context.Context, id fabric.NodeID) error {
 	for {
-		err := e.node.chains.anywhere.Drain(ctx, e.plan.ID, true)
+		err := n.chains.anywhere.Drain(ctx, id, true)
 		if !errors.Is(err, chain.ErrBusy) || !clock.Wait(ctx, 50*time.Millisecond) {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"orrery/fabric/discovery/roster"
 	"orrery/fabric/membership"
 	"orrery/fabric/rpc"
+	"orrery/fabric/shared"
 	"orrery/fabric/table"
 	"orrery/internal/hostport"
 )
@@ -30,7 +31,7 @@ func Init(ctx context.Context, dir, cluster string, s Settings) (fabric.Identity
 	}
 	s.Cluster = cluster
 	identity := a.Identity()
-	err = table.Create(table.Config{Self: identity.ID, Directory: filepath.Join(dir, "table")}, s.reachable(s.Listen))
+	err = table.Create(table.Config{Self: identity.ID, Directory: filepath.Join(dir, "table")}, s.reachable(s.Listen), shared.First())
 	if err == nil {
 		err = saveJSON(filepath.Join(dir, settingsFile), s) // last: with it the folder is a node's
 	}
@@ -190,7 +191,7 @@ func forgetTable(dir string) error {
 		return nil // somebody's, or cannot be told: whoever comes next says so
 	}
 	var errs []error
-	for _, name := range []string{"table", "chains", "events"} {
+	for _, name := range []string{"table", "chains", "events", sharedFile} {
 		errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
 	}
 	return errors.Join(errs...)

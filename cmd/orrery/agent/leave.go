@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"orrery/fabric"
 	"orrery/fabric/authority"
 	"orrery/fabric/chain"
 	"orrery/fabric/chain/placement"
+	"orrery/fabric/shared"
+	"orrery/fabric/table"
+	"orrery/internal/clock"
 )
 
 // leave takes this node out of the cluster for good. It is refused while services live
@@ -21,7 +25,7 @@ func (n *Node) leave(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("node %s cannot leave: it has not found its cluster yet: %w", n.identity.Name, ctx.Err())
 	}
-	placed, err := placements(ctx, n.table)
+	placed, err := placements(ctx, n.shared)
 	if err != nil {
 		return err
 	}
@@ -34,12 +38,18 @@ func (n *Node) leave(ctx context.Context) error {
 	if len(here) > 0 {
 		return fmt.Errorf("node %s cannot leave: services live on it: %s (move them by the manifest's distribution, or deploy remove)", n.identity.Name, strings.Join(here, ", "))
 	}
-	overview, err := n.chains.anywhere.Overview(ctx)
+	all, err := n.table.List(ctx, table.MemberPrefix)
 	if err != nil {
-		return fmt.Errorf("node %s cannot leave: %w", n.identity.Name, err)
+		return err
 	}
-	if err := onlyHere(overview, n.identity.ID); err != nil {
+	if len(all) == 1 {
+		return fmt.Errorf("node %s cannot leave: it is the cluster's last node", n.identity.Name)
+	}
+	if err := n.replaced(ctx); err != nil {
 		return fmt.Errorf("node %s cannot leave: %w (orrery kv drain %s moves them, and orrery kv chains shows when that is done)", n.identity.Name, err, n.identity.Name)
+	}
+	if err := n.drain(ctx, n.identity.ID); err != nil { // no place is kept for it
+		return err
 	}
 	if err := n.registrar.ReleaseName(ctx, n.identity.Name, n.identity.ID); err != nil {
 		return err
@@ -52,8 +62,25 @@ func (n *Node) leave(ctx context.Context) error {
 	return err
 }
 
-// onlyHere says which chain has a replica on a node, and none that serves elsewhere.
-func onlyHere(o *placement.Overview, id fabric.NodeID) error {
+// sharedTime is how long a node that leaves waits for another to have the shared keys: one that has just come gets them by itself.
+const sharedTime = 10 * time.Second
+
+// replaced says which chain needs this node's replica.
+func (n *Node) replaced(ctx context.Context) error {
+	for deadline := time.Now().Add(sharedTime); ; {
+		overview, err := n.chains.anywhere.Overview(ctx)
+		if err != nil {
+			return err
+		}
+		bucket, err := onlyHere(overview, n.identity.ID)
+		if bucket != shared.Bucket || time.Now().After(deadline) || !clock.Wait(ctx, 50*time.Millisecond) {
+			return err
+		}
+	}
+}
+
+// onlyHere says which chain has a replica on a node, and none that serves elsewhere. If there are several it is not the shared keys'.
+func onlyHere(o *placement.Overview, id fabric.NodeID) (bucket string, err error) {
 	for _, c := range o.Chains {
 		here, elsewhere := false, false
 		for _, m := range c.Members {
@@ -61,10 +88,13 @@ func onlyHere(o *placement.Overview, id fabric.NodeID) error {
 			elsewhere = elsewhere || m.Node != id && m.State == chain.Serving && m.Gone == ""
 		}
 		if here && !elsewhere {
-			return fmt.Errorf("nobody else has the keys of chain %d of bucket %s", c.ID, c.Bucket)
+			bucket, err = c.Bucket, fmt.Errorf("nobody else has the keys of chain %d of bucket %s", c.ID, c.Bucket)
+			if bucket != shared.Bucket {
+				return bucket, err
+			}
 		}
 	}
-	return nil
+	return bucket, err
 }
 
 // errLeft is why a node that left stops.

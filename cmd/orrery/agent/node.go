@@ -35,6 +35,7 @@ import (
 	"orrery/fabric/membership"
 	"orrery/fabric/rotation"
 	"orrery/fabric/rpc"
+	"orrery/fabric/shared"
 	"orrery/fabric/table"
 	"orrery/fabric/table/courier"
 	"orrery/internal/folder"
@@ -74,6 +75,7 @@ type Node struct {
 	addresses *roster.Book
 
 	chains    *chains
+	shared    *shared.Table
 	events    *event.Service
 	local     *local
 	engine    *engine.Engine
@@ -112,17 +114,21 @@ func sentinels() rpc.Errors {
 	)
 }
 
-// Run runs the node in a folder until ctx ends or a part of it fails.
-func Run(ctx context.Context, o RunOptions) error {
+func newNode(o RunOptions) *Node {
 	level := slog.LevelInfo
 	if o.Verbose {
 		level = slog.LevelDebug
 	}
-	log := slog.New(slog.NewTextHandler(o.Log, &slog.HandlerOptions{Level: level}))
-	n := &Node{
-		dir: o.Dir, version: o.Version, started: time.Now(), log: log, chronicle: newChronicle(), registry: prometheus.NewRegistry(),
+	return &Node{
+		dir: o.Dir, version: o.Version, started: time.Now(), chronicle: newChronicle(), registry: prometheus.NewRegistry(),
+		log:      slog.New(slog.NewTextHandler(o.Log, &slog.HandlerOptions{Level: level})),
 		enrolled: make(chan struct{}), rolled: make(chan struct{}), evicted: make(chan error, 1),
 	}
+}
+
+// Run runs the node in a folder until ctx ends or a part of it fails.
+func Run(ctx context.Context, o RunOptions) error {
+	n := newNode(o)
 	if err := loadJSON(filepath.Join(o.Dir, settingsFile), &n.settings); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("%s is not a node's folder (make it one with orrery node init or orrery node join)", o.Dir)
@@ -141,9 +147,9 @@ func Run(ctx context.Context, o RunOptions) error {
 		n.stop(err)
 		return errors.Join(fmt.Errorf("cannot start the node in %s: %w", o.Dir, err), n.close())
 	}
-	log.InfoContext(ctx, "node is running", "name", n.identity.Name, "id", n.identity.ID, "address", n.server.Addr(), "dashboard", n.dashboard.base)
+	n.log.InfoContext(ctx, "node is running", "name", n.identity.Name, "id", n.identity.ID, "address", n.server.Addr(), "dashboard", n.dashboard.base)
 	err = parts.Wait()
-	log.InfoContext(ctx, "node is stopping")
+	n.log.InfoContext(ctx, "node is stopping")
 	return errors.Join(err, n.close())
 }
 
@@ -172,6 +178,9 @@ func (n *Node) open(ctx context.Context, parts *errgroup.Group) error {
 	if err := n.openChains(); err != nil {
 		return err
 	}
+	if err := n.openShared(ctx); err != nil {
+		return err
+	}
 	if err := n.openEvents(); err != nil {
 		return err
 	}
@@ -186,8 +195,8 @@ func (n *Node) open(ctx context.Context, parts *errgroup.Group) error {
 		return err
 	}
 	n.engine = engine.New(engine.Config{
-		Table: n.table, Machines: n, Self: n.identity.ID, Logger: n.log,
-		Traffic: traffic.New(traffic.Config{Table: n.table, Routers: n, Logger: n.log}),
+		Table: n.shared, Machines: n, Self: n.identity.ID, Logger: n.log,
+		Traffic: traffic.New(traffic.Config{Table: n.shared, Routers: n, Logger: n.log}),
 		Out:     func(id fabric.NodeID) bool { return n.roll.Out(id) != nil },
 	})
 	if err := n.openNetwork(ctx); err != nil {
@@ -205,7 +214,7 @@ func (n *Node) openSessions() error {
 	if err != nil {
 		return err
 	}
-	n.router, err = router.New(router.Config{Self: n.identity.ID, Table: n.table, Dialer: reach, Logger: n.log, Directory: ports})
+	n.router, err = router.New(router.Config{Self: n.identity.ID, Table: n.shared, Dialer: reach, Logger: n.log, Directory: ports})
 	if err != nil {
 		return err
 	}
@@ -213,7 +222,7 @@ func (n *Node) openSessions() error {
 	n.dialer = dialer.New(dialer.Config{Self: n.identity.ID, Tunnels: n.tunnels, Streams: n, Known: n.router.Knows})
 	reach.to = n.dialer
 	n.overlay, err = overlay.New(overlay.Config{
-		Self: n.identity.ID, Table: n.table, Keepers: n, Services: n, Modules: n, Tunnels: n.tunnels, Alive: n.Nodes, Logger: n.log,
+		Self: n.identity.ID, Table: n.shared, Keepers: n, Services: n, Modules: n, Tunnels: n.tunnels, Alive: n.Nodes, Logger: n.log,
 	})
 	return err
 }
@@ -294,7 +303,7 @@ func (n *Node) run(ctx context.Context, parts *errgroup.Group) {
 	parts.Go(func() error { return n.router.Run(ctx) })
 	parts.Go(func() error { return n.overlay.Run(ctx) })
 	parts.Go(func() error { return n.dashboard.run(ctx) })
-	parts.Go(func() error { return ignoreEnd(ctx, n.chronicle.follow(ctx, n.table)) })
+	parts.Go(func() error { return ignoreEnd(ctx, n.chronicle.follow(ctx, n.shared)) })
 	parts.Go(func() error { return ignoreEnd(ctx, n.chronicle.followChains(ctx, n.table)) })
 	parts.Go(func() error { return ignoreEnd(ctx, n.followName(ctx)) })
 	parts.Go(func() error { return ignoreEnd(ctx, n.settle(ctx)) })
@@ -335,6 +344,9 @@ func (n *Node) close() error {
 	}
 	if n.events != nil {
 		errs = append(errs, n.events.Close())
+	}
+	if n.shared != nil {
+		errs = append(errs, n.shared.Close())
 	}
 	if n.chains != nil {
 		errs = append(errs, n.chains.replicas.Close())

@@ -15,6 +15,7 @@ import (
 // serve registers all procedures of the node with the role that each needs.
 func (n *Node) serve(m *rpc.Mux) {
 	n.serveFabric(m)
+	n.serveShared(m)
 	n.serveMembers(m)
 	n.serveRoll(m)
 	n.serveRotation(m)
@@ -41,13 +42,7 @@ func (n *Node) serveFabric(m *rpc.Mux) {
 	rpc.Unary(m, procLeave, fabric.RoleOperator, func(ctx context.Context, _ *Empty) (*Empty, error) {
 		return &Empty{}, n.leave(ctx)
 	})
-	rpc.Unary(m, procEnroll, fabric.RoleNode, func(ctx context.Context, q *Text) (*Empty, error) {
-		caller, ok := rpc.Caller(ctx)
-		if !ok {
-			return nil, fabric.ErrForbidden
-		}
-		return &Empty{}, n.table.Add(ctx, caller.ID, q.Value)
-	})
+	rpc.Unary(m, procEnroll, fabric.RoleNode, n.enrollOther)
 	rpc.Unary(m, procForward, fabric.RoleOperator, n.forward)
 	rpc.Unary(m, procLink, fabric.RoleViewer, func(context.Context, *Empty) (*Text, error) {
 		return &Text{n.dashboard.link()}, nil

@@ -37,11 +37,11 @@ func records[T any](ctx context.Context, table fabric.Table, prefix string) ([]T
 
 // services lists the deployed services with their components as their nodes see them.
 func (n *Node) services(ctx context.Context) ([]ServiceStatus, error) {
-	placed, err := placements(ctx, n.table)
+	placed, err := placements(ctx, n.shared)
 	if err != nil {
 		return nil, err
 	}
-	routes, err := records[session.Route](ctx, n.table, session.RoutePrefix)
+	routes, err := records[session.Route](ctx, n.shared, session.RoutePrefix)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func (n *Node) publicHere(service string) (string, error) {
 
 // Lookup finds a production service for sessions.
 func (n *Node) Lookup(ctx context.Context, service string) (session.Placed, error) {
-	placed, err := placements(ctx, n.table)
+	placed, err := placements(ctx, n.shared)
 	if err != nil {
 		return session.Placed{}, err
 	}
@@ -128,11 +128,11 @@ func (n *Node) Lookup(ctx context.Context, service string) (session.Placed, erro
 // owns says whether the table gives a component to this node: production ones by a
 // placement, a session's by the session's record.
 func (n *Node) owns(ctx context.Context) (func(state.Component) bool, error) {
-	placed, err := placements(ctx, n.table)
+	placed, err := placements(ctx, n.shared)
 	if err != nil {
 		return nil, err
 	}
-	sessions, err := records[session.Session](ctx, n.table, session.SessionPrefix)
+	sessions, err := records[session.Session](ctx, n.shared, session.SessionPrefix)
 	if err != nil {
 		return nil, err
 	}

@@ -71,7 +71,7 @@ func (n *Node) enroll(ctx context.Context) error {
 			if m.ID == n.identity.ID || !m.State.Present() {
 				continue
 			}
-			if err = tell(ctx, n.peer(m.ID), procEnroll, &Text{n.address()}); err == nil {
+			if err = tell(ctx, n.peer(m.ID), procEnroll, &EnrollRequest{n.address(), canShare() == nil}); err == nil {
 				return n.registrar.ClaimName(ctx, n.identity.Name, n.identity.ID)
 			}
 		}

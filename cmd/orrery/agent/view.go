@@ -119,7 +119,7 @@ func (n *Node) View(ctx context.Context) (dashboard.View, error) {
 		view.Cluster.Warning = err.Error()
 		return view, nil //nolint:nilerr // the page shows what it can, and why that is not all
 	}
-	sessions, err := records[session.Session](ctx, n.table, session.SessionPrefix)
+	sessions, err := records[session.Session](ctx, n.shared, session.SessionPrefix)
 	if err != nil {
 		view.Cluster.Warning = err.Error()
 		return view, nil //nolint:nilerr // the page shows what it can, and why that is not all

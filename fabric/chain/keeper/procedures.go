@@ -52,8 +52,34 @@ func Offer(m *rpc.Mux, k *Keeper, a *Anywhere) {
 		return k.Report(ctx, r)
 	})
 	offer(m, service, fabric.RoleNode, fabric.RoleNode, k)
-	offer(m, front, fabric.RoleViewer, fabric.RoleOperator, a)
 	rpc.Unary(m, front+"Known", fabric.RoleViewer, func(ctx context.Context, _ *Empty) (*placement.Overview, error) { return a.Known(ctx) })
+	offer(m, front, fabric.RoleViewer, fabric.RoleOperator, people{a})
+}
+
+// people is what people may want: buckets that are the nodes' own they neither create nor delete.
+type people struct{ *Anywhere }
+
+// CreateBucket is Keeper.CreateBucket.
+func (p people) CreateBucket(ctx context.Context, b placement.Bucket) error {
+	if err := p.own(ctx, b.Name, false); err != nil {
+		return err
+	}
+	return p.Anywhere.CreateBucket(ctx, b)
+}
+
+// DeleteBucket is Keeper.DeleteBucket.
+func (p people) DeleteBucket(ctx context.Context, name string) error {
+	if err := p.own(ctx, name, true); err != nil {
+		return err
+	}
+	return p.Anywhere.DeleteBucket(ctx, name)
+}
+
+func (p people) own(ctx context.Context, name string, deleted bool) error {
+	if p.Own == nil {
+		return nil
+	}
+	return p.Own(ctx, name, deleted)
 }
 
 // orders are what people want of the keeper.
@@ -102,6 +128,8 @@ type Anywhere struct {
 	Leader func() fabric.NodeID             // of the table, as far as this node knows; empty: nobody
 	Peer   func(id fabric.NodeID) *rpc.Peer // to another node
 	Last   *Last                            // of Known
+	// Own says why people must not create, or delete, a bucket; nil: they may any.
+	Own func(ctx context.Context, bucket string, deleted bool) error
 }
 
 // call runs a procedure at the keeper.

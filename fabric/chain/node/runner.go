@@ -70,6 +70,13 @@ type runner struct {
 	hmu  sync.Mutex
 }
 
+// bucket is the bucket of the config that the replica knows.
+func (r *runner) bucket() string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.config.Bucket
+}
+
 // writing is a command that waits.
 type writing struct {
 	session *session // nil: nobody waits for the answer

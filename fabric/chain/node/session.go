@@ -12,6 +12,7 @@ import (
 	"orrery/fabric"
 	"orrery/fabric/chain"
 	"orrery/fabric/chain/conn"
+	"orrery/fabric/chain/placement"
 	"orrery/fabric/chain/wire"
 )
 
@@ -245,6 +246,11 @@ func (s *session) do(frame []byte) {
 	r := s.node.runner(s.request.Chain)
 	if r == nil {
 		s.refuse(id, fmt.Errorf("chain %d: %w", s.request.Chain, chain.ErrNotServing))
+		return
+	}
+	if s.who.Role != fabric.RoleNode && r.bucket() == placement.SharedBucket {
+		s.node.metrics.refused.WithLabelValues("role").Inc()
+		s.refuse(id, fmt.Errorf("%w: bucket %s is the nodes' own, and %s has role %s", fabric.ErrForbidden, placement.SharedBucket, s.who.Name, s.who.Role))
 		return
 	}
 	if !s.wait() {

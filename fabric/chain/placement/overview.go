@@ -27,6 +27,11 @@ type ChainView struct {
 	Waits string `json:"waits,omitempty"`
 }
 
+// On is the place of a node's replica in the chain; -1 if it has none. It looks at the views, which are all that a view in JSON has of the members.
+func (v ChainView) On(node fabric.NodeID) int {
+	return slices.IndexFunc(v.Members, func(m MemberView) bool { return m.Node == node })
+}
+
 // MemberView is a member and its last report.
 type MemberView struct {
 	chain.Member
@@ -90,6 +95,8 @@ func (k *Keeper) waits(now Instant, c Chain) string {
 		return fmt.Sprintf("node %s is to give its replica up", c.Move.From)
 	case len(c.Members) < k.factor(c) && len(kept) > 0:
 		return fmt.Sprintf("%d of %d replicas: a place is kept for %v", len(c.Members), k.factor(c), kept)
+	case len(c.Members) < k.factor(c) && c.Bucket == SharedBucket && !k.others(now, c):
+		return "" // it is on all nodes that there are: a small cluster is not ill
 	case len(c.Members) < k.factor(c) && len(given) > 0:
 		return fmt.Sprintf("%d of %d replicas: %v had one and is to hold none, and no other node can take it (none is there, or disks are full)", len(c.Members), k.factor(c), given)
 	case len(c.Members) < k.factor(c):
@@ -108,6 +115,16 @@ func (k *Keeper) kept(c Chain) (kept, given []fabric.NodeID) {
 		}
 	}
 	return kept, given
+}
+
+// others says whether there is a node without a replica of a chain.
+func (k *Keeper) others(now Instant, c Chain) bool {
+	for id := range k.nodes {
+		if k.alive(now, id) && c.On(id) < 0 && !k.orders[id].value.Drain {
+			return true
+		}
+	}
+	return false
 }
 
 func nodesOf(all []chain.Replica) []fabric.NodeID {

@@ -12,18 +12,25 @@ import (
 
 // Every encoding begins with a version, so that a later one can be told apart. DESIGN.md of the table has the formats.
 const (
-	commandVersion  = 1
-	sessionVersion  = 1
-	entryVersion    = 1
-	snapshotVersion = 1
+	version        = 1
+	versionSealed  = 2 // of what has SealKey, so that a program that does not know what it means refuses it
+	sessionVersion = 1
 )
+
+// versionOf is the version of a command or an entry.
+func versionOf(key string) byte {
+	if key == SealKey {
+		return versionSealed
+	}
+	return version
+}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Encode returns the command as the log holds it.
 func (c Command) Encode() []byte {
 	b := make([]byte, 0, 2+8+5*binary.MaxVarintLen64+len(c.Key)+len(c.Value))
-	b = append(b, commandVersion, byte(c.Op))
+	b = append(b, versionOf(c.Key), byte(c.Op))
 	b = binary.BigEndian.AppendUint64(b, c.Client)
 	b = binary.AppendUvarint(b, c.Incarnation)
 	b = binary.AppendUvarint(b, c.Sequence)
@@ -36,7 +43,7 @@ func (c Command) Encode() []byte {
 // DecodeCommand reads what Encode wrote. The value is a part of encoded.
 func DecodeCommand(encoded []byte) (Command, error) {
 	d := decoder{rest: encoded}
-	d.version(commandVersion)
+	version := d.byte()
 	c := Command{
 		Op:          Op(d.byte()),
 		Client:      d.fixed64(),
@@ -47,7 +54,7 @@ func DecodeCommand(encoded []byte) (Command, error) {
 		Key:         string(d.bytes()),
 	}
 	c.Value = d.rest
-	if d.bad || c.Op < OpPut || c.Op > OpDelete {
+	if d.bad || version != versionOf(c.Key) || c.Op < OpPut || c.Op > OpDelete {
 		return Command{}, fmt.Errorf("%w: command of %d bytes", ErrBadEncoding, len(encoded))
 	}
 	if err := Check(c.Key, c.Value); err != nil {
@@ -59,7 +66,7 @@ func DecodeCommand(encoded []byte) (Command, error) {
 // EncodeEntry returns what is stored of an entry beside its key.
 func EncodeEntry(e fabric.Entry) []byte {
 	b := make([]byte, 0, 1+binary.MaxVarintLen64+len(e.Value))
-	b = append(b, entryVersion)
+	b = append(b, versionOf(e.Key))
 	b = binary.AppendUvarint(b, e.Revision)
 	return append(b, e.Value...)
 }
@@ -67,7 +74,7 @@ func EncodeEntry(e fabric.Entry) []byte {
 // LoadEntry puts a stored entry into a machine that is being read from disk. The machine keeps encoded.
 func (m *Machine) LoadEntry(key string, encoded []byte) error {
 	d := decoder{rest: encoded}
-	d.version(entryVersion)
+	d.version(versionOf(key))
 	e := fabric.Entry{Key: key, Revision: d.uvarint()}
 	e.Value = d.rest
 	if d.bad || e.Revision == 0 || Check(key, e.Value) != nil {
@@ -127,7 +134,7 @@ func (m *Machine) Sessions() []uint64 { return slices.Sorted(maps.Keys(m.session
 // Snapshot returns the whole machine as bytes; equal machines give equal bytes.
 func (m *Machine) Snapshot() []byte {
 	b := make([]byte, 0, m.size+32*len(m.keys)+1024)
-	b = append(b, snapshotVersion)
+	b = append(b, m.version())
 	b = binary.AppendUvarint(b, m.revision)
 	b = binary.AppendUvarint(b, uint64(len(m.keys)))
 	for _, key := range m.keys {
@@ -155,7 +162,7 @@ func Restore(snapshot []byte) (*Machine, error) {
 	}
 	m := New()
 	d := decoder{rest: body}
-	d.version(snapshotVersion)
+	version := d.byte()
 	m.revision = d.uvarint()
 	m.decodeEntries(&d)
 	for n := d.uvarint(); n > 0 && !d.bad; n-- {
@@ -164,10 +171,18 @@ func Restore(snapshot []byte) (*Machine, error) {
 			return nil, err
 		}
 	}
-	if d.bad || len(d.rest) != 0 {
+	if d.bad || version != m.version() || len(d.rest) != 0 {
 		return nil, fmt.Errorf("%w: snapshot of %d bytes", ErrBadEncoding, len(snapshot))
 	}
 	return m, nil
+}
+
+// version is the version of the machine's snapshot.
+func (m *Machine) version() byte {
+	if _, ok := m.entries[SealKey]; ok {
+		return versionSealed
+	}
+	return version
 }
 
 func (m *Machine) decodeEntries(d *decoder) {
@@ -214,7 +229,7 @@ func (d *decoder) byte() byte {
 	return 0
 }
 
-func (d *decoder) version(want byte) { //nolint:unparam // each format counts its versions for itself; so far all are at 1
+func (d *decoder) version(want byte) {
 	if d.byte() != want {
 		d.bad = true
 	}

@@ -294,11 +294,19 @@ func TestSealed(t *testing.T) {
 	if r, _ := m.Apply(command(6, kv.OpPut, "fabric/name/a", "1", 0)); r.Err() != nil {
 		t.Errorf("a key of the table's own: %+v", r)
 	}
-	restored, err := kv.Restore(m.Snapshot())
+	// Programs that know version 1 only must not go on with a table that is sealed.
+	snapshot := m.Snapshot()
+	if c := command(2, kv.OpSwap, kv.SealKey, "{}", 0).Encode(); snapshot[0] != 2 || c[0] != 2 || kv.EncodeEntry(fabric.Entry{Key: kv.SealKey, Revision: 1})[0] != 2 {
+		t.Errorf("what is sealed has version %d, the command %d", snapshot[0], c[0])
+	}
+	restored, err := kv.Restore(snapshot)
 	if err != nil || !errors.Is(restored.Sealed(""), kv.ErrSealed) || restored.Sealed("fabric/") != nil {
 		t.Errorf("after a snapshot: %v, %v", restored.Sealed(""), err)
 	}
 	m.Apply(command(7, kv.OpDelete, kv.SealKey, "", 0))
+	if snapshot := m.Snapshot(); snapshot[0] != 1 {
+		t.Errorf("without the seal the version is %d", snapshot[0])
+	}
 	if r, _ := m.Apply(command(3, kv.OpPut, "a", "2", 1)); !errors.Is(r.Err(), kv.ErrSealed) {
 		t.Errorf("the retry of a refused write: %+v", r)
 	}
