@@ -30,7 +30,7 @@ func (t *Table) watchBucket(ctx context.Context, moved <-chan struct{}) {
 			break
 		}
 		t.config.Logger.DebugContext(ctx, "no client of the shared keys yet", "error", err)
-		if !clock.Wait(ctx, again) {
+		if !clock.Wait(ctx, again/10) { // a node that starts is asked for services until there is one
 			return
 		}
 	}
