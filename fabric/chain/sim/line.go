@@ -213,6 +213,12 @@ func (t *truth) goOn(to chain.Line, keys chain.Range, i image) {
 	t.acked = l.base.sequence
 	t.done = maps.Clone(t.inherited)
 	clear(t.lost)
+	if l.from < t.lines[0].base.sequence { // it begins empty
+		clear(t.done)
+		for name := range t.inherited {
+			t.lost[name] = true
+		}
+	}
 	for n := range t.lines {
 		for i := range t.lines[n].entries {
 			e := &t.lines[n].entries[i]
