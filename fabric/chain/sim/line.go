@@ -213,7 +213,7 @@ func (t *truth) goOn(to chain.Line, keys chain.Range, i image) {
 	t.acked = l.base.sequence
 	t.done = maps.Clone(t.inherited)
 	clear(t.lost)
-	if l.from < t.lines[0].base.sequence { // it begins empty
+	if t.passed(t.lines[0].base.sequence, t.acked) { // it began empty
 		clear(t.done)
 		for name := range t.inherited {
 			t.lost[name] = true
