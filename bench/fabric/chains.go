@@ -72,7 +72,7 @@ func startChains(ctx context.Context, dir string, o options, replicas int, plain
 		known.Map.Nodes[id] = address
 		whole.Members = append(whole.Members, chain.Member{Replica: chain.Replica{Node: id, Incarnation: 1}, State: chain.Serving})
 	}
-	known.Map.Chains = []chain.Config{whole}
+	known.Map.Chains, known.Map.Settled = []chain.Config{whole}, []chain.ID{whole.ID}
 	encoded, err := json.Marshal(known)
 	if err != nil {
 		return nil, err

@@ -62,7 +62,7 @@ type Map struct {
 	Revision uint64                   `json:"revision"` // grows with every change
 	Chains   []Config                 `json:"chains"`
 	Nodes    map[fabric.NodeID]string `json:"nodes"`             // host:port of each
-	Parting  []ID                     `json:"parting,omitempty"` // chains that are being split: their replicas have keys that have yet to go
+	Settled  []ID                     `json:"settled,omitempty"` // chains of which no part is being split off: only their replicas may let go of keys out of their range
 }
 
 // Contains says whether a key is in the range.

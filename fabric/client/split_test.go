@@ -22,7 +22,7 @@ func split(t *testing.T, c *nodetest.Cluster, at string, meanwhile func()) {
 	var members []chain.Member
 	c.Change(func(m *chain.Map) {
 		m.Chains[0].Range.End, m.Chains[0].Epoch = s.Range.Start, s.Epoch
-		members = m.Chains[0].Members
+		members, c.Splitting = m.Chains[0].Members, []chain.ID{1}
 	})
 	meanwhile()
 	testenv.Eventually(t, "all nodes to have their part", func() bool {
@@ -36,6 +36,7 @@ func split(t *testing.T, c *nodetest.Cluster, at string, meanwhile func()) {
 		return parts == len(c.Nodes)
 	})
 	c.Change(func(m *chain.Map) {
+		c.Splitting = nil
 		m.Chains = append(m.Chains, chain.Config{ID: s.Child, Bucket: m.Chains[0].Bucket, Range: s.Range, Epoch: s.Epoch, Members: members})
 	})
 }

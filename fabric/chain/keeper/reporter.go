@@ -141,8 +141,8 @@ func (p *Reporter) chart() chain.Map {
 	for _, id := range slices.Sorted(maps.Keys(p.records)) {
 		if c := p.records[id]; !p.empty(c, has) {
 			m.Chains = append(m.Chains, c.Config)
-			if c.Split != nil {
-				m.Parting = append(m.Parting, id)
+			if c.Split == nil {
+				m.Settled = append(m.Settled, id)
 			}
 		}
 	}

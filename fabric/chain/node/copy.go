@@ -181,9 +181,9 @@ func (n *Node) install(r *runner, in *incoming) error {
 			config = newest
 		}
 	}
-	parting := slices.Contains(n.chains.Parting, r.id)
+	settled := slices.Contains(n.chains.Settled, r.id)
 	n.mu.Unlock()
-	fresh.configure(config, parting)
+	fresh.configure(config, settled)
 	return nil
 }
 

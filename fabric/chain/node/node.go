@@ -216,7 +216,7 @@ func (n *Node) SetMap(m chain.Map) error {
 	n.mu.Unlock()
 	var errs []error
 	for _, c := range m.Chains {
-		errs = append(errs, n.configure(c, slices.Contains(m.Parting, c.ID)))
+		errs = append(errs, n.configure(c, slices.Contains(m.Settled, c.ID)))
 	}
 	return errors.Join(errs...)
 }
@@ -232,7 +232,7 @@ func (n *Node) mapAfter(revision uint64) ([]byte, <-chan struct{}) {
 }
 
 // configure tells a replica of this node its config. One that is not here yet is made if the config names it.
-func (n *Node) configure(c chain.Config, parting bool) error {
+func (n *Node) configure(c chain.Config, settled bool) error {
 	r := n.runner(c.ID)
 	if r == nil {
 		if !names(c, n.config.Self) {
@@ -247,7 +247,7 @@ func (n *Node) configure(c chain.Config, parting bool) error {
 	if err != nil {
 		return fmt.Errorf("chain %d: %w", c.ID, err)
 	}
-	r.configure(c, parting)
+	r.configure(c, settled)
 	return nil
 }
 

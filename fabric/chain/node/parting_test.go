@@ -27,10 +27,10 @@ func TestPartingKeepsLog(t *testing.T) {
 		}
 		return n, n.runner(1)
 	}
-	write := func(n *Node, parting ...chain.ID) *runner {
+	write := func(n *Node, settled ...chain.ID) *runner {
 		t.Helper()
 		c := chain.Config{ID: 1, Bucket: "b", Epoch: incarnation, Members: []chain.Member{{Replica: n.config.Self, State: chain.Serving}}}
-		if err := n.SetMap(chain.Map{Revision: request + 1, Chains: []chain.Config{c}, Parting: parting}); err != nil {
+		if err := n.SetMap(chain.Map{Revision: request + 1, Chains: []chain.Config{c}, Settled: settled}); err != nil {
 			t.Fatal(err)
 		}
 		r := n.runner(1)
@@ -45,7 +45,7 @@ func TestPartingKeepsLog(t *testing.T) {
 		return r
 	}
 	n, _ := start()
-	if r := write(n, 1); r.store.First() != 1 {
+	if r := write(n); r.store.First() != 1 {
 		t.Errorf("the log begins at %d", r.store.First())
 	}
 	if err := n.runner(1).store.Sync(); err != nil {
@@ -60,7 +60,7 @@ func TestPartingKeepsLog(t *testing.T) {
 	if _, err := r.store.Size(); err != nil || r.store.First() != 1 { // it looks at what there is before it knows anything
 		t.Errorf("the log begins at %d, %v", r.store.First(), err)
 	}
-	if r := write(n); r.store.First() == 1 {
+	if r := write(n, 1); r.store.First() == 1 {
 		t.Error("the log is not cut when the split is over")
 	}
 	if err := n.Close(); err != nil {

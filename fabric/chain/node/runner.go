@@ -99,7 +99,7 @@ type input struct {
 	write     *writing
 	read      *reading
 	config    *chain.Config
-	parting   bool // with config: the chain is being split
+	settled   bool // with config: nothing of the chain is being split off
 	persisted *written
 	lease     chan struct{}  // closed when it was taken over; nil: it is not about the lease
 	copied    *chain.Replica // a copy was sent to it, or could not be
@@ -242,8 +242,8 @@ func (r *runner) message(m *replica.Message) {
 	_ = r.inbox.put(input{message: m}, size, false)
 }
 
-func (r *runner) configure(c chain.Config, parting bool) {
-	_ = r.inbox.put(input{config: &c, parting: parting}, 0, true)
+func (r *runner) configure(c chain.Config, settled bool) {
+	_ = r.inbox.put(input{config: &c, settled: settled}, 0, true)
 }
 
 func (r *runner) setLease(l replica.Lease) {

@@ -175,7 +175,7 @@ func (r *runner) boundary() {
 
 // leavings are keys in a replica's store that are another chain's. It has them if it was away while the chain was split: what it had then stayed, and the log may have had more.
 type leavings struct {
-	parting bool        // the chain is being split: its part is not made yet, perhaps
+	settled bool        // nothing of the chain is being split off. Otherwise, and where that is not known, its part is perhaps yet to be made
 	kept    chain.Range // out of this range nothing is left
 	up      uint64      // nothing comes any more once this is applied; 0: that is not known
 	release func()      // of the log; nil: it need not be kept
@@ -197,7 +197,7 @@ func (r *runner) tidy() error {
 	s := r.core.Status()
 	l := &r.spare
 	switch {
-	case l.parting || !s.Linked || s.State != chain.Serving || l.kept.Includes(r.scope) && r.scope.Includes(l.kept):
+	case !l.settled || !s.Linked || s.State != chain.Serving || l.kept.Includes(r.scope) && r.scope.Includes(l.kept):
 		l.up = 0
 		return nil
 	case l.up == 0:

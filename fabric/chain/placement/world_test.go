@@ -192,6 +192,9 @@ func (w *world) check(key string, before, after fabric.Entry) {
 			w.fail("chain %d: epoch %d was there before", next.ID, next.Epoch)
 		}
 		w.epochs[next.ID] = next.Epoch
+		if next.Line.Epoch > 0 { // its parent's, which was begun anew while it was split: parts of before are not what it has
+			w.lines[next.ID] = next.Line.Epoch
+		}
 		return
 	}
 	old, err := placement.DecodeChain(before.Value)

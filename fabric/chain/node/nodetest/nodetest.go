@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -30,6 +31,8 @@ type Cluster struct {
 	Nodes       []*Node
 	// CatchUp is what nodes do to have the latest map; nil: nothing.
 	CatchUp atomic.Pointer[func(context.Context) error]
+	// Splitting are the chains that a change begins to split, until one sets it again. Only changes write it.
+	Splitting []chain.ID
 
 	tb   testing.TB
 	dir  string
@@ -97,6 +100,9 @@ func (c *Cluster) Change(change func(*chain.Map)) {
 	for _, config := range c.all.Chains {
 		config.Members = append([]chain.Member{}, config.Members...)
 		m.Chains = append(m.Chains, config)
+		if !slices.Contains(c.Splitting, config.ID) {
+			m.Settled = append(m.Settled, config.ID)
+		}
 	}
 	for _, n := range c.Nodes {
 		m.Nodes[n.ID] = n.Address
