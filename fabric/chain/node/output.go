@@ -275,8 +275,8 @@ func (r *runner) step(in *input) (replica.Output, error) {
 			r.member, r.scope = names(*in.config, r.node.config.Self), in.config.Range
 		}
 		if in.config.Epoch == r.config.Epoch {
-			r.spare.settled = in.settled
-			r.keepLog(!in.settled)
+			r.spare.settled = in.settled && in.config.Epoch >= r.born // an older config says nothing of splits since
+			r.keepLog(!r.spare.settled)
 		}
 		return r.core.Configure(now, *in.config)
 	case in.persisted != nil:

@@ -187,7 +187,7 @@ func (d *driver) tick() {
 		d.fail(errDisk)
 		return
 	}
-	if w.chance(w.nature.trim) && (!w.nature.several || d.epoch > 0 && d.process.records[d.id].Split == nil) {
+	if w.chance(w.nature.trim) && (!w.nature.several || d.epoch > 0 && d.epoch >= d.disk.now.last().epoch && d.process.records[d.id].Split == nil) {
 		to := d.disk.now.applied.sequence
 		_ = d.disk.write(&write{trim: to - min(to, uint64(w.rng.IntN(6)))}) //nolint:gosec // small
 	}

@@ -215,8 +215,11 @@ func (t *truth) goOn(to chain.Line, keys chain.Range, i image) {
 	clear(t.lost)
 	if t.passed(t.lines[0].base.sequence, t.acked) { // it began empty
 		clear(t.done)
-		for name := range t.inherited {
+		for name, sequence := range t.inherited {
 			t.lost[name] = true
+			if o := w.asked[name]; o != nil && o.effect != nil && o.effect.t != t && o.effect.sequence == sequence {
+				o.effect = nil // it may be done again here
+			}
 		}
 	}
 	for n := range t.lines {
