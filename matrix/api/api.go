@@ -65,6 +65,7 @@ func New(c Config) *API {
 	a.pushRoutes()
 	a.receiptRoutes()
 	a.keyRoutes()
+	a.backupRoutes()
 	a.mux.Handle("/", a.handler(func(q *request) (any, error) {
 		return nil, fail(http.StatusNotFound, "M_UNRECOGNIZED", "there is no such request")
 	}))
