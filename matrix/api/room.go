@@ -25,6 +25,8 @@ func (a *API) roomRoutes() {
 	a.in("GET rooms/{room}/messages", a.messages)
 	a.in("GET rooms/{room}/context/{event}", a.context)
 	a.aliasRoutes()
+	a.relationRoutes()
+	a.directoryRoutes()
 }
 
 // send sends an event that is no state (clause client-server API, PUT send).
@@ -129,35 +131,35 @@ func (a *API) readable(q *request) (*room.Room, error) {
 }
 
 func (a *API) event(q *request) (any, error) {
-	e, err := a.visibleEvent(q)
+	r, e, err := a.visibleEvent(q)
 	if err != nil {
 		return nil, err
 	}
-	return sync.Client(e, q.login.User, q.login.Device, true), nil
-}
-
-func (a *API) visibleEvent(q *request) (*room.Entry, error) {
-	r, err := a.readable(q)
+	all, err := a.clients(q, r, []*room.Entry{e})
 	if err != nil {
 		return nil, err
+	}
+	return all[0], nil
+}
+
+func (a *API) visibleEvent(q *request) (*room.Room, *room.Entry, error) {
+	r, err := a.readable(q)
+	if err != nil {
+		return nil, nil, err
 	}
 	e, err := r.Event(q.Context(), q.PathValue("event"))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	seen, err := r.Visible(q.Context(), q.login.User, []*room.Entry{e})
 	if err == nil && len(seen) == 0 {
 		err = notFound("event " + q.PathValue("event") + " is not found in the room")
 	}
-	return e, err
+	return r, e, err
 }
 
-func (a *API) clients(q *request, events []*room.Entry) []json.RawMessage {
-	all := []json.RawMessage{}
-	for _, e := range events {
-		all = append(all, sync.Client(e, q.login.User, q.login.Device, true))
-	}
-	return all
+func (a *API) clients(q *request, r *room.Room, events []*room.Entry) ([]json.RawMessage, error) {
+	return sync.Clients(q.Context(), r, events, q.login.User, q.login.Device, true)
 }
 
 // limit reads how many of something are wanted.
@@ -224,21 +226,20 @@ func (a *API) messages(q *request) (any, error) {
 		answer["end"] = sync.Token(last)
 	}
 	seen, err := r.Visible(q.Context(), q.login.User, events)
-	answer["chunk"] = a.clients(q, seen)
+	if err != nil {
+		return nil, err
+	}
+	answer["chunk"], err = a.clients(q, r, seen)
 	return answer, err
 }
 
 // context is an event with some before and after it (clause client-server API, GET context).
 func (a *API) context(q *request) (any, error) {
-	e, err := a.visibleEvent(q)
+	r, e, err := a.visibleEvent(q)
 	if err != nil {
 		return nil, err
 	}
 	n, err := limit(q, 10, 100)
-	if err != nil {
-		return nil, err
-	}
-	r, err := a.find(q)
 	if err != nil {
 		return nil, err
 	}
@@ -275,8 +276,14 @@ func (a *API) context(q *request) (any, error) {
 	for _, s := range at {
 		state = append(state, sync.Client(s, q.login.User, q.login.Device, true))
 	}
+	var shown [3][]json.RawMessage
+	for i, events := range [][]*room.Entry{{e}, before, after} {
+		if shown[i], err = a.clients(q, r, events); err != nil {
+			return nil, err
+		}
+	}
 	return map[string]any{
-		"event": sync.Client(e, q.login.User, q.login.Device, true), "events_before": a.clients(q, before), "events_after": a.clients(q, after),
+		"event": shown[0][0], "events_before": shown[1], "events_after": shown[2],
 		"start": sync.Token(start.Order - 1), "end": sync.Token(end.Order), "state": state,
 	}, nil
 }

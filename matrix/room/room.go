@@ -367,3 +367,10 @@ func (r *Room) At(ctx context.Context, state int64, key matrix.Key) (found *Entr
 	})
 	return found, err
 }
+
+// Public says whether the room is in the directory.
+func (r *Room) Public() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.row.Public
+}

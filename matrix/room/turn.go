@@ -245,6 +245,9 @@ func (t *Turn) write(tx table.Tx, row store.Room, e *Entry, order int64) (int64,
 			return 0, err
 		}
 	}
+	if err := putRelation(tx, row.ID, e.Event, order); err != nil {
+		return 0, err
+	}
 	return after, store.Events.Put(tx, store.Event{
 		Room: row.ID, Order: order, EventID: e.ID(), Type: e.Type(), Sender: e.Sender(), State: after, JSON: e.JSON(), TxnID: e.TxnID,
 	})
@@ -254,6 +257,11 @@ func redact(tx table.Tx, room int64, what *Entry, by string) error {
 	row, ok, err := store.Events.Get(tx, room, what.Order)
 	if err != nil || !ok {
 		return err
+	}
+	if target, _, ok := relation(what.Event); ok { // what is redacted relates to nothing any more
+		if err := store.Relations.Delete(tx, room, target, what.Order); err != nil {
+			return err
+		}
 	}
 	row.JSON, row.Redacted = what.Event.Redacted().JSON(), by
 	return store.Events.Put(tx, row)

@@ -41,6 +41,16 @@ type Member struct {
 	Forgotten  bool   `col:"forgotten"`
 }
 
+// Relation says that an event relates to another one.
+type Relation struct {
+	Room   int64  `col:"room,key"`
+	Target string `col:"target,key"` // the other one's id
+	Order  int64  `col:"order,key"`  // of the event
+	Rel    string `col:"rel"`
+	Type   string `col:"type"`
+	Sender string `col:"sender"`
+}
+
 // Alias is a name of a room.
 type Alias struct {
 	Alias   string `col:"alias,key"`
@@ -59,14 +69,15 @@ type Transaction struct {
 
 // Tables of rooms.
 var (
-	Rooms        = table.Define[Room]("rooms", table.Index{Name: "room_id", Columns: []string{"room_id"}, Unique: true})
+	Rooms        = table.Define[Room]("rooms", table.Index{Name: "room_id", Columns: []string{"room_id"}, Unique: true}, table.Index{Name: "public", Columns: []string{"public"}})
 	Events       = table.Define[Event]("events", table.Index{Name: "event_id", Columns: []string{"event_id"}, Unique: true})
 	Extremities  = table.Define[Extremity]("extremities")
 	Members      = table.Define[Member]("members", table.Index{Name: "room", Columns: []string{"room"}})
+	Relations    = table.Define[Relation]("relations", table.Index{Name: "rel", Columns: []string{"room", "rel", "order"}})
 	Aliases      = table.Define[Alias]("aliases", table.Index{Name: "room", Columns: []string{"room"}})
 	Transactions = table.Define[Transaction]("transactions", table.Index{Name: "time", Columns: []string{"time"}})
 
-	roomSchemas = []*table.Schema{Rooms.Schema(), Events.Schema(), Extremities.Schema(), Members.Schema(), Aliases.Schema(), Transactions.Schema()}
+	roomSchemas = []*table.Schema{Rooms.Schema(), Events.Schema(), Extremities.Schema(), Members.Schema(), Relations.Schema(), Aliases.Schema(), Transactions.Schema()}
 )
 
 // FindEvent is the event with an id, and whether there is one.

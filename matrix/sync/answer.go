@@ -214,7 +214,9 @@ func (a *answer) joined(ctx context.Context, r *room.Room, m membership, eph *ep
 	for _, e := range state {
 		out.State.Events = append(out.State.Events, Client(e, a.q.User, a.q.Device, false))
 	}
-	out.Timeline = a.timeline(events, limited)
+	if out.Timeline, err = a.timeline(ctx, r, events, limited); err != nil {
+		return err
+	}
 	summarise(r, a.q.User, out, state, events, since == 0)
 	out.Ephemeral.Events = eph.events(a.q.User, since, a.upTo)
 	if len(events)+len(state)+len(out.Ephemeral.Events) == 0 && !a.q.Initial {
@@ -229,17 +231,19 @@ func (a *answer) joined(ctx context.Context, r *room.Room, m membership, eph *ep
 	return nil
 }
 
-func (a *answer) timeline(events []*room.Entry, limited bool) Timeline {
-	t := Timeline{Events: []json.RawMessage{}, Limited: limited, PrevBatch: Token(a.upTo)}
+func (a *answer) timeline(ctx context.Context, r *room.Room, events []*room.Entry, limited bool) (t Timeline, err error) {
+	t = Timeline{Limited: limited, PrevBatch: Token(a.upTo)}
+	var wanted []*room.Entry
 	for _, e := range events {
 		if a.q.Filter.Room.Timeline.wants(e.Event) {
-			t.Events = append(t.Events, Client(e, a.q.User, a.q.Device, false))
+			wanted = append(wanted, e)
 		}
 	}
 	if len(events) > 0 {
 		t.PrevBatch = Token(events[0].Order - 1)
 	}
-	return t
+	t.Events, err = Clients(ctx, r, wanted, a.q.User, a.q.Device, false)
+	return t, err
 }
 
 // state is the state right before a part of a timeline, without what the client knew at since.
@@ -293,7 +297,10 @@ func (a *answer) left(ctx context.Context, r *room.Room, m membership) error {
 	if len(events) > 0 && !r.WasJoined(ctx, a.q.User, events[len(events)-1]) { // an invitation that was declined shows nothing of the room
 		events, limited = events[len(events)-1:], false
 	}
-	out := &LeftRoom{State: Events{[]json.RawMessage{}}, Timeline: a.timeline(events, limited)}
+	out := &LeftRoom{State: Events{[]json.RawMessage{}}}
+	if out.Timeline, err = a.timeline(ctx, r, events, limited); err != nil {
+		return err
+	}
 	if limited {
 		state, err := a.state(ctx, r, events, a.q.Since, true)
 		if err != nil {

@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -14,6 +15,56 @@ import (
 // Client is an event as clients see it (clause client-server API, room event format). The user's own device learns by which transaction it sent
 // it. Some answers name the room.
 func Client(e *room.Entry, user, device string, withRoom bool) json.RawMessage {
+	return client(e, user, device, withRoom, canonical.Value{}).JSON()
+}
+
+// Clients are events as clients see them, with what relates to them (clause client-server API, aggregations of child events).
+func Clients(ctx context.Context, r *room.Room, events []*room.Entry, user, device string, withRoom bool) ([]json.RawMessage, error) {
+	all := []json.RawMessage{}
+	summaries, err := r.Summaries(ctx, events)
+	if err != nil {
+		return nil, err
+	}
+	var latest []*room.Entry
+	for _, s := range summaries {
+		if s.Thread != nil {
+			latest = append(latest, s.Thread.Latest)
+		}
+	}
+	below, err := r.Summaries(ctx, latest)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range events {
+		all = append(all, client(e, user, device, withRoom, relations(summaries[e.ID()], below, user, device, withRoom)).JSON())
+	}
+	return all, nil
+}
+
+// relations is the field m.relations; of kind None if nothing relates to the event.
+func relations(s room.Summary, below map[string]room.Summary, user, device string, withRoom bool) canonical.Value {
+	v := canonical.Value{}
+	if s.Replaced != nil {
+		v = v.With(room.Replace, client(s.Replaced, user, device, withRoom, canonical.Value{}))
+	}
+	if t := s.Thread; t != nil {
+		latest := client(t.Latest, user, device, withRoom, relations(below[t.Latest.ID()], nil, user, device, withRoom))
+		v = v.With(room.Thread, canonical.Of(
+			canonical.Member{Name: "latest_event", Value: latest}, canonical.Member{Name: "count", Value: canonical.Int(int64(t.Count))},
+			canonical.Member{Name: "current_user_participated", Value: canonical.Truth(t.Senders[user])},
+		))
+	}
+	if len(s.Referred) > 0 {
+		var chunk []canonical.Value
+		for _, id := range s.Referred {
+			chunk = append(chunk, canonical.Of(canonical.Member{Name: "event_id", Value: canonical.Text(id)}))
+		}
+		v = v.With(room.Refer, canonical.Of(canonical.Member{Name: "chunk", Value: canonical.List(chunk...)}))
+	}
+	return v
+}
+
+func client(e *room.Entry, user, device string, withRoom bool, related canonical.Value) canonical.Value {
 	v := e.Value()
 	out := canonical.Of(
 		canonical.Member{Name: "event_id", Value: canonical.Text(e.ID())},
@@ -41,10 +92,13 @@ func Client(e *room.Entry, user, device string, withRoom bool) json.RawMessage {
 	if e.Redacted != "" {
 		unsigned = unsigned.With("redacted_because", canonical.Of(canonical.Member{Name: "event_id", Value: canonical.Text(e.Redacted)}))
 	}
+	if related.Len() > 0 {
+		unsigned = unsigned.With("m.relations", related)
+	}
 	if unsigned.Len() > 0 {
 		out = out.With("unsigned", unsigned)
 	}
-	return out.JSON()
+	return out
 }
 
 // strippedTypes are what somebody sees of a room before being a member (clause client-server API, stripped state).

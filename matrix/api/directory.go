@@ -1,0 +1,142 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+
+	"orrery/matrix"
+	"orrery/matrix/canonical"
+	"orrery/matrix/room"
+	"orrery/matrix/store"
+	"orrery/matrix/table"
+)
+
+// directoryRoutes are the rooms that everybody may find (clause client-server API, published room directory).
+func (a *API) directoryRoutes() {
+	a.open("GET publicRooms", func(q *request) (any, error) {
+		n, err := limit(q, 100, 1000)
+		if err != nil {
+			return nil, err
+		}
+		return a.published(q.Context(), n, q.URL.Query().Get("since"), canonical.Value{})
+	})
+	a.in("POST publicRooms", func(q *request) (any, error) {
+		n, ok := q.body.Get("limit").Int()
+		if !ok || n < 0 {
+			n = 100
+		}
+		return a.published(q.Context(), int(min(n, 1000)), q.body.Get("since").String(), q.body.Get("filter"))
+	})
+	a.open("GET directory/list/room/{room}", func(q *request) (any, error) {
+		r, err := a.Rooms.Find(q.Context(), q.PathValue("room"))
+		if err != nil {
+			return nil, err
+		}
+		return map[string]string{"visibility": map[bool]string{true: "public", false: "private"}[r.Public()]}, nil
+	})
+	a.in("PUT directory/list/room/{room}", func(q *request) (any, error) {
+		r, err := a.member(q)
+		if err != nil {
+			return nil, err
+		}
+		visibility := q.body.Get("visibility").String()
+		if visibility != "" && visibility != "public" && visibility != "private" {
+			return nil, invalidParam("visibility is public or private")
+		}
+		return empty, r.Do(q.Context(), func(t *room.Turn) error {
+			if levels := t.Levels(); levels.User(q.login.User) < levels.Event("m.room.canonical_alias", true) {
+				return forbidden("you may not publish the room")
+			}
+			t.Publish(visibility != "private")
+			return nil
+		})
+	})
+}
+
+// publicRoom is a room in the directory.
+type publicRoom struct {
+	ID      string `json:"room_id"`
+	Name    string `json:"name,omitempty"`
+	Topic   string `json:"topic,omitempty"`
+	Alias   string `json:"canonical_alias,omitempty"`
+	Avatar  string `json:"avatar_url,omitempty"`
+	Rule    string `json:"join_rule,omitempty"`
+	Type    string `json:"room_type,omitempty"`
+	Joined  int    `json:"num_joined_members"`
+	World   bool   `json:"world_readable"`
+	Guests  bool   `json:"guest_can_join"`
+}
+
+func describe(r *room.Room) publicRoom {
+	text := func(kind, field string) string {
+		if e := r.State(matrix.Key{Type: kind}); e != nil {
+			return e.Content().Get(field).String()
+		}
+		return ""
+	}
+	return publicRoom{
+		ID: r.ID(), Name: text("m.room.name", "name"), Topic: text("m.room.topic", "topic"), Alias: text("m.room.canonical_alias", "alias"), Avatar: text("m.room.avatar", "url"),
+		Rule: text(matrix.TypeJoinRules, "join_rule"), Type: text(matrix.TypeCreate, "type"), Joined: len(r.Joined()),
+		World: text(matrix.TypeHistoryVisibility, "history_visibility") == "world_readable", Guests: text("m.room.guest_access", "guest_access") == "can_join",
+	}
+}
+
+// published is a page of the directory: the largest rooms first. A page's token is how many rooms are before it.
+func (a *API) published(ctx context.Context, n int, since string, filter canonical.Value) (any, error) {
+	skip := 0
+	if since != "" {
+		var err error
+		if skip, err = strconv.Atoi(since); err != nil || skip < 0 {
+			return nil, invalidParam("since is not a token of this server")
+		}
+	}
+	var rows []store.Room
+	if err := a.Stream.DB().View(ctx, func(tx table.Tx) (err error) {
+		rows, err = store.Rooms.All(tx, table.Range{Index: "public", Prefix: []any{int64(1)}})
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	all := []publicRoom{}
+	for _, row := range rows {
+		r, err := a.Rooms.Find(ctx, row.RoomID)
+		if err != nil {
+			return nil, err
+		}
+		if p := describe(r); fits(p, filter) {
+			all = append(all, p)
+		}
+	}
+	slices.SortFunc(all, func(x, y publicRoom) int { return cmp.Or(cmp.Compare(y.Joined, x.Joined), strings.Compare(x.ID, y.ID)) })
+	total := len(all)
+	first, last := min(skip, total), min(skip+n, total)
+	answer := map[string]any{"chunk": all[first:last], "total_room_count_estimate": total}
+	if last < total {
+		answer["next_batch"] = strconv.Itoa(last)
+	}
+	if first > 0 {
+		answer["prev_batch"] = strconv.Itoa(max(0, first-n))
+	}
+	return answer, nil
+}
+
+func fits(p publicRoom, filter canonical.Value) bool {
+	if term := strings.ToLower(filter.Get("generic_search_term").String()); term != "" && !slices.ContainsFunc([]string{p.Name, p.Topic, p.Alias}, func(s string) bool {
+		return strings.Contains(strings.ToLower(s), term)
+	}) {
+		return false
+	}
+	types := filter.Get("room_types")
+	if types.Kind() != canonical.Array {
+		return true
+	}
+	for t := range types.Elements { // null is a room without type
+		if t.String() == p.Type {
+			return true
+		}
+	}
+	return false
+}

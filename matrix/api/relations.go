@@ -1,0 +1,96 @@
+package api
+
+import (
+	"orrery/matrix/room"
+	"orrery/matrix/sync"
+	"orrery/matrix/table"
+)
+
+// relationRoutes are events that relate to others (clauses client-server API, relationships API and threading).
+func (a *API) relationRoutes() {
+	const path = "rooms/{room}/relations/{event}"
+	a.in("GET "+path, a.relations)
+	a.in("GET "+path+"/{rel}", a.relations)
+	a.in("GET "+path+"/{rel}/{type}", a.relations)
+	a.in("GET rooms/{room}/threads", a.threads)
+}
+
+func (a *API) relations(q *request) (any, error) {
+	r, e, err := a.visibleEvent(q)
+	if err != nil {
+		return nil, err
+	}
+	n, err := limit(q, 50, 500)
+	if err != nil {
+		return nil, err
+	}
+	query := q.URL.Query()
+	w := room.Wanted{Rel: q.PathValue("rel"), Type: q.PathValue("type"), Recurse: query.Get("recurse") == "true"}
+	w.Range = table.Range{Descending: query.Get("dir") != "f", Limit: n}
+	for name, back := range map[string]bool{"from": w.Range.Descending, "to": !w.Range.Descending} {
+		s := query.Get(name)
+		if s == "" {
+			continue
+		}
+		position, err := sync.ReadToken(s)
+		if err != nil {
+			return nil, err
+		}
+		if back {
+			w.Range.Before = position + 1
+		} else {
+			w.Range.From = position + 1
+		}
+	}
+	found, err := r.Relations(q.Context(), e.ID(), w)
+	if err != nil {
+		return nil, err
+	}
+	answer := map[string]any{}
+	if len(found) == n && n > 0 {
+		last := found[len(found)-1].Order
+		if w.Range.Descending {
+			last--
+		}
+		answer["next_batch"] = sync.Token(last)
+	}
+	if w.Recurse {
+		answer["recursion_depth"] = 3
+	}
+	if found, err = r.Visible(q.Context(), q.login.User, found); err != nil {
+		return nil, err
+	}
+	answer["chunk"], err = a.clients(q, r, found)
+	return answer, err
+}
+
+func (a *API) threads(q *request) (any, error) {
+	r, err := a.readable(q)
+	if err != nil {
+		return nil, err
+	}
+	n, err := limit(q, 20, 100)
+	if err != nil {
+		return nil, err
+	}
+	before := a.Stream.Current() + 1
+	if s := q.URL.Query().Get("from"); s != "" {
+		if before, err = sync.ReadToken(s); err != nil {
+			return nil, err
+		}
+	}
+	mine := q.URL.Query().Get("include") == "participated"
+	roots, next, err := r.Threads(q.Context(), before, n, func(_ string, senders map[string]bool) bool { return !mine || senders[q.login.User] })
+	if err != nil {
+		return nil, err
+	}
+	answer := map[string]any{}
+	if next != 0 {
+		answer["next_batch"] = sync.Token(next)
+	}
+	if roots, err = r.Visible(q.Context(), q.login.User, roots); err != nil {
+		return nil, err
+	}
+	answer["chunk"], err = a.clients(q, r, roots)
+	return answer, err
+}
