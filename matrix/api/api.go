@@ -19,6 +19,7 @@ import (
 	"orrery/matrix/account"
 	"orrery/matrix/canonical"
 	"orrery/matrix/keys"
+	"orrery/matrix/media"
 	"orrery/matrix/room"
 	"orrery/matrix/store"
 	"orrery/matrix/sync"
@@ -35,6 +36,7 @@ type Config struct {
 	Rooms    *room.Rooms
 	Syncer   *sync.Syncer
 	Keys     *keys.Keys
+	Media    *media.Media
 	Stream   *store.Stream
 	Now      func() time.Time
 	Logger   *slog.Logger
@@ -66,6 +68,7 @@ func New(c Config) *API {
 	a.receiptRoutes()
 	a.keyRoutes()
 	a.backupRoutes()
+	a.mediaRoutes()
 	a.mux.Handle("/", a.handler(func(q *request) (any, error) {
 		return nil, fail(http.StatusNotFound, "M_UNRECOGNIZED", "there is no such request")
 	}))

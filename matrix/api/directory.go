@@ -58,16 +58,16 @@ func (a *API) directoryRoutes() {
 
 // publicRoom is a room in the directory.
 type publicRoom struct {
-	ID      string `json:"room_id"`
-	Name    string `json:"name,omitempty"`
-	Topic   string `json:"topic,omitempty"`
-	Alias   string `json:"canonical_alias,omitempty"`
-	Avatar  string `json:"avatar_url,omitempty"`
-	Rule    string `json:"join_rule,omitempty"`
-	Type    string `json:"room_type,omitempty"`
-	Joined  int    `json:"num_joined_members"`
-	World   bool   `json:"world_readable"`
-	Guests  bool   `json:"guest_can_join"`
+	ID     string `json:"room_id"`
+	Name   string `json:"name,omitempty"`
+	Topic  string `json:"topic,omitempty"`
+	Alias  string `json:"canonical_alias,omitempty"`
+	Avatar string `json:"avatar_url,omitempty"`
+	Rule   string `json:"join_rule,omitempty"`
+	Type   string `json:"room_type,omitempty"`
+	Joined int    `json:"num_joined_members"`
+	World  bool   `json:"world_readable"`
+	Guests bool   `json:"guest_can_join"`
 }
 
 func describe(r *room.Room) publicRoom {

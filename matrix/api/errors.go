@@ -12,6 +12,7 @@ import (
 	"orrery/matrix/account"
 	"orrery/matrix/auth"
 	"orrery/matrix/keys"
+	"orrery/matrix/media"
 	"orrery/matrix/push"
 	"orrery/matrix/room"
 	"orrery/matrix/table"
@@ -54,6 +55,10 @@ var kinds = []struct {
 	{account.ErrDeactivated, http.StatusForbidden, "M_USER_DEACTIVATED"},
 	{account.ErrToken, http.StatusUnauthorized, "M_UNKNOWN_TOKEN"},
 	{account.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
+	{media.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
+	{media.ErrNotYet, http.StatusGatewayTimeout, "M_NOT_YET_UPLOADED"},
+	{media.ErrUploaded, http.StatusConflict, "M_CANNOT_OVERWRITE_MEDIA"},
+	{media.ErrUnsupported, http.StatusBadRequest, "M_UNKNOWN"},
 	{keys.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
 	{matrix.ErrSignature, http.StatusBadRequest, "M_INVALID_SIGNATURE"},
 	{push.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},

@@ -27,6 +27,8 @@ type Config struct {
 	Listen             string `yaml:"listen"`
 	Database           string `yaml:"database"`
 	SigningKey         string `yaml:"signing_key"`
+	Media              string `yaml:"media"`
+	MaxUpload          int64  `yaml:"max_upload_mib"`
 	OpenRegistration   bool   `yaml:"open_registration"`
 	RegistrationSecret string `yaml:"registration_secret_file"`
 	LogLevel           string `yaml:"log_level"`
@@ -55,6 +57,10 @@ database: sqlite:homeserver.db
 
 # The key by which the server signs. Whoever has it can speak for the server.
 signing_key: signing.key
+
+# The folder of what users upload, and how large one of them may be, in MiB.
+media: media
+max_upload_mib: 50
 
 # Whether anybody may make an account. If not, "homeserver user create" does.
 open_registration: false
@@ -100,7 +106,7 @@ func ReadConfig(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Config{Listen: "127.0.0.1:8008", Database: "sqlite:homeserver.db", SigningKey: keyFile, LogLevel: "info", folder: filepath.Dir(path)}
+	c := &Config{Listen: "127.0.0.1:8008", Database: "sqlite:homeserver.db", SigningKey: keyFile, Media: "media", MaxUpload: 50, LogLevel: "info", folder: filepath.Dir(path)}
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
 	if err := d.Decode(c); err != nil {
@@ -118,6 +124,9 @@ func (c *Config) check() error {
 	}
 	if err := matrix.ValidServer(c.ServerName); err != nil {
 		return err
+	}
+	if c.MaxUpload <= 0 || c.MaxUpload > 1<<20 {
+		return fmt.Errorf("max_upload_mib %d is not a number of MiB", c.MaxUpload)
 	}
 	if c.BaseURL != "" {
 		u, err := url.Parse(c.BaseURL)

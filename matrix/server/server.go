@@ -14,6 +14,7 @@ import (
 	"orrery/matrix/account"
 	"orrery/matrix/api"
 	"orrery/matrix/keys"
+	"orrery/matrix/media"
 	"orrery/matrix/room"
 	"orrery/matrix/store"
 	"orrery/matrix/sync"
@@ -77,8 +78,12 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 		Rooms:    room.New(room.Config{Stream: stream, Server: c.ServerName, Key: key, Now: time.Now, Watch: syncer.Watch}),
 	}
 	syncer.Serve(s.Rooms)
+	files, err := media.Open(media.Config{DB: db, Folder: c.path(c.Media), MaxSize: c.MaxUpload << 20, Now: time.Now})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot open the media: %w", err), db.Close())
+	}
 	s.api = api.New(api.Config{
-		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: keys.New(stream, syncer), Stream: stream, Now: time.Now, Logger: logger,
+		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: keys.New(stream, syncer), Media: files, Stream: stream, Now: time.Now, Logger: logger,
 		OpenRegistration: c.OpenRegistration, SharedSecret: secret,
 	})
 	return s, nil

@@ -23,6 +23,7 @@ import (
 // site is a homeserver of a test.
 type site struct {
 	t      *testing.T
+	dir    string
 	config *server.Config
 	server *server.Server
 	http   *httptest.Server
@@ -46,7 +47,7 @@ func newSite(t *testing.T, database string) *site {
 	if err := os.WriteFile(path, []byte(r.Replace(string(text))), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t}
+	s := &site{t: t, dir: filepath.Dir(path)}
 	if s.config, err = server.ReadConfig(path); err != nil {
 		t.Fatal(err)
 	}
