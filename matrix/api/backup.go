@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"strconv"
 
@@ -101,10 +102,7 @@ func (a *API) putKeys(q *request) (any, error) {
 	}
 	all := map[string]map[string]canonical.Value{}
 	add := func(room string, sessions canonical.Value) {
-		all[room] = map[string]canonical.Value{}
-		for session, v := range sessions.Members {
-			all[room][session] = v
-		}
+		all[room] = maps.Collect(sessions.Members)
 	}
 	switch room, session := q.PathValue("room"), q.PathValue("session"); {
 	case session != "":

@@ -93,16 +93,13 @@ func (a *API) published(ctx context.Context, n int, since string, filter canonic
 			return nil, invalidParam("since is not a token of this server")
 		}
 	}
-	var rows []store.Room
-	if err := a.Stream.DB().View(ctx, func(tx table.Tx) (err error) {
-		rows, err = store.Rooms.All(tx, table.Range{Index: "public", Prefix: []any{int64(1)}})
-		return err
-	}); err != nil {
+	ids, err := a.publicIDs(ctx)
+	if err != nil {
 		return nil, err
 	}
 	all := []publicRoom{}
-	for _, row := range rows {
-		r, err := a.Rooms.Find(ctx, row.RoomID)
+	for _, id := range ids {
+		r, err := a.Rooms.Find(ctx, id)
 		if err != nil {
 			return nil, err
 		}
@@ -123,10 +120,25 @@ func (a *API) published(ctx context.Context, n int, since string, filter canonic
 	return answer, nil
 }
 
+// publicIDs are the ids of the rooms in the directory.
+func (a *API) publicIDs(ctx context.Context) (ids []string, err error) {
+	err = a.Stream.DB().View(ctx, func(tx table.Tx) error {
+		rows, err := store.Rooms.All(tx, table.Range{Index: "public", Prefix: []any{int64(1)}})
+		for _, row := range rows {
+			ids = append(ids, row.RoomID)
+		}
+		return err
+	})
+	return ids, err
+}
+
+func lower(s string) string { return strings.ToLower(s) }
+
+// contains says whether a text has a term in it, which is in lower case.
+func contains(text, term string) bool { return strings.Contains(lower(text), term) }
+
 func fits(p publicRoom, filter canonical.Value) bool {
-	if term := strings.ToLower(filter.Get("generic_search_term").String()); term != "" && !slices.ContainsFunc([]string{p.Name, p.Topic, p.Alias}, func(s string) bool {
-		return strings.Contains(strings.ToLower(s), term)
-	}) {
+	if term := lower(filter.Get("generic_search_term").String()); !contains(p.Name, term) && !contains(p.Topic, term) && !contains(p.Alias, term) {
 		return false
 	}
 	types := filter.Get("room_types")

@@ -27,6 +27,8 @@ func (a *API) roomRoutes() {
 	a.aliasRoutes()
 	a.relationRoutes()
 	a.directoryRoutes()
+	a.spaceRoutes()
+	a.userRoutes()
 }
 
 // send sends an event that is no state (clause client-server API, PUT send).

@@ -96,19 +96,12 @@ func (k *Keys) Store(ctx context.Context, user string, version int64, keys map[s
 				if err != nil {
 					return err
 				}
-				old, ok, err := store.BackupKeys.Get(tx, user, version, room, session)
+				added, replaced, err := putBackup(tx, one)
 				if err != nil {
 					return err
 				}
-				if ok && !better(one, old) {
-					continue
-				}
-				if !ok {
+				if changed = changed || added || replaced; added {
 					b.Count++
-				}
-				changed = true
-				if err := store.BackupKeys.Put(tx, one); err != nil {
-					return err
 				}
 			}
 		}
@@ -119,6 +112,15 @@ func (k *Keys) Store(ctx context.Context, user string, version int64, keys map[s
 		return store.BackupVersions.Put(tx, b)
 	})
 	return b, err
+}
+
+// putBackup stores a key, unless there is one that is as good.
+func putBackup(tx table.Tx, one store.BackupKey) (added, replaced bool, err error) {
+	old, ok, err := store.BackupKeys.Get(tx, one.User, one.Version, one.Room, one.Session)
+	if err != nil || ok && !better(one, old) {
+		return false, false, err
+	}
+	return !ok, ok, store.BackupKeys.Put(tx, one)
 }
 
 func backupKey(user string, version int64, room, session string, v canonical.Value) (store.BackupKey, error) {

@@ -13,7 +13,7 @@ import (
 	"os"
 
 	"golang.org/x/image/draw"
-	_ "golang.org/x/image/webp"
+	_ "golang.org/x/image/webp" // a decoder, too
 
 	"orrery/matrix/store"
 )
