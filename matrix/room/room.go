@@ -47,7 +47,14 @@ type Rooms struct {
 	c Config
 
 	mu  sync.Mutex
-	all map[string]*Room // by id; those that were used
+	all map[string]*place // by the room's id; those that were used
+}
+
+// place is where a room is found; it is read from the store once.
+type place struct {
+	loaded sync.Once
+	room   *Room
+	err    error
 }
 
 // New is the rooms in a database.
@@ -55,7 +62,7 @@ func New(c Config) *Rooms {
 	if c.Watch == nil {
 		c.Watch = func(*Room, []*Entry) {}
 	}
-	return &Rooms{c: c, all: map[string]*Room{}}
+	return &Rooms{c: c, all: map[string]*place{}}
 }
 
 // Entry is an event in a room's timeline. It never changes: a redacted event is a new entry.
@@ -97,19 +104,28 @@ type end struct {
 // Find is the room with an id.
 func (r *Rooms) Find(ctx context.Context, id string) (*Room, error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if found, ok := r.all[id]; ok {
-		if found.Last() == 0 { // it is being made
-			return nil, fmt.Errorf("room %s is %w", id, ErrNotFound)
+	p := r.all[id]
+	if p == nil {
+		p = &place{}
+		r.all[id] = p
+	}
+	r.mu.Unlock()
+	p.loaded.Do(func() {
+		p.room = newRoom(r, nil)
+		p.err = r.c.Stream.DB().View(context.WithoutCancel(ctx), func(tx table.Tx) error { return p.room.load(tx, id) })
+	})
+	if p.err != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.all[id] == p { // the next one who asks tries again
+			delete(r.all, id)
 		}
-		return found, nil
+		return nil, p.err
 	}
-	found := newRoom(r, nil)
-	if err := r.c.Stream.DB().View(ctx, func(tx table.Tx) error { return found.load(tx, id) }); err != nil {
-		return nil, err
+	if p.room.Last() == 0 { // it is being made
+		return nil, fmt.Errorf("room %s is %w", id, ErrNotFound)
 	}
-	r.all[id] = found
-	return found, nil
+	return p.room, nil
 }
 
 func newRoom(r *Rooms, version *matrix.Version) *Room {

@@ -330,7 +330,11 @@ func (r *Rooms) Create(ctx context.Context, version *matrix.Version, f func(*Tur
 func (r *Rooms) put(id string, room *Room) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.all[id] = room; room == nil {
+	if room == nil {
 		delete(r.all, id)
+		return
 	}
+	p := &place{room: room}
+	p.loaded.Do(func() {})
+	r.all[id] = p
 }
