@@ -70,6 +70,9 @@ func New(c Config) *API {
 	a.backupRoutes()
 	a.mediaRoutes()
 	a.mux.Handle("/", a.handler(func(q *request) (any, error) {
+		if a.otherMethod(q.Request) {
+			return nil, fail(http.StatusMethodNotAllowed, "M_UNRECOGNIZED", "the request has another method")
+		}
 		return nil, fail(http.StatusNotFound, "M_UNRECOGNIZED", "there is no such request")
 	}))
 	return a
@@ -120,10 +123,6 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodOptions {
 		h.Set("Access-Control-Max-Age", "86400")
 		w.WriteHeader(http.StatusNoContent)
-		return
-	}
-	if _, pattern := a.mux.Handler(r); pattern == "/" && a.otherMethod(r) {
-		a.write(w, http.StatusMethodNotAllowed, fail(http.StatusMethodNotAllowed, "M_UNRECOGNIZED", "the request has another method"))
 		return
 	}
 	a.mux.ServeHTTP(w, r)
@@ -260,6 +259,16 @@ func raw(v canonical.Value) json.RawMessage { return v.JSON() }
 
 // empty is the answer of requests that have nothing to say.
 var empty = struct{}{}
+
+// content is the room of the path, and the body as a part of an event.
+func (a *API) content(q *request) (*room.Room, canonical.Value, error) {
+	content, err := q.strictBody()
+	if err != nil {
+		return nil, content, err
+	}
+	r, err := a.find(q)
+	return r, content, err
+}
 
 // find is a room by the id in the path, in which the user is or was a member.
 func (a *API) find(q *request) (*room.Room, error) {

@@ -14,8 +14,9 @@ import (
 	"orrery/matrix/table"
 )
 
-// directoryRoutes are the rooms that everybody may find (clause client-server API, published room directory).
+// directoryRoutes are the rooms that everybody may find, and the users (clauses client-server API, published room directory and user directory).
 func (a *API) directoryRoutes() {
+	a.in("POST user_directory/search", a.searchUsers)
 	a.open("GET publicRooms", func(q *request) (any, error) {
 		n, err := limit(q, 100, 1000)
 		if err != nil {
@@ -79,7 +80,7 @@ func describe(r *room.Room) publicRoom {
 	}
 	return publicRoom{
 		ID: r.ID(), Name: text("m.room.name", "name"), Topic: text("m.room.topic", "topic"), Alias: text("m.room.canonical_alias", "alias"), Avatar: text("m.room.avatar", "url"),
-		Rule: text(matrix.TypeJoinRules, "join_rule"), Type: text(matrix.TypeCreate, "type"), Joined: len(r.Joined()),
+		Rule: text(matrix.TypeJoinRules, "join_rule"), Type: text(matrix.TypeCreate, "type"), Joined: r.Size(),
 		World: text(matrix.TypeHistoryVisibility, "history_visibility") == "world_readable", Guests: text("m.room.guest_access", "guest_access") == "can_join",
 	}
 }
@@ -151,4 +152,49 @@ func fits(p publicRoom, filter canonical.Value) bool {
 		}
 	}
 	return false
+}
+
+// searchUsers finds users by their ids or names among those who share a room with the user, or are in a room that everybody may join (clause client-server
+// API, user directory).
+func (a *API) searchUsers(q *request) (any, error) {
+	term := lower(q.body.Get("search_term").String())
+	n, ok := q.body.Get("limit").Int()
+	if !ok || n <= 0 {
+		n = 10
+	}
+	n = min(n, 100)
+	rooms, err := a.roomsOf(q.Context(), q.login.User, matrix.Join)
+	if err != nil {
+		return nil, err
+	}
+	public, err := a.publicIDs(q.Context())
+	if err != nil {
+		return nil, err
+	}
+	type hit struct {
+		User   string `json:"user_id"`
+		Name   string `json:"display_name,omitempty"`
+		Avatar string `json:"avatar_url,omitempty"`
+	}
+	found := map[string]hit{}
+	for _, id := range slices.Concat(rooms, public) {
+		r, err := a.Rooms.Find(q.Context(), id)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range r.States(matrix.TypeMember) {
+			who, _ := e.StateKey()
+			h := hit{who, e.Content().Get("displayname").String(), e.Content().Get("avatar_url").String()}
+			if e.Membership() == matrix.Join && who != q.login.User && (contains(who, term) || contains(h.Name, term)) {
+				found[who] = h
+			}
+		}
+	}
+	all := []hit{}
+	for _, h := range found {
+		all = append(all, h)
+	}
+	slices.SortFunc(all, func(x, y hit) int { return cmp.Compare(x.User, y.User) })
+	limited := int64(len(all)) > n
+	return map[string]any{"results": all[:min(int64(len(all)), n)], "limited": limited}, nil
 }

@@ -65,10 +65,11 @@ func (a *API) receive(q *request, r *room.Room, kind, id, thread string) error {
 		}
 		return a.putData(q, r.ID(), fullyRead, object("event_id", id))
 	case sync.Read, sync.ReadPrivate:
-		if _, err := r.Event(q.Context(), id); err != nil {
+		e, err := r.Event(q.Context(), id)
+		if err != nil {
 			return err
 		}
-		return a.Syncer.Receive(q.Context(), r, store.Receipt{User: q.login.User, Type: kind, Thread: thread, EventID: id, Time: a.Now().UnixMilli()})
+		return a.Syncer.Receive(q.Context(), r, store.Receipt{User: q.login.User, Type: kind, Thread: thread, EventID: id, Order: e.Order, Time: a.Now().UnixMilli()})
 	}
 	return invalidParam("there are no receipts of type " + kind)
 }

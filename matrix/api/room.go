@@ -28,16 +28,12 @@ func (a *API) roomRoutes() {
 	a.relationRoutes()
 	a.directoryRoutes()
 	a.spaceRoutes()
-	a.userRoutes()
+	a.in("POST rooms/{room}/upgrade", a.upgrade)
 }
 
 // send sends an event that is no state (clause client-server API, PUT send).
 func (a *API) send(q *request) (any, error) {
-	content, err := q.strictBody()
-	if err != nil {
-		return nil, err
-	}
-	r, err := a.find(q)
+	r, content, err := a.content(q)
 	if err != nil {
 		return nil, err
 	}
@@ -50,11 +46,7 @@ func (a *API) send(q *request) (any, error) {
 
 // redact redacts an event.
 func (a *API) redact(q *request) (any, error) {
-	content, err := q.strictBody()
-	if err != nil {
-		return nil, err
-	}
-	r, err := a.find(q)
+	r, content, err := a.content(q)
 	if err != nil {
 		return nil, err
 	}

@@ -64,11 +64,7 @@ func (a *API) getState(q *request) (any, error) {
 }
 
 func (a *API) putState(q *request) (any, error) {
-	content, err := q.strictBody()
-	if err != nil {
-		return nil, err
-	}
-	r, err := a.find(q)
+	r, content, err := a.content(q)
 	if err != nil {
 		return nil, err
 	}

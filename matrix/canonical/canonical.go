@@ -72,11 +72,23 @@ func Texts(all ...string) Value {
 
 // Of is an Object; of members with the same name the last one counts.
 func Of(members ...Member) Value {
-	v := Value{kind: Object}
-	for _, m := range members {
-		v = v.With(m.Name, m.Value)
+	return Value{kind: Object, items: sorted(slices.Clone(members), func(string) {})}
+}
+
+// sorted sorts members by name. Of equal names, of which a function is told, the last stays.
+func sorted(items []Member, twice func(name string)) []Member {
+	slices.SortStableFunc(items, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
+	kept := items[:0]
+	for _, m := range items {
+		n := len(kept)
+		if n == 0 || kept[n-1].Name != m.Name {
+			kept = append(kept, m)
+			continue
+		}
+		twice(m.Name)
+		kept[n-1] = m
 	}
-	return v
+	return kept
 }
 
 // Kind is what the value is.

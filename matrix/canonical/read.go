@@ -3,7 +3,6 @@ package canonical
 import (
 	"fmt"
 	"math/big"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -138,7 +137,7 @@ func (r *reader) array(depth int) Value {
 
 func (r *reader) object(depth int) Value {
 	v := Value{kind: Object}
-	sorted := true
+	inOrder := true
 	r.list('}', func() {
 		if r.at == len(r.in) || r.in[r.at] != '"' {
 			r.fail("a name is not a string")
@@ -150,31 +149,17 @@ func (r *reader) object(depth int) Value {
 			r.fail("no colon after a name")
 		}
 		r.space()
-		sorted = sorted && (len(v.items) == 0 || v.items[len(v.items)-1].Name < name)
+		inOrder = inOrder && (len(v.items) == 0 || v.items[len(v.items)-1].Name < name)
 		v.items = append(v.items, Member{name, r.value(depth + 1)})
 	})
-	if !sorted {
-		v.items = r.sorted(v.items)
+	if !inOrder {
+		v.items = sorted(v.items, func(name string) {
+			if r.rules == Strict {
+				r.fail("name %q twice", name)
+			}
+		})
 	}
 	return v
-}
-
-// sorted sorts members by name; of equal names the last stays, where the rules allow them.
-func (r *reader) sorted(items []Member) []Member {
-	slices.SortStableFunc(items, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
-	kept := items[:0]
-	for _, m := range items {
-		n := len(kept)
-		if n == 0 || kept[n-1].Name != m.Name {
-			kept = append(kept, m)
-			continue
-		}
-		if r.rules == Strict {
-			r.fail("name %q twice", m.Name)
-		}
-		kept[n-1] = m
-	}
-	return kept
 }
 
 func (r *reader) string() string {

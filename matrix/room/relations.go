@@ -123,6 +123,9 @@ type ThreadSummary struct {
 // Summaries are those of some events, by their ids; events to which nothing relates have none.
 func (r *Room) Summaries(ctx context.Context, events []*Entry) (map[string]Summary, error) {
 	found := map[string]Summary{}
+	if len(events) == 0 {
+		return found, nil
+	}
 	err := r.rooms.c.Stream.DB().View(ctx, func(tx table.Tx) error {
 		for _, e := range events {
 			rows, err := store.Relations.All(tx, table.Range{Prefix: []any{r.row.ID, e.ID()}})

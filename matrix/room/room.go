@@ -152,6 +152,13 @@ func (r *Room) Joined() []string {
 	return slices.Sorted(maps.Keys(r.joined))
 }
 
+// Size is how many members the room has.
+func (r *Room) Size() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.joined)
+}
+
 // load reads a room from the store.
 func (r *Room) load(tx table.Tx, id string) (err error) {
 	var ok bool

@@ -25,6 +25,7 @@ type Receipt struct {
 	Type     string `col:"type,key"`
 	Thread   string `col:"thread,key"` // "": none
 	EventID  string `col:"event_id"`
+	Order    int64  `col:"order"` // of the event in the room
 	Time     int64  `col:"time"`
 	Position int64  `col:"position"`
 }

@@ -40,7 +40,7 @@ func Open(ctx context.Context, db table.DB) error {
 	if err := db.Prepare(ctx, []*table.Schema{metas.Schema()}); err != nil {
 		return err
 	}
-	return errOr(db.Update(ctx, func(tx table.Tx) error {
+	if err := db.Update(ctx, func(tx table.Tx) error {
 		m, ok, err := metas.Get(tx, metaVersion)
 		switch {
 		case err != nil:
@@ -51,14 +51,10 @@ func Open(ctx context.Context, db table.DB) error {
 			return fmt.Errorf("%w: %d, where this program knows %d (use a newer program)", table.ErrNewer, m.Value, version)
 		}
 		return nil
-	}), func() error { return db.Prepare(ctx, Schemas()) })
-}
-
-func errOr(err error, then func() error) error {
-	if err != nil {
+	}); err != nil {
 		return err
 	}
-	return then()
+	return db.Prepare(ctx, Schemas())
 }
 
 // next counts a meta value up by n, and is the first of the new ones.

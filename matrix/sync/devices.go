@@ -85,6 +85,9 @@ func (s *Syncer) DeviceLists(ctx context.Context, user string, since, upTo int64
 	return lists, nil
 }
 
+// recent is how many events of a room are looked through for members who came or went, before all members are.
+const recent = 100
+
 // comings are those who came to share a room with a user between two positions, and those who went: others came or went, or the user did.
 func (s *Syncer) comings(ctx context.Context, user string, since, upTo int64) (came, went map[string]bool, err error) {
 	came, went = map[string]bool{}, map[string]bool{}
@@ -112,8 +115,15 @@ func (s *Syncer) comings(ctx context.Context, user string, since, upTo int64) (c
 		if m.is != matrix.Join || r.Last() <= since {
 			continue
 		}
-		for _, e := range r.States(matrix.TypeMember) {
-			if e.Order <= since || e.Order > upTo {
+		events, more, err := r.Timeline(ctx, since, upTo, recent)
+		if err != nil {
+			return nil, nil, err
+		}
+		if more {
+			events = r.States(matrix.TypeMember)
+		}
+		for _, e := range events {
+			if e.Type() != matrix.TypeMember || e.Order <= since || e.Order > upTo {
 				continue
 			}
 			who, _ := e.StateKey()

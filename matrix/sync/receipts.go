@@ -96,21 +96,13 @@ func (e *ephemeral) changed() int64 {
 }
 
 // readUpTo is the order of the event up to which a user has read a room; 0 if nothing is known.
-func (e *ephemeral) readUpTo(ctx context.Context, r *room.Room, user string) int64 {
+func (e *ephemeral) readUpTo(user string) int64 {
 	e.mu.Lock()
-	var ids []string
+	defer e.mu.Unlock()
+	order := int64(0)
 	for _, kind := range []string{Read, ReadPrivate} {
 		for _, thread := range []string{"", "main"} {
-			if found, ok := e.receipts[receiptKey{user, kind, thread}]; ok {
-				ids = append(ids, found.EventID)
-			}
-		}
-	}
-	e.mu.Unlock()
-	order := int64(0)
-	for _, id := range ids {
-		if found, err := r.Event(ctx, id); err == nil {
-			order = max(order, found.Order)
+			order = max(order, e.receipts[receiptKey{user, kind, thread}].Order)
 		}
 	}
 	return order

@@ -81,7 +81,7 @@ func (s *Syncer) count(ctx context.Context, r *room.Room, user string, upTo int6
 	if err != nil {
 		return unread{}, err
 	}
-	read := e.readUpTo(ctx, r, user)
+	read := e.readUpTo(user)
 	if m := r.State(matrix.Key{Type: matrix.TypeMember, StateKey: user}); m != nil {
 		read = max(read, m.Order) // nobody missed what was before they came
 	}
@@ -99,12 +99,11 @@ func (s *Syncer) count(ctx context.Context, r *room.Room, user string, upTo int6
 	if err != nil {
 		return u, err
 	}
-	facts := facts(r, user)
+	facts, levels := facts(r, user), r.Levels()
 	for _, e := range events {
 		if e.Redacted != "" {
 			continue
 		}
-		levels := r.Levels()
 		facts.MayNotify = func(key string) bool { return levels.User(e.Sender()) >= levels.Notification(key) }
 		if o := matcher.Match(e.Event, facts); o.Notify {
 			u.notifications++
@@ -126,7 +125,7 @@ func (s *Syncer) count(ctx context.Context, r *room.Room, user string, upTo int6
 }
 
 func facts(r *room.Room, user string) push.Facts {
-	f := push.Facts{Members: len(r.Joined())}
+	f := push.Facts{Members: r.Size()}
 	if m := r.State(matrix.Key{Type: matrix.TypeMember, StateKey: user}); m != nil {
 		f.Name = m.Content().Get("displayname").String()
 	}
