@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/clip/control"
+	"orrery/internal/commandline"
 )
 
 func (c *cli) pauseCommand() *cobra.Command {
@@ -25,7 +26,7 @@ func (c *cli) pauseCommand() *cobra.Command {
 			if len(args) == 1 {
 				var err error
 				if p.For, err = time.ParseDuration(args[0]); err != nil || p.For <= 0 {
-					return usageError{fmt.Errorf("%q is no duration such as 10m", args[0])}
+					return commandline.Usage(fmt.Errorf("%q is no duration such as 10m", args[0]))
 				}
 			}
 			_, _, err := c.recorder().Do(cmd.Context(), control.Request{Op: control.OpPause, Pause: p})
@@ -38,7 +39,7 @@ func (c *cli) pauseCommand() *cobra.Command {
 
 func (c *cli) resumeCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "resume", Short: "Record again", Args: exactly(),
+		Use: "resume", Short: "Record again", Args: commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, _, err := c.recorder().Do(cmd.Context(), control.Request{Op: control.OpPause, Pause: &control.Pause{Resume: true}})
 			return err
@@ -48,7 +49,7 @@ func (c *cli) resumeCommand() *cobra.Command {
 
 func (c *cli) compactCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "compact", Short: "Write the history anew without what was deleted", Args: exactly(),
+		Use: "compact", Short: "Write the history anew without what was deleted", Args: commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, _, err := c.recorder().Do(cmd.Context(), control.Request{Op: control.OpCompact})
 			return err
@@ -58,7 +59,7 @@ func (c *cli) compactCommand() *cobra.Command {
 
 func (c *cli) statsCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "stats", Short: "Say how the recorder and its history are", Args: exactly(),
+		Use: "stats", Short: "Say how the recorder and its history are", Args: commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, _, err := c.recorder().Do(cmd.Context(), control.Request{Op: control.OpStatus})
 			if err != nil {
@@ -84,7 +85,7 @@ func (c *cli) printStatus(s *control.Status) error {
 	fmt.Fprintf(w, "display\t%s\n", s.Display)
 	fmt.Fprintf(w, "running\tfor %s, process %d\n", time.Since(s.Started).Round(time.Second), s.PID)
 	fmt.Fprintf(w, "paused\t%s\n", paused)
-	fmt.Fprintf(w, "items\t%d, %d of them pinned, %s\n", s.History.Items, s.History.Pinned, size(s.History.Bytes))
+	fmt.Fprintf(w, "items\t%d, %d of them pinned, %s\n", s.History.Items, s.History.Pinned, commandline.Size(s.History.Bytes))
 	fmt.Fprintf(w, "encrypted\t%t\n", s.History.Encrypted)
 	fmt.Fprintf(w, "recorded\t%d new, %d known, since it runs\n", s.Counts.Recorded, s.Counts.Repeated)
 	fmt.Fprintf(w, "offered again\t%d, after their owner had gone\n", s.Counts.Restored)
@@ -108,7 +109,7 @@ func (c *cli) doctorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what works here, what does not, and what to do",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			checks := c.examine(cmd)
 			if c.output == "json" {

@@ -19,6 +19,7 @@ import (
 	"orrery/clip/control"
 	"orrery/clip/exchange"
 	"orrery/clip/policy"
+	"orrery/internal/commandline"
 )
 
 // imported says what came of an import.
@@ -42,13 +43,13 @@ as it is, so it can be repeated; what the settings exclude is not taken.
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains(exchange.Formats(), from) {
-				return usageError{fmt.Errorf("format %q is unknown (use one of %s)", from, strings.Join(exchange.Formats(), ", "))}
+				return commandline.Usage(fmt.Errorf("format %q is unknown (use one of %s)", from, strings.Join(exchange.Formats(), ", ")))
 			}
 			path := ""
 			if len(args) == 1 {
 				path = args[0]
 			} else if from == "clip" {
-				return usageError{errors.New("no file was named (what clip export wrote, or - for the standard input)")}
+				return commandline.Usage(errors.New("no file was named (what clip export wrote, or - for the standard input)"))
 			}
 			return c.importFrom(cmd.Context(), from, path)
 		},

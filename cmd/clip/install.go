@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"orrery/internal/commandline"
 )
 
 // unitName is the recorder's in systemd's user manager.
@@ -60,7 +62,7 @@ func (c *cli) installCommand() *cobra.Command {
 		Short: "Start the recorder with the desktop, and say how to bind the picker to a key",
 		Long: `Start the recorder with the desktop: by a unit of systemd's user manager and, for desktops that do not run in it, an entry of XDG autostart. Only the user's own files
 are written. What it was before does not matter, so it can be repeated after the program has moved.`,
-		Args: exactly(),
+		Args: commandline.Exactly(),
 		RunE: func(*cobra.Command, []string) error {
 			files := installed()
 			if remove {

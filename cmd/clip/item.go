@@ -13,6 +13,7 @@ import (
 	"orrery/clip"
 	"orrery/clip/control"
 	"orrery/clip/exchange"
+	"orrery/internal/commandline"
 )
 
 func (c *cli) showCommand() *cobra.Command {
@@ -234,7 +235,7 @@ func (c *cli) untagCommand() *cobra.Command {
 
 func (c *cli) noteCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "note ID TEXT", Short: "Say something of an item; it is found by that, too", Args: exactly("ID", "TEXT"),
+		Use: "note ID TEXT", Short: "Say something of an item; it is found by that, too", Args: commandline.Exactly("ID", "TEXT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.mark(cmd, args[:1], control.Change{Note: &args[1]})
 		},
@@ -245,11 +246,11 @@ func (c *cli) expireCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "expire ID DURATION",
 		Short: "Delete an item after a time, also from the clipboard; 0: never",
-		Args:  exactly("ID", "DURATION"),
+		Args:  commandline.Exactly("ID", "DURATION"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, err := time.ParseDuration(args[1])
 			if err != nil || d < 0 {
-				return usageError{fmt.Errorf("%q is no duration such as 10m", args[1])}
+				return commandline.Usage(fmt.Errorf("%q is no duration such as 10m", args[1]))
 			}
 			var at time.Time
 			if d > 0 {

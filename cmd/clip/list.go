@@ -50,7 +50,7 @@ func (c *cli) listCommand() *cobra.Command {
 
     clip list | fzf --with-nth 2.. | clip copy
     clip list | rofi -dmenu | clip copy`,
-		Args: exactly(),
+		Args: commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.print(cmd.Context(), control.Request{Op: control.OpList, Limit: limit, Format: c.format(null)})
 		},
@@ -85,7 +85,7 @@ func (c *cli) watchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "watch",
 		Short: "Print each item when it is recorded, until Ctrl-C",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.print(cmd.Context(), control.Request{Op: control.OpWatch, Format: c.format(null)})
 		},

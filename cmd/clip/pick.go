@@ -16,16 +16,17 @@ import (
 	"orrery/clip/control"
 	"orrery/clip/find"
 	"orrery/clip/terminal"
+	"orrery/internal/commandline"
 )
 
 func (c *cli) pickCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "pick",
 		Short: "Show the history in the terminal, and put what is picked into the clipboard",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !term.IsTerminal(int(os.Stdin.Fd())) || !term.IsTerminal(int(os.Stdout.Fd())) {
-				return usageError{errors.New("pick needs a terminal; scripts use clip list and clip copy")}
+				return commandline.Usage(errors.New("pick needs a terminal; scripts use clip list and clip copy"))
 			}
 			if _, _, err := c.recorder().Do(cmd.Context(), control.Request{Op: control.OpStatus}); err != nil {
 				return err

@@ -13,6 +13,7 @@ import (
 	"orrery/clip/history"
 	"orrery/clip/reconnect"
 	"orrery/clip/recorder"
+	"orrery/internal/commandline"
 )
 
 func (c *cli) recordCommand() *cobra.Command {
@@ -20,7 +21,7 @@ func (c *cli) recordCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "record",
 		Short: "Record what is copied, until Ctrl-C or SIGTERM",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			level := slog.LevelInfo
 			if verbose {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -32,7 +31,7 @@ type cli struct {
 // Exit codes, so that scripts can tell failures apart.
 const (
 	exitFailure     = 1
-	exitUsage       = 2
+	exitUsage       = commandline.StatusUsage
 	exitNotFound    = 3 // no such item
 	exitNoRecorder  = 4
 	exitLocked      = 5 // the history is encrypted, and the key is not at hand
@@ -40,12 +39,9 @@ const (
 	exitInUse       = 7 // another recorder runs
 )
 
-// usageError is a command line that cannot be understood.
-type usageError struct{ error }
-
 func exitCode(err error) int {
 	switch {
-	case errors.As(err, new(usageError)):
+	case commandline.IsUsage(err):
 		return exitUsage
 	case errors.Is(err, context.Canceled):
 		return commandline.Interrupted
@@ -73,23 +69,20 @@ the desktop, shows the history and gives one item back. All else is for scripts.
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			if c.output != "table" && c.output != "json" {
-				return usageError{fmt.Errorf("output %q is unknown (use table or json)", c.output)}
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := commandline.CheckFlags(cmd); err != nil {
+				return err
 			}
 			if c.display != displayAuto && c.display != displayWayland && c.display != displayX11 {
-				return usageError{fmt.Errorf("display %q is unknown (use auto, wayland or x11)", c.display)}
+				return commandline.Usage(fmt.Errorf("display %q is unknown (use auto, wayland or x11)", c.display))
 			}
-			return nil
+			return commandline.CheckOutput(c.output)
 		},
 	}
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
-	})
-	root.PersistentFlags().StringVarP(&c.output, "output", "o", "table", "how to print: table or json")
+	commandline.Output(root, &c.output)
 	root.PersistentFlags().StringVar(&c.socket, "socket", defaultSocket(), "where the recorder listens")
 	root.PersistentFlags().StringVar(&c.directory, "dir", defaultDirectory(), "folder of the history")
 	root.PersistentFlags().StringVar(&c.settings, "settings", defaultSettings(), "file of settings")
@@ -97,6 +90,7 @@ the desktop, shows the history and gives one item back. All else is for scripts.
 	root.AddCommand(c.recordCommand(), c.pickCommand(), c.listCommand(), c.searchCommand(), c.watchCommand(), c.showCommand(), c.copyCommand(), c.addCommand(),
 		c.deleteCommand(), c.pinCommand(), c.unpinCommand(), c.tagCommand(), c.untagCommand(), c.noteCommand(), c.expireCommand(), c.importCommand(), c.exportCommand(),
 		c.pauseCommand(), c.resumeCommand(), c.statsCommand(), c.compactCommand(), c.doctorCommand(), c.installCommand())
+	commandline.Strict(root)
 	return root
 }
 
@@ -129,20 +123,8 @@ func defaultSettings() string {
 
 func (c *cli) recorder() control.Client { return control.Client{Socket: c.socket} }
 
-// exactly wants these arguments.
-func exactly(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == len(names) {
-			return nil
-		}
-		return usageError{fmt.Errorf("%s takes %d arguments %v, not %d (see %s --help)", cmd.CommandPath(), len(names), names, len(args), cmd.CommandPath())}
-	}
-}
-
 func (c *cli) json(value any) error {
-	e := json.NewEncoder(c.stdout)
-	e.SetIndent("", "  ")
-	return e.Encode(value)
+	return commandline.JSON(c.stdout, value)
 }
 
 // ids reads items' ids from arguments; "-", or no argument, means the lines of the standard input, of which the first word counts: what clip list printed, and a menu chose.
@@ -158,14 +140,14 @@ func (c *cli) ids(args []string) ([]clip.ID, error) {
 			args = append(args, strings.TrimSpace(first))
 		}
 		if len(args) == 0 {
-			return nil, usageError{errors.New("no item was given: name ids, or send lines of clip list to the standard input")}
+			return nil, commandline.Usage(errors.New("no item was given: name ids, or send lines of clip list to the standard input"))
 		}
 	}
 	ids := make([]clip.ID, 0, len(args))
 	for _, a := range args {
 		n, err := strconv.ParseUint(a, 10, 64)
 		if err != nil || n == 0 {
-			return nil, usageError{fmt.Errorf("%q is no item's id (clip list prints them)", a)}
+			return nil, commandline.Usage(fmt.Errorf("%q is no item's id (clip list prints them)", a))
 		}
 		ids = append(ids, clip.ID(n))
 	}
@@ -179,7 +161,7 @@ func (c *cli) one(args []string) (clip.ID, error) {
 		return 0, err
 	}
 	if len(ids) != 1 {
-		return 0, usageError{fmt.Errorf("one item is meant, not %d", len(ids))}
+		return 0, commandline.Usage(fmt.Errorf("one item is meant, not %d", len(ids)))
 	}
 	return ids[0], nil
 }
@@ -190,17 +172,4 @@ func selection(primary bool) clip.Selection {
 		return clip.Primary
 	}
 	return clip.Clipboard
-}
-
-// size prints bytes as people read them: 3.4 MB.
-func size(n int64) string {
-	if n < 1000 {
-		return fmt.Sprintf("%d B", n)
-	}
-	value, unit := float64(n), 0
-	for value >= 1000 && unit < 4 {
-		value /= 1000
-		unit++
-	}
-	return fmt.Sprintf("%.1f %cB", value, " kMGT"[unit])
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"orrery/internal/commandline"
 	"orrery/matrix"
 	"orrery/matrix/auth"
 	"orrery/matrix/canonical"
@@ -49,14 +50,14 @@ number in the specification of the room's version.`,
 		Example: "  homeserver event explain --room-version 12 --state state.json event.json",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usageError{fmt.Errorf("%s takes one file at most", cmd.CommandPath())}
+				return commandline.Usage(fmt.Errorf("%s takes one file at most", cmd.CommandPath()))
 			}
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			v, err := matrix.FindVersion(version)
 			if err != nil {
-				return usageError{err}
+				return commandline.Usage(err)
 			}
 			e, err := c.readEvent(v, args)
 			if err != nil {

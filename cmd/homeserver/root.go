@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"orrery/internal/commandline"
 	"orrery/matrix"
 	"orrery/matrix/account"
 	"orrery/matrix/server"
@@ -26,17 +26,14 @@ type cli struct {
 // Exit codes, so that scripts can tell failures apart.
 const (
 	exitFailure  = 1
-	exitUsage    = 2
+	exitUsage    = commandline.StatusUsage
 	exitNotFound = 3 // no such user, room, ...
 	exitRefused  = 4 // an event is not allowed, or is no event
 )
 
-// usageError is a command line that cannot be understood.
-type usageError struct{ error }
-
 func exitCode(err error) int {
 	switch {
-	case errors.As(err, new(usageError)):
+	case commandline.IsUsage(err):
 		return exitUsage
 	case errors.Is(err, account.ErrNotFound):
 		return exitNotFound
@@ -56,39 +53,25 @@ built: docs/matrix.md says what works.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			if c.output != "table" && c.output != "json" {
-				return usageError{fmt.Errorf("output %q is unknown (use table or json)", c.output)}
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := commandline.CheckFlags(cmd); err != nil {
+				return err
 			}
-			return nil
+			return commandline.CheckOutput(c.output)
 		},
 	}
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
-	})
-	root.PersistentFlags().StringVarP(&c.output, "output", "o", "table", "how to print: table or json")
+	commandline.Output(root, &c.output)
 	root.PersistentFlags().StringVar(&c.config, "config", server.ConfigFile, "the configuration's file")
 	root.AddCommand(c.initCommand(), c.serveCommand(), c.userCommand(), c.eventCommand())
+	commandline.Strict(root)
 	return root
 }
 
-// exactly wants these arguments.
-func exactly(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == len(names) {
-			return nil
-		}
-		return usageError{fmt.Errorf("%s takes %d arguments %v, not %d (see %s --help)", cmd.CommandPath(), len(names), names, len(args), cmd.CommandPath())}
-	}
-}
-
 func (c *cli) json(value any) error {
-	e := json.NewEncoder(c.stdout)
-	e.SetIndent("", "  ")
-	return e.Encode(value)
+	return commandline.JSON(c.stdout, value)
 }
 
 func (c *cli) logger(level string) (*slog.Logger, error) {
@@ -104,7 +87,7 @@ func (c *cli) initCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init --server-name NAME",
 		Short: "Write a configuration with every default, and a signing key",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: func(*cobra.Command, []string) error {
 			path, err := server.Init(name, dir)
 			if err != nil {

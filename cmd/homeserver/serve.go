@@ -15,7 +15,7 @@ func (c *cli) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve clients until it is interrupted",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, logger, err := c.open(cmd, func(config *server.Config) {
 				if listen != "" {

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"orrery/internal/commandline"
 	"orrery/matrix/server"
 )
 
@@ -73,7 +74,7 @@ func (c *cli) userCreate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Make an account; the password is asked for, or read from the standard input",
-		Args:  exactly("NAME"),
+		Args:  commandline.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withServer(cmd, func(ctx context.Context, s *server.Server) error {
 				password, err := c.password(generate)
@@ -111,7 +112,7 @@ func (c *cli) userList() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the accounts",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withServer(cmd, func(ctx context.Context, s *server.Server) error {
 				type row struct {
@@ -153,7 +154,7 @@ func (c *cli) userDeactivate() *cobra.Command {
 	return &cobra.Command{
 		Use:   "deactivate NAME",
 		Short: "End an account: nobody can log in, and its name stays taken",
-		Args:  exactly("NAME"),
+		Args:  commandline.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withServer(cmd, func(ctx context.Context, s *server.Server) error {
 				return s.Accounts.Deactivate(ctx, s.Accounts.Full(args[0]))
@@ -167,7 +168,7 @@ func (c *cli) userReset() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reset-password NAME",
 		Short: "Give an account a new password; its devices stay logged in",
-		Args:  exactly("NAME"),
+		Args:  commandline.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withServer(cmd, func(ctx context.Context, s *server.Server) error {
 				user := s.Accounts.Full(args[0])
@@ -194,7 +195,7 @@ func (c *cli) userAdmin() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "make-admin NAME",
 		Short: "Make somebody an administrator, or with --remove no more",
-		Args:  exactly("NAME"),
+		Args:  commandline.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withServer(cmd, func(ctx context.Context, s *server.Server) error {
 				return s.Accounts.SetAdmin(ctx, s.Accounts.Full(args[0]), !remove)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"orrery/internal/commandline"
 	"orrery/state/dysnomia"
 )
 
@@ -209,7 +210,7 @@ func (c *cli) compatInstall(names []string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "install DIR",
 		Short: "Make links in DIR by which this program is called as Dysnomia's commands",
-		Args:  exactly("DIR"),
+		Args:  commandline.Exactly("DIR"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			self, err := os.Executable()
 			if err != nil {

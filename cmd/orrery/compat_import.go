@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/state"
 	"orrery/state/dysnomia"
 	"orrery/state/module/external"
@@ -30,7 +31,7 @@ func (c *cli) compatImport() *cobra.Command {
 		Use:   "import DIR",
 		Short: "Bring the generations of a state directory of Dysnomia into the store",
 		Long:  takingOver + "\n\nIt is what orrery snapshot import --from-dysnomia does.",
-		Args:  exactly("DIR"),
+		Args:  commandline.Exactly("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			into, err := agent.OpenStore(c.dir)
 			if err != nil {

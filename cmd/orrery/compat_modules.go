@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/internal/command"
+	"orrery/internal/commandline"
 	"orrery/state"
 	"orrery/state/dysnomia"
 	my "orrery/state/module/mysql"
@@ -150,7 +151,7 @@ func give(folder string, uid, gid int) error {
 // compatDrive is the other side of driveAs.
 func (c *cli) compatDrive() *cobra.Command {
 	return &cobra.Command{
-		Use: "drive FILE", Hidden: true, Args: exactly("FILE"),
+		Use: "drive FILE", Hidden: true, Args: commandline.Exactly("FILE"),
 		Short: "Carry out an operation of a module that Orrery was called for as root",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			content, err := os.ReadFile(args[0])

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/state"
 )
 
@@ -31,7 +32,7 @@ where no node runs, the state folder in --dir itself. REF is CONTAINER/COMPONENT
 		return &cobra.Command{
 			Use:   use + " REF",
 			Short: short,
-			Args:  exactly("REF"),
+			Args:  commandline.Exactly("REF"),
 
 			ValidArgsFunction: refs,
 			RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,7 +46,7 @@ where no node runs, the state folder in --dir itself. REF is CONTAINER/COMPONENT
 	}
 	cmd.AddCommand(
 		&cobra.Command{
-			Use: "list", Short: "List the components", Args: exactly(),
+			Use: "list", Short: "List the components", Args: commandline.Exactly(),
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				return with(cmd, func(m agent.Machine) error {
 					all, err := m.Keeper.List(cmd.Context())
@@ -79,7 +80,7 @@ where no node runs, the state folder in --dir itself. REF is CONTAINER/COMPONENT
 	c.addExaminations(cmd, onRef)
 	cmd.AddCommand(&cobra.Command{
 		Use: "supervise FOLDER", Short: "Run the process of a component (the program does so itself where no node runs)",
-		Args: exactly("FOLDER"), Hidden: true,
+		Args: commandline.Exactly("FOLDER"), Hidden: true,
 		RunE: func(cmd *cobra.Command, args []string) error { return agent.Supervise(cmd.Context(), c.dir, args[0]) },
 	})
 	return cmd
@@ -109,7 +110,7 @@ func (c *cli) onMachine(on *string) onMachine {
 func parseRef(s string) (state.Ref, error) {
 	container, component, ok := strings.Cut(s, "/")
 	if !ok || !state.ValidName(container) || !state.ValidName(component) {
-		return state.Ref{}, usageError{fmt.Errorf("component %q is not CONTAINER/COMPONENT (see orrery component list)", s)}
+		return state.Ref{}, commandline.Usage(fmt.Errorf("component %q is not CONTAINER/COMPONENT (see orrery component list)", s))
 	}
 	return state.Ref{Container: container, Component: component}, nil
 }
@@ -118,7 +119,7 @@ func (c *cli) printComponents(all []state.Status) error {
 	var rows [][]string
 	for _, s := range all {
 		rows = append(rows, []string{
-			s.Component.Ref().String(), s.Component.Module, string(s.Phase), size(s.Size),
+			s.Component.Ref().String(), s.Component.Module, string(s.Phase), commandline.Size(s.Size),
 			fmt.Sprint(s.Generation), ago(s.Changed), orDash(s.Component.Session), orDash(s.Detail),
 		})
 	}
@@ -130,7 +131,7 @@ func (c *cli) printComponent(s state.Status) error {
 		{"component", s.Component.Ref().String()},
 		{"module", s.Component.Module},
 		{"phase", string(s.Phase)},
-		{"size", size(s.Size)},
+		{"size", commandline.Size(s.Size)},
 		{"generation", fmt.Sprint(s.Generation)},
 		{"since", ago(s.Changed)},
 	}
@@ -182,7 +183,7 @@ func (c *cli) componentActivate(with onMachine) *cobra.Command {
 		Short: "Bring a component into being or back to life",
 		Example: `  orrery component activate inventory --module sqlite-database --file schema=inventory.sql --property 'schema=${file.schema}'
   orrery component activate photos --module fileset`,
-		Args: exactly("NAME"),
+		Args: commandline.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			component.Name = args[0]
 			if component.Container == "" {

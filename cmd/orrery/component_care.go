@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/state"
 	"orrery/state/address"
 	"orrery/state/keeper"
@@ -78,7 +79,7 @@ func (c *cli) componentLock(with onMachine) *cobra.Command {
 		Short: "Keep others from restoring, migrating or deactivating a component, for a while",
 		Long: `Keep others from restoring, migrating or deactivating a component, for a while. A component that can hold still is asked
 to, and may refuse. The lock is of the account that runs the command; locking again prolongs it.`,
-		Args: exactly("REF"),
+		Args: commandline.Exactly("REF"),
 		RunE: c.onComponent(with, func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
 			lease, err := m.Care.Lock(cmd.Context(), r, caller(), lasting)
 			if err != nil {
@@ -100,7 +101,7 @@ func (c *cli) componentUnlock(with onMachine) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unlock REF",
 		Short: "End a lock",
-		Args:  exactly("REF"),
+		Args:  commandline.Exactly("REF"),
 		RunE: c.onComponent(with, func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
 			if err := m.Care.Unlock(cmd.Context(), r, caller(), force); err != nil {
 				return err
@@ -131,7 +132,7 @@ func (c *cli) componentMigrate(with onMachine) *cobra.Command {
 		Short: "Carry out the schema migrations that a component has files of, after a snapshot",
 		Long: `Carry out the schema migrations that a component has files of and that were not carried out yet, in order, after a snapshot. If one
 fails, the state is as it was before. The files come with orrery component activate --migrations, which carries them out as well.`,
-		Args: exactly("REF"),
+		Args: commandline.Exactly("REF"),
 		RunE: c.onComponent(with, func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
 			done, err := m.Care.Migrate(cmd.Context(), r, dryRun)
 			if err != nil {
@@ -198,7 +199,7 @@ func (c *cli) componentTestRestore(with onMachine) *cobra.Command {
 		Use:   "test-restore REF",
 		Short: "Restore a snapshot into a scratch component, compare the two, and remove the scratch",
 		Long:  "Restore a snapshot into a scratch component beside, compare its state with the snapshot, and remove it. The component itself is not touched.",
-		Args:  exactly("REF"),
+		Args:  commandline.Exactly("REF"),
 		RunE: c.onComponent(with, func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
 			id, err := pick.find(cmd.Context(), m, r)
 			if err != nil {
@@ -244,7 +245,7 @@ func (s *selection) find(ctx context.Context, m agent.Machine, r state.Ref) (sta
 	if s.before != "" {
 		var err error
 		if before, err = address.Time(s.before, agent.Clock()); err != nil {
-			return "", usageError{err}
+			return "", commandline.Usage(err)
 		}
 	}
 	all, err := m.Store.Generations(ctx, r)

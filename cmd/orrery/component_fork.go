@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/state"
 )
 
@@ -29,7 +30,7 @@ reflink, template, thin and layered share storage with the origin in some way, c
 			if len(args) == 2 && q.As == "" {
 				q.As = args[1]
 			} else if len(args) == 2 || q.As == "" {
-				return usageError{fmt.Errorf("a fork has one name: --as NAME (see %s --help)", cmd.CommandPath())}
+				return commandline.Usage(fmt.Errorf("a fork has one name: --as NAME (see %s --help)", cmd.CommandPath()))
 			}
 			return with(cmd, func(m agent.Machine) error {
 				q.From = ref
@@ -67,7 +68,7 @@ reflink, template, thin and layered share storage with the origin in some way, c
 
 func (c *cli) forkList(with onMachine) *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List the forks, with origin, method, owner and expiry", Args: exactly(),
+		Use: "list", Short: "List the forks, with origin, method, owner and expiry", Args: commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return with(cmd, func(m agent.Machine) error {
 				all, err := m.Keeper.List(cmd.Context())
@@ -87,7 +88,7 @@ func (c *cli) forkList(with onMachine) *cobra.Command {
 					}
 					rows = append(rows, []string{
 						s.Component.Ref().String(), s.Branch.Origin.String(), s.Branch.Method, orDash(short(s.Branch.Snapshot)), string(s.Phase),
-						size(s.Size), ago(s.Branch.Created), expires, orDash(s.Branch.Owner), orDash(s.Component.Session),
+						commandline.Size(s.Size), ago(s.Branch.Created), expires, orDash(s.Branch.Owner), orDash(s.Component.Session),
 					})
 				}
 				return c.table(forks, []string{"fork", "origin", "method", "snapshot", "phase", "size", "made", "expires", "owner", "session"}, rows)
@@ -100,7 +101,7 @@ func (c *cli) forkReset(with onMachine) *cobra.Command {
 	return &cobra.Command{
 		Use:   "reset REF",
 		Short: "Make a fork anew: as the snapshot that it began as, or as its origin is now",
-		Args:  exactly("REF"),
+		Args:  commandline.Exactly("REF"),
 		RunE: c.onComponent(with, func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
 			status, err := m.Care.ResetFork(cmd.Context(), r)
 			if err != nil {
@@ -115,7 +116,7 @@ func (c *cli) forkDelete(with onMachine) *cobra.Command {
 	return &cobra.Command{
 		Use:   "delete REF",
 		Short: "Take a fork out of service and delete its state, without a snapshot",
-		Args:  exactly("REF"),
+		Args:  commandline.Exactly("REF"),
 		RunE: c.onComponent(with, func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
 			if err := m.Care.DeleteFork(cmd.Context(), r); err != nil {
 				return err
@@ -130,7 +131,7 @@ func (c *cli) forkExpire(with onMachine) *cobra.Command {
 	return &cobra.Command{
 		Use:   "expire",
 		Short: "Delete the forks whose time is over; a node does so by itself, and without one so does every command",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return with(cmd, func(m agent.Machine) error {
 				return m.Care.Sweep(cmd.Context())

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/state"
 )
 
@@ -20,7 +21,7 @@ func (c *cli) componentReplicate(with onMachine) *cobra.Command {
 It follows until it is promoted or deleted, and while it is inactive it stands still; see the commands of component replica.`,
 		Example: `  orrery component replicate postgresql-database/orders --as orders-reports
   orrery component replica list`,
-		Args: exactly("REF"),
+		Args: commandline.Exactly("REF"),
 		RunE: c.onComponent(with, func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
 			q.From = r
 			status, err := m.Care.Replicate(cmd.Context(), q)
@@ -61,7 +62,7 @@ func isReplica(s state.Status) bool { return s.Branch != nil && s.Branch.Method 
 
 func (c *cli) replicaList(with onMachine) *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List the replicas, with how far each is behind its source", Args: exactly(),
+		Use: "list", Short: "List the replicas, with how far each is behind its source", Args: commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return with(cmd, func(m agent.Machine) error {
 				all, err := m.Keeper.List(cmd.Context())
@@ -103,7 +104,7 @@ func replicaRow(s replicaStatus) []string {
 		problem = lag.Problem
 	}
 	return []string{
-		s.Component.Ref().String(), s.Branch.Origin.String(), string(s.Phase), linked, bytes, behind, size(s.Size), orDash(s.Branch.Owner), orDash(problem),
+		s.Component.Ref().String(), s.Branch.Origin.String(), string(s.Phase), linked, bytes, behind, commandline.Size(s.Size), orDash(s.Branch.Owner), orDash(problem),
 	}
 }
 
@@ -113,7 +114,7 @@ func (c *cli) replicaPromote(with onMachine) *cobra.Command {
 		Short: "End the following: the replica becomes a component that its clients can write",
 		Long: `End the following: the replica becomes a fork of its source, which its clients can write. While it is linked to its source, it
 first gets all that is committed there; otherwise it has what it has.`,
-		Args: exactly("REF"),
+		Args: commandline.Exactly("REF"),
 		RunE: c.onComponent(with, func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
 			status, err := m.Care.Promote(cmd.Context(), r)
 			if err != nil {
@@ -128,7 +129,7 @@ func (c *cli) replicaRebuild(with onMachine) *cobra.Command {
 	return &cobra.Command{
 		Use:   "rebuild REF",
 		Short: "Make a replica anew, one that cannot follow its source any more",
-		Args:  exactly("REF"),
+		Args:  commandline.Exactly("REF"),
 		RunE: c.onReplica(with, func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
 			status, err := m.Care.ResetFork(cmd.Context(), r)
 			if err != nil {
@@ -143,7 +144,7 @@ func (c *cli) replicaDelete(with onMachine) *cobra.Command {
 	return &cobra.Command{
 		Use:   "delete REF",
 		Short: "Take a replica out of service and delete it, without a snapshot",
-		Args:  exactly("REF"),
+		Args:  commandline.Exactly("REF"),
 		RunE: c.onReplica(with, func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
 			if err := m.Care.DeleteFork(cmd.Context(), r); err != nil {
 				return err

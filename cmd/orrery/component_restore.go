@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/state"
 )
 
@@ -20,7 +21,7 @@ func (c *cli) componentSnapshot(with onMachine) *cobra.Command {
 snapshot is complete, and their generations share a group. If one of them refuses, nothing is saved.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all == (len(args) > 0) {
-				return usageError{fmt.Errorf("name components, or --all of them (see %s --help)", cmd.CommandPath())}
+				return commandline.Usage(fmt.Errorf("name components, or --all of them (see %s --help)", cmd.CommandPath()))
 			}
 			q.Refs = nil
 			for _, arg := range args {
@@ -60,7 +61,7 @@ func (c *cli) componentRestore(with onMachine) *cobra.Command {
 	var group string
 	one := c.onComponent(with, func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
 		if q.Container != "" && q.As == "" {
-			return usageError{fmt.Errorf("--container is of a new component: name it with --as")}
+			return commandline.Usage(fmt.Errorf("--container is of a new component: name it with --as"))
 		}
 		id, err := pick.find(cmd.Context(), m, r)
 		if err != nil {
@@ -96,7 +97,7 @@ With --group all components of a group are restored, or none: to what they were 
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (group != "") == (len(args) == 1) {
-				return usageError{fmt.Errorf("name a component, or a group with --group (see %s --help)", cmd.CommandPath())}
+				return commandline.Usage(fmt.Errorf("name a component, or a group with --group (see %s --help)", cmd.CommandPath()))
 			}
 			if group == "" {
 				return one(cmd, args)
@@ -158,7 +159,7 @@ func (c *cli) componentUndo(with onMachine) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "undo REF",
 		Short: "Bring back what the last restore replaced; again: what that was undone from",
-		Args:  exactly("REF"),
+		Args:  commandline.Exactly("REF"),
 		RunE: c.onComponent(with, func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
 			q.Ref = r
 			watched, end := c.watch(cmd.Context())

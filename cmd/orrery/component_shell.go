@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/state"
 )
 
@@ -30,7 +31,7 @@ func (c *cli) componentShell(with onMachine) *cobra.Command {
 		Long:  "Open a component's own command line, on its own machine. The exit code is the program's.",
 		Example: `  orrery component shell postgresql-database/orders
   orrery component shell sqlite-database/inventory --command 'SELECT count(*) FROM items'`,
-		Args: exactly("REF"),
+		Args: commandline.Exactly("REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref, err := parseRef(args[0])
 			if err != nil {

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/term"
 
 	"orrery/cmd/orrery/demo"
+	"orrery/internal/commandline"
 )
 
 func (c *cli) demoCommand() *cobra.Command {
@@ -19,7 +20,7 @@ func (c *cli) demoCommand() *cobra.Command {
 back up, break and restore them, and run a developer's session. Every claim is checked. Afterwards everything goes on
 running until Ctrl-C, unless --exit is given. Its files are in var/demo, or in --dir, and are made anew each time.
 Run it in the source's folder after make build.`,
-		Args: exactly(),
+		Args: commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			self, err := os.Executable()
 			if err != nil {

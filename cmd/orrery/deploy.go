@@ -12,6 +12,7 @@ import (
 	"orrery/cmd/orrery/agent"
 	"orrery/deploy"
 	"orrery/deploy/manifest"
+	"orrery/internal/commandline"
 )
 
 func (c *cli) deployCommand() *cobra.Command {
@@ -31,7 +32,7 @@ func (c *cli) deployValidate() *cobra.Command {
 		Short: "Find everything that is wrong with a manifest, and change nothing",
 		Long: `Find everything that is wrong with a manifest, all at once and with positions, and change nothing.
 With --offline only what can be known without a cluster.`,
-		Args: exactly("MANIFEST"),
+		Args: commandline.Exactly("MANIFEST"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if offline {
 				m, err := manifest.Load(args[0])
@@ -86,7 +87,7 @@ func (c *cli) deployPlan() *cobra.Command {
 	return &cobra.Command{
 		Use:   "plan MANIFEST",
 		Short: "Show what apply would do",
-		Args:  exactly("MANIFEST"),
+		Args:  commandline.Exactly("MANIFEST"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			_, plan, err := planned(ctx, client, args[0])
 			if err != nil {
@@ -106,7 +107,7 @@ func (c *cli) printPlan(plan deploy.Plan) error {
 	for i, s := range plan.Steps {
 		state := strings.Join(s.Stateful, ", ")
 		if s.Kind == deploy.StepMove && s.Bytes > 0 {
-			state += " (" + size(s.Bytes) + ")"
+			state += " (" + commandline.Size(s.Bytes) + ")"
 		}
 		rows = append(rows, []string{fmt.Sprint(i + 1), string(s.Kind), s.Service, orDash(s.From), orDash(s.To), orDash(state), s.Why})
 	}
@@ -121,7 +122,7 @@ func (c *cli) deployApply() *cobra.Command {
 		Long: `Carry out the steps from what runs to what the manifest says. Services that change node take
 their state along: it is copied while they run, and requests are held only for the last delta.
 When a step fails, or on Ctrl-C, everything is brought back to what it was.`,
-		Args: exactly("MANIFEST"),
+		Args: commandline.Exactly("MANIFEST"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			m, plan, err := planned(ctx, client, args[0])
 			if err != nil {
@@ -151,7 +152,7 @@ func (c *cli) printEvent(e deploy.Event) {
 	case e.Err != "":
 		fmt.Fprintf(w, "  %-12s %s: %s\n", e.Service, e.Action, e.Err)
 	case e.Done && e.Bytes > 0:
-		fmt.Fprintf(w, "  %-12s %s (%s, %s)\n", e.Service, e.Action, e.Took.Round(time.Millisecond), size(e.Bytes))
+		fmt.Fprintf(w, "  %-12s %s (%s, %s)\n", e.Service, e.Action, e.Took.Round(time.Millisecond), commandline.Size(e.Bytes))
 	case e.Done:
 		fmt.Fprintf(w, "  %-12s %s (%s)\n", e.Service, e.Action, e.Took.Round(time.Millisecond))
 	}
@@ -178,7 +179,7 @@ func (c *cli) deployStatus() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "List the deployed services, where they run and how they are",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
 			services, err := client.Services(ctx)
 			if err != nil {
@@ -191,7 +192,7 @@ func (c *cli) deployStatus() *cobra.Command {
 					if component.Detail != "" {
 						detail += ": " + component.Detail
 					}
-					rows = append(rows, []string{s.Manifest, s.Service, s.Node, component.Component.Ref().String(), detail, size(component.Size), orDash(s.Public)})
+					rows = append(rows, []string{s.Manifest, s.Service, s.Node, component.Component.Ref().String(), detail, commandline.Size(component.Size), orDash(s.Public)})
 				}
 				if s.Err != "" {
 					rows = append(rows, []string{s.Manifest, s.Service, s.Node, "-", s.Err, "-", orDash(s.Public)})
@@ -207,7 +208,7 @@ func (c *cli) deployBackup() *cobra.Command {
 		Use:               "backup NAME",
 		Short:             "Snapshot all state of a manifest's services, and keep each on two nodes where there are two",
 		ValidArgsFunction: first(c.completeManifests()),
-		Args:              exactly("NAME"),
+		Args:              commandline.Exactly("NAME"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			backup, err := client.Backup(ctx, args[0], c.printEvent)
 			if err != nil {
@@ -221,7 +222,7 @@ func (c *cli) deployBackup() *cobra.Command {
 func (c *cli) printBackup(b deploy.Backup) error {
 	var rows [][]string
 	for _, s := range b.Snapshots {
-		rows = append(rows, []string{b.ID, s.Service, s.Ref.String(), short(s.Snapshot), size(s.Size), size(s.Stored), fmt.Sprint(len(s.Nodes))})
+		rows = append(rows, []string{b.ID, s.Service, s.Ref.String(), short(s.Snapshot), commandline.Size(s.Size), commandline.Size(s.Stored), fmt.Sprint(len(s.Nodes))})
 	}
 	return c.table(b, []string{"backup", "service", "component", "snapshot", "size", "stored", "copies"}, rows)
 }
@@ -231,7 +232,7 @@ func (c *cli) deployBackups() *cobra.Command {
 		Use:               "backups NAME",
 		Short:             "List the backups of a manifest, oldest first",
 		ValidArgsFunction: first(c.completeManifests()),
-		Args:              exactly("NAME"),
+		Args:              commandline.Exactly("NAME"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			backups, err := client.Backups(ctx, args[0])
 			if err != nil {
@@ -244,7 +245,7 @@ func (c *cli) deployBackups() *cobra.Command {
 					logical += s.Size
 					stored += s.Stored
 				}
-				rows = append(rows, []string{b.ID, b.Time.Format(time.DateTime), fmt.Sprint(len(b.Snapshots)), size(logical), size(stored)})
+				rows = append(rows, []string{b.ID, b.Time.Format(time.DateTime), fmt.Sprint(len(b.Snapshots)), commandline.Size(logical), commandline.Size(stored)})
 			}
 			return c.table(backups, []string{"backup", "time", "components", "size", "stored"}, rows)
 		}),
@@ -274,7 +275,7 @@ func (c *cli) deployRemove() *cobra.Command {
 		Use:               "remove NAME",
 		Short:             "Deactivate all services of a manifest; their state is kept until it is collected",
 		ValidArgsFunction: first(c.completeManifests()),
-		Args:              exactly("NAME"),
+		Args:              commandline.Exactly("NAME"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			if err := client.Remove(ctx, args[0], c.printEvent); err != nil {
 				return err

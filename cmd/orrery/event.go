@@ -207,7 +207,7 @@ func (c *cli) eventAnswer() *cobra.Command {
 		Short: "Answer a query on this node by a program, while this runs",
 		Long: `The program gets the query's payload on its standard input and its circumstances in ORRERY_EVENT_KIND (query), _NAME, _FROM (the id of the node that
 asks) and _BY. What it writes to its standard output is the answer; where it fails, what it writes to its standard error is the asker's error. No shell is involved. It goes on when the node is restarted.`,
-		Args: exactly("NAME"),
+		Args: commandline.Exactly("NAME"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			if err := p.parse(); err != nil {
 				return err
@@ -236,7 +236,7 @@ func (c *cli) eventStatus() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Show what the node has, sent, received and refused of events",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
 			s, err := client.Events().Status(ctx)
 			if err != nil {

@@ -39,7 +39,7 @@ func (p *eventProgram) flags(cmd *cobra.Command) {
 func (p *eventProgram) parse() error {
 	words, err := shellquote.Split(p.line)
 	if err != nil || len(words) == 0 {
-		return usageError{fmt.Errorf("cannot understand the command %q: %w", p.line, err)}
+		return commandline.Usage(fmt.Errorf("cannot understand the command %q: %w", p.line, err))
 	}
 	if words[0], err = exec.LookPath(words[0]); err != nil {
 		return err

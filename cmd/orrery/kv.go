@@ -14,6 +14,7 @@ import (
 	"orrery/fabric"
 	"orrery/fabric/chain"
 	"orrery/fabric/chain/placement"
+	"orrery/internal/commandline"
 )
 
 func (c *cli) kvCommand() *cobra.Command {
@@ -42,11 +43,11 @@ func (c *cli) kvBucketCreate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Create a bucket",
-		Args:  exactly("NAME"),
+		Args:  commandline.Exactly("NAME"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			kind, ok := durabilities[durability]
 			if !ok {
-				return usageError{fmt.Errorf("--durability %s: it can be synced or replicated", durability)}
+				return commandline.Usage(fmt.Errorf("--durability %s: it can be synced or replicated", durability))
 			}
 			b := placement.Bucket{Name: args[0], Factor: factor, Durability: kind}
 			for _, s := range splits {
@@ -72,7 +73,7 @@ func (c *cli) kvBucketList() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the buckets",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
 			o, err := client.Chains().Overview(ctx)
 			if err != nil {
@@ -104,7 +105,7 @@ func (c *cli) kvBucketDelete() *cobra.Command {
 	return &cobra.Command{
 		Use:   "delete NAME",
 		Short: "Delete a bucket and all its keys",
-		Args:  exactly("NAME"),
+		Args:  commandline.Exactly("NAME"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			if err := client.Chains().DeleteBucket(ctx, args[0]); err != nil {
 				return fmt.Errorf("cannot delete bucket %s: %w", args[0], err)
@@ -121,7 +122,7 @@ func (c *cli) kvChains() *cobra.Command {
 		Short: "Show which nodes have what, and what is under way",
 		Long: `Where nobody keeps the chain table, because a majority of the nodes that vote on it is missing, it shows what the node knew last, says so with the
 nodes that are missing, and ends with status 1.`,
-		Args: exactly(),
+		Args: commandline.Exactly(),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
 			o, err := client.Chains().Known(ctx)
 			if err != nil {
@@ -199,12 +200,12 @@ func chainRow(v *placement.ChainView, names map[fabric.NodeID]string) []string {
 	}
 }
 
-func size64(n uint64) string { return size(int64(min(n, 1<<62))) } //nolint:gosec // bounded
+func size64(n uint64) string { return commandline.Size(int64(min(n, 1<<62))) } //nolint:gosec // bounded
 
 func parseChain(text string) (chain.ID, error) {
 	id, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		return 0, usageError{fmt.Errorf("%q is no chain's number (see orrery kv chains)", text)}
+		return 0, commandline.Usage(fmt.Errorf("%q is no chain's number (see orrery kv chains)", text))
 	}
 	return chain.ID(id), nil
 }
@@ -227,7 +228,7 @@ func (c *cli) kvMove() *cobra.Command {
 	return &cobra.Command{
 		Use:   "move CHAIN FROM TO",
 		Short: "Move a chain's replica from one node to another",
-		Args:  exactly("CHAIN", "FROM", "TO"),
+		Args:  commandline.Exactly("CHAIN", "FROM", "TO"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			id, err := parseChain(args[0])
 			if err != nil {
@@ -254,7 +255,7 @@ func (c *cli) kvSplit() *cobra.Command {
 	return &cobra.Command{
 		Use:   "split CHAIN KEY",
 		Short: "Cut a chain in two at a key",
-		Args:  exactly("CHAIN", "KEY"),
+		Args:  commandline.Exactly("CHAIN", "KEY"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			id, err := parseChain(args[0])
 			if err != nil {
@@ -274,7 +275,7 @@ func (c *cli) kvDrain() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drain NODE",
 		Short: "Move all replicas away from a node, and put no others there",
-		Args:  exactly("NODE"),
+		Args:  commandline.Exactly("NODE"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			id, err := nodeNamed(ctx, client, args[0])
 			if err != nil {

@@ -15,6 +15,7 @@ import (
 	"orrery/cmd/orrery/agent"
 	"orrery/fabric/chain"
 	"orrery/fabric/client"
+	"orrery/internal/commandline"
 	"orrery/internal/load"
 )
 
@@ -34,7 +35,7 @@ func (c *cli) kvBench() *cobra.Command {
 		Short: "Measure how fast keys are read and written",
 		Long: `Clients of this machine read and write keys of their own in the bucket, each as soon as it has its answer, and share the connections of one program.
 The keys begin with orrery-bench/ and are deleted in the end; of a bucket with several partitions the one that has them is measured. Writes go to the disks of all replicas, as always: it is work for the cluster and for who uses it meanwhile.`,
-		Args:              exactly("BUCKET"),
+		Args:              commandline.Exactly("BUCKET"),
 		ValidArgsFunction: first(c.completeBuckets()),
 		PreRunE:           func(*cobra.Command, []string) error { return k.check() },
 		RunE: c.onNode(func(ctx context.Context, node *agent.Client, args []string) (err error) {
@@ -67,13 +68,13 @@ The keys begin with orrery-bench/ and are deleted in the end; of a bucket with s
 func (k *keyBench) check() error {
 	switch {
 	case min(k.read, k.write, k.scan) < 0 || k.read+k.write+k.scan == 0:
-		return usageError{errors.New("--read, --write and --scan are shares, of which one is more than 0 and none less")}
+		return commandline.Usage(errors.New("--read, --write and --scan are shares, of which one is more than 0 and none less"))
 	case k.clients < 1 || k.clients > 10000 || k.keys < 1:
-		return usageError{errors.New("--clients is 1 to 10000, and --keys 1 at least")}
+		return commandline.Usage(errors.New("--clients is 1 to 10000, and --keys 1 at least"))
 	case k.size < 0 || k.size > chain.MaxValue:
-		return usageError{fmt.Errorf("--size is 0 to %d", chain.MaxValue)}
+		return commandline.Usage(fmt.Errorf("--size is 0 to %d", chain.MaxValue))
 	case k.duration <= 0:
-		return usageError{errors.New("--duration is more than 0")}
+		return commandline.Usage(errors.New("--duration is more than 0"))
 	}
 	return nil
 }

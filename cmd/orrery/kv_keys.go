@@ -136,7 +136,7 @@ func (r *reading) option() client.ReadOption {
 
 func (c *cli) kvGet() *cobra.Command {
 	var r reading
-	k := c.keyCommand("get BUCKET KEY", "Print a key's value", exactly("BUCKET", "KEY"), func(ctx context.Context, b *client.Bucket, args []string) error {
+	k := c.keyCommand("get BUCKET KEY", "Print a key's value", commandline.Exactly("BUCKET", "KEY"), func(ctx context.Context, b *client.Bucket, args []string) error {
 		v, err := b.Get(ctx, []byte(args[0]), r.option())
 		if err != nil {
 			return err
@@ -199,7 +199,7 @@ func (c *cli) kvPut() *cobra.Command {
 }
 
 func (c *cli) kvDelete() *cobra.Command {
-	return c.keyCommand("delete BUCKET KEY", "Delete a key", exactly("BUCKET", "KEY"), func(ctx context.Context, b *client.Bucket, args []string) error {
+	return c.keyCommand("delete BUCKET KEY", "Delete a key", commandline.Exactly("BUCKET", "KEY"), func(ctx context.Context, b *client.Bucket, args []string) error {
 		if err := b.Delete(ctx, []byte(args[0])); err != nil {
 			return err
 		}
@@ -213,7 +213,7 @@ func (c *cli) kvCas() *cobra.Command {
 		func(ctx context.Context, b *client.Bucket, args []string) error {
 			expect, err := strconv.ParseUint(args[1], 10, 64)
 			if err != nil {
-				return usageError{fmt.Errorf("%q is no version (a number; kv get -o json has it; 0: there is no such key)", args[1])}
+				return commandline.Usage(fmt.Errorf("%q is no version (a number; kv get -o json has it; 0: there is no such key)", args[1]))
 			}
 			value, err := c.given(args[2:])
 			if err != nil {
@@ -231,7 +231,7 @@ func (c *cli) kvCas() *cobra.Command {
 
 func (c *cli) kvIncr() *cobra.Command {
 	var by int64
-	k := c.keyCommand("incr BUCKET KEY", "Add to a number and print it", exactly("BUCKET", "KEY"), func(ctx context.Context, b *client.Bucket, args []string) error {
+	k := c.keyCommand("incr BUCKET KEY", "Add to a number and print it", commandline.Exactly("BUCKET", "KEY"), func(ctx context.Context, b *client.Bucket, args []string) error {
 		number, err := b.Increment(ctx, []byte(args[0]), by)
 		if err != nil {
 			return err
@@ -291,7 +291,7 @@ func (c *cli) kvScan() *cobra.Command {
 	var r reading
 	var s span
 	var limit int
-	k := c.keyCommand("scan BUCKET", "List keys and values, in order", exactly("BUCKET"), func(ctx context.Context, b *client.Bucket, _ []string) error {
+	k := c.keyCommand("scan BUCKET", "List keys and values, in order", commandline.Exactly("BUCKET"), func(ctx context.Context, b *client.Bucket, _ []string) error {
 		items := []keyItem{}
 		var rows [][]string
 		for item, err := range b.Scan(ctx, s.keys(), r.option()) {
@@ -315,7 +315,7 @@ func (c *cli) kvScan() *cobra.Command {
 
 func (c *cli) kvWatch() *cobra.Command {
 	var s span
-	k := c.keyCommand("watch BUCKET", "Print keys as they are, and then as they change", exactly("BUCKET"), func(ctx context.Context, b *client.Bucket, _ []string) error {
+	k := c.keyCommand("watch BUCKET", "Print keys as they are, and then as they change", commandline.Exactly("BUCKET"), func(ctx context.Context, b *client.Bucket, _ []string) error {
 		lines := json.NewEncoder(c.stdout)
 		for change, err := range b.Watch(ctx, s.keys(), nil) {
 			if err != nil {

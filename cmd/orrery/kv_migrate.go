@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 )
 
 func (c *cli) kvMigrate() *cobra.Command {
@@ -18,7 +19,7 @@ func (c *cli) kvMigrate() *cobra.Command {
 have them in the Raft table, which goes on to work. This moves them, once all nodes run this version and answer. Calls that come meanwhile wait, and
 go on with the bucket; services and their traffic notice nothing. What was interrupted the cluster ends by itself; the command can be run
 again, on any node, and says how it is. There is no way back, and nodes of an older version cannot be part of the cluster afterwards.`,
-		Args: exactly(),
+		Args: commandline.Exactly(),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
 			m, err := client.MoveShared(ctx, dry, func(step string) {
 				if c.output != "json" {

@@ -14,6 +14,7 @@ import (
 	"orrery/fabric"
 	"orrery/fabric/chain"
 	"orrery/fabric/chain/placement"
+	"orrery/internal/commandline"
 )
 
 func (c *cli) kvRecover() *cobra.Command {
@@ -25,10 +26,10 @@ func (c *cli) kvRecover() *cobra.Command {
 		Long: `A chain whose replicas are all gone waits for one of those that served last, which has all that was acknowledged. Start such a node, with its disk: the chain goes on.
 Only where none of them will ever return, recover begins the chain anew with the best of what remains: a replica that was being filled, or one that had been removed before. What was
 acknowledged after it is lost, and clients may see older values than they have seen. With a bucket's name it does so for each of its chains that is lost.`,
-		Args: exactly("CHAIN|BUCKET"),
+		Args: commandline.Exactly("CHAIN|BUCKET"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			if try == accept {
-				return usageError{errors.New("say --dry-run to see what may be lost, or --accept-data-loss to do it")}
+				return commandline.Usage(errors.New("say --dry-run to see what may be lost, or --accept-data-loss to do it"))
 			}
 			r := recovery{cli: c, client: client, names: nodeNames(ctx, client)}
 			r.request = placement.RecoverRequest{Empty: empty, Force: force, Try: try, By: caller()}

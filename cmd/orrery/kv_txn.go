@@ -17,6 +17,7 @@ import (
 	"orrery/fabric"
 	"orrery/fabric/chain"
 	"orrery/fabric/client"
+	"orrery/internal/commandline"
 )
 
 // txnStep is a line of a transaction: a condition, or a write. In JSON, keys and values that are no text are in base64.
@@ -189,14 +190,14 @@ func txnWords(line string) ([]string, error) {
 }
 
 func (c *cli) kvTxn() *cobra.Command {
-	k := c.keyCommand("txn BUCKET", "Do several writes if conditions hold, or nothing", exactly("BUCKET"), func(ctx context.Context, b *client.Bucket, _ []string) error {
+	k := c.keyCommand("txn BUCKET", "Do several writes if conditions hold, or nothing", commandline.Exactly("BUCKET"), func(ctx context.Context, b *client.Bucket, _ []string) error {
 		text, err := io.ReadAll(io.LimitReader(c.stdin, 8*chain.MaxCommand))
 		if err != nil {
 			return err
 		}
 		steps, err := parseTxn(text)
 		if err != nil {
-			return usageError{err}
+			return commandline.Usage(err)
 		}
 		t := b.Txn()
 		var conditions []txnStep

@@ -24,7 +24,7 @@ func (c *cli) membersCommand() *cobra.Command {
 		Short: "List the nodes of the cluster as this one sees them",
 		Long: `List the nodes of the cluster as this one sees them. With --watch it goes on until it is interrupted: a terminal
 shows the table as it is, anything else gets a line for each node and then for each change, with -o json an object a line.`,
-		Args: exactly(),
+		Args: commandline.Exactly(),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
 			if follow {
 				return c.watchMembers(ctx, client)

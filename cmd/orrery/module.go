@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/state"
 )
 
@@ -34,7 +35,7 @@ func (c *cli) moduleCommand() *cobra.Command {
 	}))
 	cmd.AddCommand(c.moduleTest(),
 		&cobra.Command{
-			Use: "list", Short: "List the modules", Args: exactly(),
+			Use: "list", Short: "List the modules", Args: commandline.Exactly(),
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				return with(cmd, func(m agent.Machine) error { return c.printModules(cmd, m) })
 			},
@@ -43,7 +44,7 @@ func (c *cli) moduleCommand() *cobra.Command {
 			Use:         "describe NAME",
 			Short:       "Describe a module: its properties, what it exports, and what it is able to do",
 			Long:        "Describe a module: its properties, what it exports, and what it is able to do. With -o markdown it is the page of the documentation.",
-			Args:        exactly("NAME"),
+			Args:        commandline.Exactly("NAME"),
 			Annotations: map[string]string{writesMarkdown: "yes"},
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return with(cmd, func(m agent.Machine) error { return c.describeModule(cmd, m, args[0]) })

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"orrery/internal/commandline"
 	"orrery/state"
 	"orrery/state/module/external"
 	"orrery/state/module/external/conformance"
@@ -17,7 +18,7 @@ func (c *cli) moduleTest() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test PATH",
 		Short: "Try what a module that you wrote has to do, on components in a temporary folder",
-		Args:  exactly("PATH"),
+		Args:  commandline.Exactly("PATH"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			m, err := external.Open(cmd.Context(), args[0], external.Config{})
 			if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"orrery/cmd/orrery/agent"
 	"orrery/fabric"
+	"orrery/internal/commandline"
 )
 
 func (c *cli) nodeCommand() *cobra.Command {
@@ -43,7 +44,7 @@ func (c *cli) nodeInit() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Create a cluster, with this machine as its first node",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			identity, err := agent.Init(cmd.Context(), c.dir, cluster, settings)
 			if err != nil {
@@ -70,7 +71,7 @@ func (c *cli) nodeJoin() *cobra.Command {
 		Short: "Make this machine a node of the cluster that issued the token",
 		Long: `Make this machine a node of the cluster that issued the token (orrery node token, on any node). The
 cluster is found on the network by itself; --address names a node where it is not.`,
-		Args: exactly("TOKEN"),
+		Args: commandline.Exactly("TOKEN"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			joined, err := agent.Join(cmd.Context(), c.dir, args[0], address, fabric.RoleNode, settings)
 			if err != nil {
@@ -97,7 +98,7 @@ func (c *cli) loginCommand() *cobra.Command {
 		Short: "Let this machine talk to a cluster without being a node of it",
 		Long: `Redeem a token with role developer, operator or viewer for a certificate, kept in --dir. Commands with
 that --dir then talk to the cluster's nodes over mutual TLS.`,
-		Args: exactly("TOKEN"),
+		Args: commandline.Exactly("TOKEN"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			joined, err := agent.Join(cmd.Context(), c.dir, args[0], address, "", settings)
 			if err != nil {
@@ -123,7 +124,7 @@ func (c *cli) nodeRun() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the node until Ctrl-C or SIGTERM",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return agent.Run(cmd.Context(), agent.RunOptions{Dir: c.dir, Version: version, Log: c.stderr, Verbose: verbose})
 		},
@@ -138,7 +139,7 @@ func (c *cli) nodeToken() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Issue a token that admits one machine or person",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
 			token, err := client.Token(ctx, fabric.Role(role), ttl)
 			if err != nil {
@@ -160,7 +161,7 @@ func (c *cli) nodeLeave() *cobra.Command {
 	return &cobra.Command{
 		Use:   "leave",
 		Short: "Take the node out of the cluster for good; refused while services live on it",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
 			if err := client.Leave(ctx); err != nil {
 				return err
@@ -175,7 +176,7 @@ func (c *cli) dashboardCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "dashboard",
 		Short: "Print a link that opens the node's dashboard, once",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
 			link, err := client.DashboardLink(ctx)
 			if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 )
 
 func (c *cli) nodeEvict() *cobra.Command {
@@ -21,7 +22,7 @@ and end its connections, its replicas are made anew elsewhere, its vote, its nam
 interrupted goes on when the command is run again.
 
 It is refused while services, or the only replica of a chain, are on the node, and while it is alive.`,
-		Args: exactly("NAME|ID"),
+		Args: commandline.Exactly("NAME|ID"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			q.Node = args[0]
 			plan, err := client.Evict(ctx, q, func(step string) {
@@ -74,7 +75,7 @@ func (c *cli) nodeEvicted() *cobra.Command {
 	return &cobra.Command{
 		Use:   "evicted",
 		Short: "List the nodes and people who were put out of the cluster",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
 			all, err := client.Evictions(ctx)
 			if err != nil {
@@ -97,7 +98,7 @@ func (c *cli) loginList() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the people who have a certificate",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
 			all, err := client.People(ctx)
 			if err != nil {
@@ -118,7 +119,7 @@ func (c *cli) loginRevoke() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke NAME|ID",
 		Short: "Take the certificates of a person away, or the one with an id; they are refused from now on",
-		Args:  exactly("NAME|ID"),
+		Args:  commandline.Exactly("NAME|ID"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			revoked, err := client.Revoke(ctx, agent.RevokeRequest{Who: args[0], Why: why})
 			if err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 )
 
 func (c *cli) nodeFind() *cobra.Command {
@@ -19,7 +20,7 @@ func (c *cli) nodeFind() *cobra.Command {
 		Short: "List the nodes that can be seen from this machine, and by which way",
 		Long: `List the nodes that can be seen from this machine, of any cluster, and by which way each is seen. No node needs
 to run here. What is listed proves nothing yet: a node shows who it is when it is connected to. Ways that do not work are named on standard error.`,
-		Args: exactly(),
+		Args: commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			sight, err := agent.Look(cmd.Context(), c.dir, settings, cluster, long)
 			if err != nil {

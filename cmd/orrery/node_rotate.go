@@ -8,6 +8,7 @@ import (
 
 	"orrery/cmd/orrery/agent"
 	"orrery/fabric/rotation"
+	"orrery/internal/commandline"
 )
 
 func (c *cli) nodeRotateKey() *cobra.Command {
@@ -16,7 +17,7 @@ func (c *cli) nodeRotateKey() *cobra.Command {
 		Short: "Change the key that encrypts the gossip, on all nodes",
 		Long: `Change the key that encrypts the gossip between nodes, while they go on: all nodes learn the new one, then all use it, then all forget the old one. Nodes that
 are away catch up when they are back. What was interrupted goes on when the command is run again, on any node. orrery node evict does this by itself.`,
-		Args: exactly(),
+		Args: commandline.Exactly(),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
 			steps := []rotation.Step{}
 			record, err := client.RotateKey(ctx, func(s rotation.Step) {

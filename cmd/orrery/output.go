@@ -1,12 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"orrery/internal/commandline"
 )
 
 // table prints rows under a header, or value as JSON if that was asked for.
@@ -24,9 +25,7 @@ func (c *cli) table(value any, header []string, rows [][]string) error {
 }
 
 func (c *cli) json(value any) error {
-	e := json.NewEncoder(c.stdout)
-	e.SetIndent("", "  ")
-	return e.Encode(value)
+	return commandline.JSON(c.stdout, value)
 }
 
 // line prints one sentence for people; nothing where JSON was asked for.
@@ -34,22 +33,6 @@ func (c *cli) line(format string, args ...any) {
 	if c.output != "json" {
 		fmt.Fprintf(c.stdout, format+"\n", args...)
 	}
-}
-
-// size prints bytes as people read them: 3.4 MB.
-func size(n int64) string {
-	if n < 0 {
-		return "-"
-	}
-	if n < 1000 {
-		return fmt.Sprintf("%d B", n)
-	}
-	value, unit := float64(n), 0
-	for value >= 1000 && unit < 4 {
-		value /= 1000
-		unit++
-	}
-	return fmt.Sprintf("%.1f %cB", value, " kMGT"[unit])
 }
 
 // ago prints how long ago t was, or "-".

@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +27,7 @@ type cli struct {
 // Exit codes, so that scripts can tell failures apart.
 const (
 	exitFailure  = 1
-	exitUsage    = 2
+	exitUsage    = commandline.StatusUsage
 	exitProblems = 3 // the manifest has problems; nothing was changed
 	exitUndone   = 4 // an apply failed and was undone
 	exitStuck    = 5 // an apply failed and could not be undone
@@ -39,12 +37,8 @@ const (
 	exitKey      = 9 // a store is encrypted and no key that was given opens it
 )
 
-// usageError is a command line that cannot be understood.
-type usageError struct{ error }
-
 func exitCode(err error) int {
 	var problems deploy.Problems
-	var usage usageError
 	var ended programEnded
 	switch {
 	case errors.As(err, &ended):
@@ -53,7 +47,7 @@ func exitCode(err error) int {
 		return exitTrouble
 	case errors.As(err, &problems):
 		return exitProblems
-	case errors.As(err, &usage):
+	case commandline.IsUsage(err):
 		return exitUsage
 	case errors.Is(err, deploy.ErrStuck):
 		return exitStuck
@@ -85,11 +79,8 @@ Begin with orrery demo, or make this machine a node: orrery node init, then orre
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := cmd.ValidateRequiredFlags(); err != nil {
-				return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
-			}
-			if err := cmd.ValidateFlagGroups(); err != nil {
-				return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
+			if err := commandline.CheckFlags(cmd); err != nil {
+				return err
 			}
 			if c.modulePath != "" { // the node's own modules and its children's are found by it, too
 				if err := os.Setenv(agent.ModulesPathVariable, c.modulePath); err != nil {
@@ -99,59 +90,19 @@ Begin with orrery demo, or make this machine a node: orrery node init, then orre
 			if c.output == "markdown" && cmd.Annotations[writesMarkdown] != "" {
 				return nil
 			}
-			if c.output != "table" && c.output != "json" {
-				return usageError{fmt.Errorf("output %q is unknown (use table or json)", c.output)}
-			}
-			return nil
+			return commandline.CheckOutput(c.output)
 		},
 	}
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
-	})
-	root.PersistentFlags().StringVarP(&c.output, "output", "o", "table", "how to print: table or json")
+	commandline.Output(root, &c.output)
 	root.PersistentFlags().StringVar(&c.dir, "dir", defaultDir(), "folder of the node (or login) to talk through; ORRERY_DIR sets it")
 	root.PersistentFlags().StringVar(&c.modulePath, "module-path", "", "folders of modules that others wrote, separated by colons; ORRERY_MODULES_PATH sets it")
-	if err := root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-		panic(err) // the flag is defined two lines above
-	}
 	root.AddCommand(c.nodeCommand(), c.loginCommand(), c.membersCommand(), c.componentCommand(), c.moduleCommand(), c.snapshotCommand(), c.storeCommand(),
 		c.deployCommand(), c.sessionCommand(), c.kvCommand(), c.topCommand(), c.eventCommand(), c.dashboardCommand(), c.demoCommand(), c.compatCommand(), c.versionCommand())
-	strict(root)
+	commandline.Strict(root)
 	return root
-}
-
-// strict makes a usage error of what cobra lets pass or calls any error: commands that do not exist, and wrong
-// numbers of arguments.
-func strict(cmd *cobra.Command) {
-	if args := cmd.Args; args != nil {
-		cmd.Args = func(cmd *cobra.Command, given []string) error {
-			err := args(cmd, given)
-			if err == nil || errors.As(err, new(usageError)) {
-				return err
-			}
-			return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
-		}
-	}
-	if cmd.HasSubCommands() && !cmd.Runnable() {
-		cmd.Args = cobra.ArbitraryArgs
-		cmd.SuggestionsMinimumDistance = 2
-		cmd.RunE = func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return cmd.Help()
-			}
-			hint := "see " + cmd.CommandPath() + " --help"
-			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				hint = "did you mean " + strings.Join(near, " or ") + "? " + hint
-			}
-			return usageError{fmt.Errorf("unknown command %q for %s (%s)", args[0], cmd.CommandPath(), hint)}
-		}
-	}
-	for _, sub := range cmd.Commands() {
-		strict(sub)
-	}
 }
 
 // defaultDir is where a node lives unless it is told otherwise.
@@ -186,22 +137,11 @@ func (c *cli) onNode(do func(context.Context, *agent.Client, []string) error) fu
 	}
 }
 
-// exactly wants n arguments and says which when they are not there.
-func exactly(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == len(names) {
-			return nil
-		}
-		return usageError{fmt.Errorf("%s takes %d arguments %v, not %d (see %s --help)",
-			cmd.CommandPath(), len(names), names, len(args), cmd.CommandPath())}
-	}
-}
-
 func (c *cli) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: func(*cobra.Command, []string) error {
 			if c.output == "json" {
 				return c.json(map[string]string{"version": version})

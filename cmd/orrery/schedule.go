@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/state"
 	"orrery/state/schedule"
 )
@@ -47,7 +48,7 @@ func ownOnly(cmd *cobra.Command) {
 			var err error
 			cmd.Flags().Visit(func(f *pflag.Flag) {
 				if slices.Contains(foreign, f.Name) {
-					err = usageError{fmt.Errorf("a schedule is that of the folder in --dir, and of its own store: --%s is not possible (run the command on that machine)", f.Name)}
+					err = commandline.Usage(fmt.Errorf("a schedule is that of the folder in --dir, and of its own store: --%s is not possible (run the command on that machine)", f.Name))
 				}
 			})
 			if err != nil {
@@ -77,7 +78,7 @@ once when it is on again. Without a --keep rule no generation is dropped.`,
 				return err
 			}
 			if err := p.Check(); err != nil {
-				return usageError{err}
+				return commandline.Usage(err)
 			}
 			return c.schedule().Edit(cmd.Context(), func(policies []schedule.Policy) ([]schedule.Policy, error) {
 				policies = slices.DeleteFunc(policies, func(old schedule.Policy) bool { return old.Name == p.Name })
@@ -102,7 +103,7 @@ type listed struct {
 
 func (c *cli) scheduleList() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List the policies and their last runs", Args: exactly(),
+		Use: "list", Short: "List the policies and their last runs", Args: commandline.Exactly(),
 		RunE: func(*cobra.Command, []string) error {
 			policies, err := c.schedule().Policies()
 			if err != nil {
@@ -161,7 +162,7 @@ func keeps(r state.Retention) string {
 
 func (c *cli) scheduleRemove() *cobra.Command {
 	return &cobra.Command{
-		Use: "remove NAME", Short: "Remove a policy; the snapshots stay", Args: exactly("NAME"),
+		Use: "remove NAME", Short: "Remove a policy; the snapshots stay", Args: commandline.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.schedule().Edit(cmd.Context(), func(policies []schedule.Policy) ([]schedule.Policy, error) {
 				left := slices.DeleteFunc(slices.Clone(policies), func(p schedule.Policy) bool { return p.Name == args[0] })
@@ -178,7 +179,7 @@ func (c *cli) scheduleRemove() *cobra.Command {
 func (c *cli) scheduleRun() *cobra.Command {
 	var now bool
 	cmd := &cobra.Command{
-		Use: "run", Short: "Carry out what is due; the exit code is not 0 while a policy's promise is not kept", Args: exactly(),
+		Use: "run", Short: "Carry out what is due; the exit code is not 0 while a policy's promise is not kept", Args: commandline.Exactly(),
 		Long: `Carry out what is due and end. The exit code is not 0 where that fails, and as long as the last run of a policy has failed or its max age is
 over, also when nothing is due: what watches the exit codes of a timer hears of it. While another process carries out the
 schedule, this one only looks whether the promises are kept.`,
@@ -215,7 +216,7 @@ func promises(broken map[string][]schedule.Breach) error {
 func (c *cli) scheduleInstall() *cobra.Command {
 	var folder string
 	cmd := &cobra.Command{
-		Use: "install --systemd DIR", Short: "Write a systemd service and timer that carry out what is due, every minute", Args: exactly(),
+		Use: "install --systemd DIR", Short: "Write a systemd service and timer that carry out what is due, every minute", Args: commandline.Exactly(),
 		Long: `Write a systemd service and timer that carry out what is due, every minute, for a machine where no node runs.`,
 		RunE: func(*cobra.Command, []string) error {
 			program, err := os.Executable()

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/session"
 )
 
@@ -34,7 +35,7 @@ through the cluster's router, and route the session's requests to it through a t
 session on a private, writable copy of their state. When the command line ends, the session ends and its forks are deleted.`,
 		Example:           `  orrery session develop sky --session blue --run ./bin/sky-blue --fork notes`,
 		ValidArgsFunction: first(c.completeServices()),
-		Args:              exactly("SERVICE"),
+		Args:              commandline.Exactly("SERVICE"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			options.Service = args[0]
 			options.Stdout, options.Stderr = c.stdout, c.stderr
@@ -76,7 +77,7 @@ func overrides(s session.Session) string {
 	for _, o := range s.Overrides {
 		text := o.Service + " (" + string(o.Kind)
 		if o.Method != "" {
-			text += " by " + o.Method + ", " + size(o.Bytes)
+			text += " by " + o.Method + ", " + commandline.Size(o.Bytes)
 		}
 		parts = append(parts, text+")")
 	}
@@ -93,7 +94,7 @@ func (c *cli) sessionCreate() *cobra.Command {
 		Short: "Make a session that lasts without this command line, for CI",
 		Long: `Make a session of services on forks of their state (--fork) and of processes that the cluster runs from a program
 of this machine (--exec SERVICE=PROGRAM, with the service's own environment). It ends after --ttl, or by session delete.`,
-		Args: exactly(),
+		Args: commandline.Exactly(),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
 			made, err := client.CreateSession(ctx, name, forks, exec, ttl)
 			if err != nil {
@@ -119,7 +120,7 @@ func (c *cli) sessionList() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the sessions",
-		Args:  exactly(),
+		Args:  commandline.Exactly(),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
 			all, err := client.ListSessions(ctx)
 			if err != nil {
@@ -149,7 +150,7 @@ func (c *cli) sessionShow() *cobra.Command {
 		Use:               "show NAME",
 		Short:             "Show one session",
 		ValidArgsFunction: first(c.completeSessions()),
-		Args:              exactly("NAME"),
+		Args:              commandline.Exactly("NAME"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			all, err := client.ListSessions(ctx)
 			if err != nil {
@@ -186,7 +187,7 @@ func (c *cli) sessionDelete() *cobra.Command {
 		Use:               "delete NAME",
 		Short:             "End a session and delete its forks",
 		ValidArgsFunction: first(c.completeSessions()),
-		Args:              exactly("NAME"),
+		Args:              commandline.Exactly("NAME"),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, args []string) error {
 			if err := client.DeleteSession(ctx, args[0]); err != nil {
 				return err

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/state"
 	"orrery/state/address"
 )
@@ -109,7 +110,7 @@ func (c *cli) printGenerations(all []state.Generation) error {
 			pinned = "yes"
 		}
 		rows = append(rows, []string{
-			refOf(g).String(), fmt.Sprint(g.Number), short(g.Snapshot), g.Time.Local().Format(time.DateTime), g.Reason, size(g.Size), size(g.Stored),
+			refOf(g).String(), fmt.Sprint(g.Number), short(g.Snapshot), g.Time.Local().Format(time.DateTime), g.Reason, commandline.Size(g.Size), commandline.Size(g.Stored),
 			orDash(strings.Join(g.Tags, ",")), orDash(g.Server), date(g.Verified), orDash(pinned),
 		})
 		if grouped {
@@ -169,7 +170,7 @@ func (f *filter) times() (since, until time.Time, err error) {
 		until, err = address.Time(f.until, agent.Clock())
 	}
 	if err != nil {
-		return since, until, usageError{err}
+		return since, until, commandline.Usage(err)
 	}
 	return since, until, nil
 }
@@ -221,7 +222,7 @@ func (c *cli) snapshotShow(with onMachine) *cobra.Command {
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (group != "") == (len(args) == 1) {
-				return usageError{fmt.Errorf("name a snapshot, or a group with --group (see %s --help)", cmd.CommandPath())}
+				return commandline.Usage(fmt.Errorf("name a snapshot, or a group with --group (see %s --help)", cmd.CommandPath()))
 			}
 			return with(cmd, func(m agent.Machine) error {
 				if group != "" {
@@ -277,8 +278,8 @@ func (c *cli) printSnapshot(s shown) error {
 	rows := [][]string{
 		{"id", string(s.ID)},
 		{"module", s.Module},
-		{"size", size(s.Size)},
-		{"stored", size(s.Stored)},
+		{"size", commandline.Size(s.Size)},
+		{"stored", commandline.Size(s.Stored)},
 		{"created", date(s.Created)},
 		{"parent", orDash(string(s.Parent))},
 		{"depth", fmt.Sprint(s.Depth)},
@@ -367,7 +368,7 @@ func parseBefore(before string) (time.Time, error) {
 	}
 	when, err := address.Time(before, agent.Clock())
 	if err != nil {
-		return when, usageError{err}
+		return when, commandline.Usage(err)
 	}
 	return when, nil
 }
@@ -391,7 +392,7 @@ func (c *cli) snapshotMissing(with onMachine) *cobra.Command {
 				missing := []string{}
 				for _, id := range ids {
 					if len(id) != 64 || strings.Trim(id, "0123456789abcdef") != "" {
-						return usageError{fmt.Errorf("%.100q is not the id of a snapshot (64 hex digits)", id)}
+						return commandline.Usage(fmt.Errorf("%.100q is not the id of a snapshot (64 hex digits)", id))
 					}
 					_, err := m.Store.Get(cmd.Context(), state.SnapshotID(id))
 					switch {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/internal/progress"
 	"orrery/state"
 	"orrery/state/address"
@@ -31,7 +32,7 @@ other side lacks is moved, and each object is verified. A copy that was interrup
   orrery snapshot copy postgresql-database/shop --from s3://backups/home`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (to == "") == (from == "") {
-				return usageError{errors.New("a copy takes either --to STORE or --from STORE")}
+				return commandline.Usage(errors.New("a copy takes either --to STORE or --from STORE"))
 			}
 			s := stores()
 			return onStore(cmd, s, *elsewhere, func(mine *store.Store) error {
@@ -71,7 +72,7 @@ func (c *cli) copySnapshots(cmd *cobra.Command, from, to *store.Store, names []s
 	moved, err := to.Copy(cmd.Context(), from, all, func(m store.Moved) {
 		task.Add(m.Bytes - before)
 		before = m.Bytes
-		fmt.Fprintf(shown, "\r%d of %d generations, %s moved, %s left of this one  ", len(m.Generations), len(all), size(m.Bytes), size(m.Left))
+		fmt.Fprintf(shown, "\r%d of %d generations, %s moved, %s left of this one  ", len(m.Generations), len(all), commandline.Size(m.Bytes), commandline.Size(m.Left))
 	})
 	task.End()
 	if moved.Objects > 0 || len(moved.Generations) > 0 {
@@ -86,7 +87,7 @@ func (c *cli) copySnapshots(cmd *cobra.Command, from, to *store.Store, names []s
 	if err := c.printGenerations(moved.Generations); err != nil {
 		return err
 	}
-	c.line("copied %d of %d generations (the others were there) to %s: %d objects, %s", len(moved.Generations), len(all), to, moved.Objects, size(moved.Bytes))
+	c.line("copied %d of %d generations (the others were there) to %s: %d objects, %s", len(moved.Generations), len(all), to, moved.Objects, commandline.Size(moved.Bytes))
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/state"
 )
 
@@ -37,7 +38,7 @@ func (s *showing) add(cmd *cobra.Command) {
 func (s *showing) wanted() (int, error) {
 	switch {
 	case s.limit < 1 || s.limit > state.MaxRecords:
-		return 0, usageError{fmt.Errorf("--limit is from 1 to %d, not %d", state.MaxRecords, s.limit)}
+		return 0, commandline.Usage(fmt.Errorf("--limit is from 1 to %d, not %d", state.MaxRecords, s.limit))
 	case !s.records:
 		return 0, nil
 	}
@@ -93,7 +94,7 @@ A record with a name (a path, a key, a row with a primary key) changes; a row wi
 				return err
 			}
 			if live && len(args) == 2 {
-				return usageError{fmt.Errorf("compare with a second snapshot or with --live (see %s --help)", cmd.CommandPath())}
+				return commandline.Usage(fmt.Errorf("compare with a second snapshot or with --live (see %s --help)", cmd.CommandPath()))
 			}
 			var d state.Difference
 			err = with(cmd, func(m agent.Machine) error {
@@ -197,7 +198,7 @@ func aspectRow(side, name string, a state.Aspect, unable string) []string {
 	if unable != "" || a.Records == 0 && a.Size != 0 {
 		records = "-"
 	}
-	return []string{side, name, orDash(short(a.ID)), size(a.Size), records}
+	return []string{side, name, orDash(short(a.ID)), commandline.Size(a.Size), records}
 }
 
 func (c *cli) printGroups(d compared) error {
@@ -258,7 +259,7 @@ func (c *cli) forkDiff(with onMachine) *cobra.Command {
 		Short: "Say which tables and files of a fork differ from its origin, and by how many rows",
 		Long: `Say in which tables, folders or kinds of keys a fork differs from its origin as that is now, and by how many records; or, of a
 fork that was made of a stored snapshot, with --beginning from that: which is what the fork changed.`,
-		Args: exactly("FORK"),
+		Args: commandline.Exactly("FORK"),
 	}
 	cmd.RunE = c.onComponent(with, func(cmd *cobra.Command, m agent.Machine, r state.Ref) error {
 		var err error

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/state"
 )
 
@@ -79,7 +80,7 @@ func (c *cli) printExported(e exported) error {
 	if c.output == "json" {
 		return c.json(e)
 	}
-	c.line("snapshot %s is in %s (%s)", short(e.Snapshot), e.File, size(e.Bytes))
+	c.line("snapshot %s is in %s (%s)", short(e.Snapshot), e.File, commandline.Size(e.Bytes))
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/state"
 	"orrery/state/store"
 )
@@ -68,13 +69,13 @@ func (f importFlags) request(args []string) (state.ImportRequest, error) {
 	q := state.ImportRequest{Raw: f.raw}
 	switch {
 	case len(args) != 1:
-		return q, usageError{errors.New("which file? Name one, or - for standard input")}
+		return q, commandline.Usage(errors.New("which file? Name one, or - for standard input"))
 	case f.component == "":
-		return q, usageError{errors.New("whose snapshot is it? Say --component CONTAINER/COMPONENT")}
+		return q, commandline.Usage(errors.New("whose snapshot is it? Say --component CONTAINER/COMPONENT"))
 	case f.dryRun:
-		return q, usageError{errors.New("--dry-run goes with --from-dysnomia")}
+		return q, commandline.Usage(errors.New("--dry-run goes with --from-dysnomia"))
 	case len(f.modules) > 1 || len(f.modules) == 1 && strings.Contains(f.modules[0], "="):
-		return q, usageError{errors.New("a component has one module: --module MODULE")}
+		return q, commandline.Usage(errors.New("a component has one module: --module MODULE"))
 	case len(f.modules) == 1:
 		q.Module = f.modules[0]
 	}
@@ -104,17 +105,17 @@ func (c *cli) importFile(cmd *cobra.Command, m agent.Machine, q state.ImportRequ
 func (c *cli) importDysnomia(cmd *cobra.Command, f importFlags, args []string, s agent.Stores, on, elsewhere string) error {
 	switch {
 	case len(args) > 0:
-		return usageError{fmt.Errorf("--from-dysnomia has the directory already (what is %q?)", args[0])}
+		return commandline.Usage(fmt.Errorf("--from-dysnomia has the directory already (what is %q?)", args[0]))
 	case f.component != "" || f.raw:
-		return usageError{errors.New("--component and --raw are for one file: --from-dysnomia takes over all components")}
+		return commandline.Usage(errors.New("--component and --raw are for one file: --from-dysnomia takes over all components"))
 	case on != "":
-		return usageError{errors.New("a state directory is taken over on its own machine: call orrery there, without --on")}
+		return commandline.Usage(errors.New("a state directory is taken over on its own machine: call orrery there, without --on"))
 	}
 	modules := map[string]string{}
 	for _, word := range f.modules {
 		container, module, ok := strings.Cut(word, "=")
 		if !ok {
-			return usageError{fmt.Errorf("--module %q is not CONTAINER=MODULE", word)}
+			return commandline.Usage(fmt.Errorf("--module %q is not CONTAINER=MODULE", word))
 		}
 		modules[container] = module
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/state"
 	"orrery/state/address"
 )
@@ -31,10 +32,10 @@ func (c *cli) relabel(cmd *cobra.Command, with onMachine, names []string, change
 func checkTags(tags []string) error {
 	for _, tag := range tags {
 		if !state.ValidTag(tag) {
-			return usageError{fmt.Errorf("%.80q is no tag: letters, digits and \"_.:-\", at most 64", tag)}
+			return commandline.Usage(fmt.Errorf("%.80q is no tag: letters, digits and \"_.:-\", at most 64", tag))
 		}
 		if address.ReservedTag(tag) {
-			return usageError{fmt.Errorf("tag %q would be read as a number, a time or the newest generation (choose another word)", tag)}
+			return commandline.Usage(fmt.Errorf("tag %q would be read as a number, a time or the newest generation (choose another word)", tag))
 		}
 	}
 	return nil
@@ -49,7 +50,7 @@ func (c *cli) snapshotTag(with onMachine) *cobra.Command {
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 && len(remove) == 0 {
-				return usageError{fmt.Errorf("which tag? (see %s --help)", cmd.CommandPath())}
+				return commandline.Usage(fmt.Errorf("which tag? (see %s --help)", cmd.CommandPath()))
 			}
 			if err := checkTags(args[1:]); err != nil {
 				return err
@@ -82,10 +83,10 @@ func (c *cli) snapshotNote(with onMachine) *cobra.Command {
 		Use:   "note NAME TEXT",
 		Short: "Write a note on a generation (an empty one removes it)",
 		Long:  "Write a note on a generation (an empty one removes it).\n\n" + naming,
-		Args:  exactly("NAME", "TEXT"),
+		Args:  commandline.Exactly("NAME", "TEXT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args[1]) > 1000 {
-				return usageError{fmt.Errorf("the note has %d bytes, at most 1000 are kept", len(args[1]))}
+				return commandline.Usage(fmt.Errorf("the note has %d bytes, at most 1000 are kept", len(args[1])))
 			}
 			return c.relabel(cmd, with, args[:1], state.Relabel{Note: &args[1]})
 		},

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 )
 
 func (c *cli) snapshotMetrics(with onMachine, on, elsewhere *string) *cobra.Command {
@@ -21,7 +22,7 @@ func (c *cli) snapshotMetrics(with onMachine, on, elsewhere *string) *cobra.Comm
 one was verified and tested (+Inf: never); of each that has one how large the newest is and what it added to the store; the size of the store; and for each policy of the schedule
 of how many components its promise is not kept. With --on and --store there is no schedule.`,
 		Example: `  orrery snapshot metrics --textfile /var/lib/prometheus/node-exporter/orrery.prom`,
-		Args:    exactly(),
+		Args:    commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return with(cmd, func(m agent.Machine) error {
 				var schedule *agent.Schedule

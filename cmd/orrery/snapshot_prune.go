@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/state"
 	"orrery/state/address"
 	"orrery/state/retention"
@@ -34,12 +35,12 @@ func (k *keeping) retention() (state.Retention, error) {
 	if k.within != "" {
 		span, err := address.Span(k.within)
 		if err != nil || span == 0 {
-			return k.Retention, usageError{fmt.Errorf("cannot keep what is within %q (write 36h, 7d or 8w)", k.within)}
+			return k.Retention, commandline.Usage(fmt.Errorf("cannot keep what is within %q (write 36h, 7d or 8w)", k.within))
 		}
 		k.Within = span
 	}
 	if err := retention.Check(k.Retention); err != nil {
-		return k.Retention, usageError{err}
+		return k.Retention, commandline.Usage(err)
 	}
 	return k.Retention, nil
 }
@@ -94,7 +95,7 @@ func (c *cli) printPruned(pruned state.Pruned, dryRun bool) error {
 	if dryRun {
 		verb, frees = "would drop", "would free"
 	}
-	c.line("%s %d generations and %d snapshots, %s %s", verb, len(pruned.Generations), pruned.Snapshots, frees, size(max(0, pruned.Bytes)))
+	c.line("%s %d generations and %d snapshots, %s %s", verb, len(pruned.Generations), pruned.Snapshots, frees, commandline.Size(max(0, pruned.Bytes)))
 	return nil
 }
 

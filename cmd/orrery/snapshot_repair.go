@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/state"
 )
 
@@ -22,7 +23,7 @@ their files are brought back or --drop-lost drops their generations. Nothing els
   orrery snapshot repair --dry-run
   orrery snapshot repair --drop-lost
   orrery snapshot copy --from s3://backups/home`,
-		Args: exactly(),
+		Args: commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return with(cmd, func(m agent.Machine) error {
 				watched, end := c.watch(cmd.Context())

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/state"
 )
 
@@ -55,7 +56,7 @@ The exit status is 6 where anything is wrong. orrery snapshot repair mends what 
   orrery snapshot verify --store s3://backups/home --read-data`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if v.testRestore && *elsewhere != "" {
-				return usageError{errors.New("--test-restore works on the machine's own store (copy the snapshots there first: orrery snapshot copy)")}
+				return commandline.Usage(errors.New("--test-restore works on the machine's own store (copy the snapshots there first: orrery snapshot copy)"))
 			}
 			return with(cmd, func(m agent.Machine) error { return c.verify(cmd.Context(), m, &v, args) })
 		},
@@ -189,7 +190,7 @@ func (c *cli) printVerification(ctx context.Context, m agent.Machine, v *verific
 			return err
 		}
 	}
-	how := "read " + size(v.Bytes)
+	how := "read " + commandline.Size(v.Bytes)
 	if !v.readData {
 		how = "without reading their data (see --read-data)"
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/cmd/orrery/agent"
+	"orrery/internal/commandline"
 	"orrery/state/store"
 	"orrery/state/vault"
 )
@@ -145,7 +146,7 @@ becomes an encrypted one by orrery snapshot copy into it.
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if encrypt != w.any() {
-				return usageError{errors.New("an encrypted store takes --encrypt and a key: --recipient, --recipients-file or --new-passphrase-file")}
+				return commandline.Usage(errors.New("an encrypted store takes --encrypt and a key: --recipient, --recipients-file or --new-passphrase-file"))
 			}
 			wrap := w.slots
 			if !encrypt {
@@ -195,8 +196,8 @@ func (c *cli) printStore(cmd *cobra.Command, s *store.Store) error {
 		{"store", info.Store},
 		{"encrypted", encrypted},
 		{"snapshots", fmt.Sprint(info.Snapshots)},
-		{"size", size(info.Logical)},
-		{"stored", size(info.Stored)},
+		{"size", commandline.Size(info.Logical)},
+		{"stored", commandline.Size(info.Stored)},
 	})
 }
 
@@ -246,7 +247,7 @@ func (c *cli) storeKeyAdd(stores func() agent.Stores) *cobra.Command {
 		Use: "add [STORE]", Short: "Let another key open a store", Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !w.any() {
-				return usageError{errors.New("which key? Give --recipient, --recipients-file or --new-passphrase-file")}
+				return commandline.Usage(errors.New("which key? Give --recipient, --recipients-file or --new-passphrase-file"))
 			}
 			return onStore(cmd, stores(), addressOf(args), func(s *store.Store) error {
 				added, err := s.AddKeys(cmd.Context(), w.slots)

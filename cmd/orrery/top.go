@@ -29,10 +29,10 @@ NO_COLOR turns colours off.`,
 		Example: `  orrery top
   orrery top --once
   orrery top -o json | jq '.chains[] | select(.waits)'`,
-		Args: exactly(),
+		Args: commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if interval < 100*time.Millisecond {
-				return usageError{fmt.Errorf("--interval %s is too short (100ms at least)", interval)}
+				return commandline.Usage(fmt.Errorf("--interval %s is too short (100ms at least)", interval))
 			}
 			looker := &looker{cli: c}
 			defer looker.close()
@@ -95,7 +95,7 @@ func (c *cli) nodeMetrics() *cobra.Command {
 		Long: `Print what the node counts, as Prometheus reads it: operations and bad input of the replicated store, gossip, requests through the router, the process.
 For node_exporter, write it to a file beside the one in its folder for text files, and rename that.`,
 		Example: `  orrery node metrics | grep refused`,
-		Args:    exactly(),
+		Args:    commandline.Exactly(),
 		RunE: c.onNode(func(ctx context.Context, client *agent.Client, _ []string) error {
 			text, err := client.Metrics(ctx)
 			if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/term"
 
+	"orrery/internal/commandline"
 	"orrery/internal/progress"
 )
 
@@ -77,12 +78,12 @@ func (l *progressLine) clear() {
 
 // describe says how far a task is: "verify 3f9a2c…: 12.0 MB of 48.0 MB, 25%, 110.2 MB/s".
 func describe(e progress.Event) string {
-	text := e.Task + ": " + size(e.Done)
+	text := e.Task + ": " + commandline.Size(e.Done)
 	if e.Total > 0 {
-		text += fmt.Sprintf(" of %s, %d%%", size(e.Total), min(100, e.Done*100/e.Total))
+		text += fmt.Sprintf(" of %s, %d%%", commandline.Size(e.Total), min(100, e.Done*100/e.Total))
 	}
 	if e.Saved > 0 {
-		text += ", " + size(e.Saved) + " saved"
+		text += ", " + commandline.Size(e.Saved) + " saved"
 	}
-	return fmt.Sprintf("%s, %s/s", text, size(int64(e.Rate())))
+	return fmt.Sprintf("%s, %s/s", text, commandline.Size(int64(e.Rate())))
 }

@@ -8,6 +8,7 @@ import (
 
 	"orrery/matrix"
 	"orrery/matrix/keys"
+	"orrery/matrix/room"
 	"orrery/matrix/store"
 	"orrery/matrix/table"
 )
@@ -115,17 +116,11 @@ func (s *Syncer) comings(ctx context.Context, user string, since, upTo int64) (c
 		if m.is != matrix.Join || r.Last() <= since {
 			continue
 		}
-		events, more, err := r.Timeline(ctx, since, upTo, recent)
+		changes, err := memberEvents(ctx, r, since, upTo)
 		if err != nil {
 			return nil, nil, err
 		}
-		if more {
-			events = r.States(matrix.TypeMember)
-		}
-		for _, e := range events {
-			if e.Type() != matrix.TypeMember || e.Order <= since || e.Order > upTo {
-				continue
-			}
+		for _, e := range changes {
 			who, _ := e.StateKey()
 			if e.Membership() == matrix.Join {
 				came[who] = true
@@ -135,6 +130,17 @@ func (s *Syncer) comings(ctx context.Context, user string, since, upTo int64) (c
 		}
 	}
 	return came, went, nil
+}
+
+// memberEvents are those of a room between two positions: among its newest events if these are few, otherwise those that are in force.
+func memberEvents(ctx context.Context, r *room.Room, since, upTo int64) ([]*room.Entry, error) {
+	events, more, err := r.Timeline(ctx, since, upTo, recent)
+	if more {
+		events = r.States(matrix.TypeMember)
+	}
+	return slices.DeleteFunc(slices.Clone(events), func(e *room.Entry) bool {
+		return e.Type() != matrix.TypeMember || e.Order <= since || e.Order > upTo
+	}), err
 }
 
 // devices adds what concerns the device to an answer: messages for it, changes of others' keys, how many of its own are left. What was told before
