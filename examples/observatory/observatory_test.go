@@ -501,7 +501,8 @@ func TestBrowser(t *testing.T) {
 			if err := chromedp.Do(ctx, chromedp.EmulateViewport(width, 900), chromedp.Navigate(page.url+"/?body=uranus"),
 				chromedp.SendKeys(chromedp.CSS("#author"), "Herschel"),
 				chromedp.SendKeys(chromedp.CSS("#text"), "A comet, perhaps?"), chromedp.Click(chromedp.CSS("form button")),
-				chromedp.WaitVisible(chromedp.CSS(".notes li"))); err != nil {
+				// The text is required and no longer there: this is the page after the click, not the one before it.
+				chromedp.WaitVisible(chromedp.CSS("#text:invalid")), chromedp.WaitVisible(chromedp.CSS(".notes li"))); err != nil {
 				t.Fatal(err)
 			}
 			if wide, err := chromedp.Run(ctx, chromedp.Evaluate[int64](`document.documentElement.scrollWidth`)); err != nil || wide > width {
