@@ -51,7 +51,7 @@ func run(ctx context.Context, dir string, size int64, kind string, rounds int) e
 	if err := generate(ctx, name, size); err != nil {
 		return err
 	}
-	s, err := store.Open(filepath.Join(work, "store"), store.Options{})
+	s, err := store.Open(ctx, filepath.Join(work, "store"), store.Options{})
 	if err != nil {
 		return err
 	}

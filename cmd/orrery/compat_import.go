@@ -33,7 +33,7 @@ func (c *cli) compatImport() *cobra.Command {
 		Long:  takingOver + "\n\nIt is what orrery snapshot import --from-dysnomia does.",
 		Args:  commandline.Exactly("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			into, err := agent.OpenStore(c.dir)
+			into, err := agent.OpenStore(cmd.Context(), c.dir)
 			if err != nil {
 				return err
 			}

@@ -123,7 +123,7 @@ func (c *cli) importDysnomia(cmd *cobra.Command, f importFlags, args []string, s
 	if elsewhere != "" {
 		return onStore(cmd, s, elsewhere, take)
 	}
-	into, err := agent.OpenStore(c.dir)
+	into, err := agent.OpenStore(cmd.Context(), c.dir)
 	if err != nil {
 		return err
 	}

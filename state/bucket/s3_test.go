@@ -89,7 +89,7 @@ func wrap(k vault.Key) ([]vault.Slot, error) {
 
 func local(t *testing.T) *store.Store {
 	t.Helper()
-	s, err := store.Open(t.TempDir(), store.Options{})
+	s, err := store.Open(t.Context(), t.TempDir(), store.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -359,7 +359,7 @@ func pass(c net.Conn, to string, take func(int) bool) {
 func TestKilledCopyGoesOn(t *testing.T) {
 	_, address := blank(t)
 	dir := t.TempDir()
-	home, err := store.Open(dir, store.Options{})
+	home, err := store.Open(t.Context(), dir, store.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -405,7 +405,7 @@ func copyUntilKilled(dir, address string) {
 			os.Exit(1)
 		}
 	}
-	home, err := store.Open(dir, store.Options{})
+	home, err := store.Open(ctx, dir, store.Options{})
 	check(err)
 	b, err := Open(ctx, address)
 	check(err)

@@ -35,7 +35,7 @@ func move(b *testing.B, megabytes int) {
 		}
 	}
 	folder := b.TempDir()
-	s, err := store.Open(filepath.Join(folder, "store"), store.Options{})
+	s, err := store.Open(ctx, filepath.Join(folder, "store"), store.Options{})
 	step(err)
 	var keepers [2]machine
 	for i := range keepers {

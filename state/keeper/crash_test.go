@@ -23,19 +23,20 @@ func TestMain(m *testing.M) {
 	if os.Getenv(roleEnvironment) == "" {
 		os.Exit(m.Run())
 	}
+	ctx := context.Background()
 	if os.Getenv(roleEnvironment) == "group" {
-		err := groupWorker(os.Args[1])
+		err := groupWorker(ctx, os.Args[1])
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	if err := worker(os.Args[1], []state.SnapshotID{state.SnapshotID(os.Args[2]), state.SnapshotID(os.Args[3])}); err != nil {
+	if err := worker(ctx, os.Args[1], []state.SnapshotID{state.SnapshotID(os.Args[2]), state.SnapshotID(os.Args[3])}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func openFolder(folder string) (*Keeper, error) {
-	s, err := store.Open(filepath.Join(folder, "store"), store.Options{})
+func openFolder(ctx context.Context, folder string) (*Keeper, error) {
+	s, err := store.Open(ctx, filepath.Join(folder, "store"), store.Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -45,12 +46,11 @@ func openFolder(folder string) (*Keeper, error) {
 var blueNotes = state.Component{Name: "notes@blue", Module: sqlite.Name, Container: sqlite.Name, Session: "blue"}
 
 // worker brings the component to one snapshot and the other in turns, in all ways that there are.
-func worker(folder string, ids []state.SnapshotID) error {
-	k, err := openFolder(folder)
+func worker(ctx context.Context, folder string, ids []state.SnapshotID) error {
+	k, err := openFolder(ctx, folder)
 	if err != nil {
 		return err
 	}
-	ctx := context.Background()
 	activate := func(c state.Component) error { _, err := k.Activate(ctx, c); return err }
 	for i := 0; ; i++ {
 		id, other := ids[i%2], ids[1-i%2]
@@ -86,7 +86,7 @@ func worker(folder string, ids []state.SnapshotID) error {
 // somebody asked for.
 func TestKilledKeeper(t *testing.T) {
 	ctx, folder := t.Context(), t.TempDir()
-	k, err := openFolder(folder)
+	k, err := openFolder(ctx, folder)
 	check(t, err)
 	m := machine{Keeper: k}
 	must(m.Activate(ctx, notes))(t)
@@ -121,7 +121,7 @@ func TestKilledKeeper(t *testing.T) {
 func goesOn(t *testing.T, folder string, states ...state.SnapshotID) {
 	t.Helper()
 	ctx := t.Context()
-	k, err := openFolder(folder)
+	k, err := openFolder(ctx, folder)
 	check(t, err)
 	check(t, k.Boot(ctx, func(state.Component) bool { return true }))
 	for _, rec := range must(k.records())(t) {

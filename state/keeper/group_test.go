@@ -98,13 +98,13 @@ func TestUnfinishedGroup(t *testing.T) {
 }
 
 // groupWorker takes snapshots of groups until it is killed.
-func groupWorker(folder string) error {
-	k, err := openFolder(folder)
+func groupWorker(ctx context.Context, folder string) error {
+	k, err := openFolder(ctx, folder)
 	if err != nil {
 		return err
 	}
 	for {
-		all, err := k.TakeSnapshots(context.Background(), state.SnapshotRequest{Refs: groupRefs, Reason: "manual"})
+		all, err := k.TakeSnapshots(ctx, state.SnapshotRequest{Refs: groupRefs, Reason: "manual"})
 		if err != nil || len(all) != len(groupRefs) {
 			return fmt.Errorf("%d generations: %w", len(all), err)
 		}
@@ -117,7 +117,7 @@ var groupRefs = []state.Ref{notesRef, {Container: notesRef.Container, Component:
 // A keeper that is killed at any point of a group leaves no half group, and loses none that somebody was told of.
 func TestKilledInAGroup(t *testing.T) {
 	ctx, folder := t.Context(), t.TempDir()
-	k, err := openFolder(folder)
+	k, err := openFolder(ctx, folder)
 	check(t, err)
 	for _, r := range groupRefs {
 		c := notes
@@ -145,7 +145,7 @@ func TestKilledInAGroup(t *testing.T) {
 			told++
 		}
 		_ = command.Wait() // it was killed
-		k, err := openFolder(folder)
+		k, err := openFolder(ctx, folder)
 		check(t, err)
 		check(t, k.Sweep(ctx))
 		groups := map[string]int{}

@@ -18,7 +18,7 @@ type recording struct {
 
 func newStore(t *testing.T) *recording {
 	t.Helper()
-	s, err := store.Open(t.TempDir(), store.Options{})
+	s, err := store.Open(t.Context(), t.TempDir(), store.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

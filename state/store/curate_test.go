@@ -254,7 +254,7 @@ func eachFailure(t *testing.T, before string, do func(*Store) error) {
 		dir := filepath.Join(t.TempDir(), "store")
 		copyFolder(t, dir, before)
 		f := &failing{left: -1, unsynced: map[string]bool{}}
-		s := must(Open(dir, Options{files: f}))(t)
+		s := must(Open(t.Context(), dir, Options{files: f}))(t)
 		f.left = n
 		err := do(s)
 		f.left = -1

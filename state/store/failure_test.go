@@ -333,7 +333,7 @@ func TestNewerFormatAndBadNamesAreRefused(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "version"), []byte("orrery snapshot store 3\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), "store 3") {
+	if _, err := Open(t.Context(), dir, Options{}); err == nil || !strings.Contains(err.Error(), "store 3") {
 		t.Fatal(err)
 	}
 }
@@ -373,7 +373,7 @@ func FuzzImport(f *testing.F) {
 	f.Add(wire.Bytes())
 	f.Add(wire.Bytes()[:wire.Len()-3])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		to := must(Open(t.TempDir(), Options{files: &failing{left: -1, unsynced: map[string]bool{}}}))(t)
+		to := must(Open(t.Context(), t.TempDir(), Options{files: &failing{left: -1, unsynced: map[string]bool{}}}))(t)
 		_ = to.Import(t.Context(), bytes.NewReader(b))
 	})
 }

@@ -24,12 +24,12 @@ const (
 )
 
 // Open opens the store in a folder, which it creates if need be. ErrKey if it is encrypted and no key fits.
-func Open(dir string, o Options) (*Store, error) {
+func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	if o.files == nil {
 		o.files = osFiles{}
 	}
 	s := newStore(dir, dir, o)
-	if err := s.begin(o); err != nil {
+	if err := s.begin(ctx, o); err != nil {
 		return nil, fmt.Errorf("cannot open snapshot store %s: %w", s.name, err)
 	}
 	return s, nil
@@ -55,7 +55,7 @@ func newStore(dir, name string, o Options) *Store {
 func (s *Store) versionFile() string { return filepath.Join(s.dir, "version") }
 
 // begin finds out what kind of store is there. It changes nothing before it knows that it can use it.
-func (s *Store) begin(o Options) error {
+func (s *Store) begin(ctx context.Context, o Options) error {
 	version, err := s.raw.ReadFile(s.versionFile())
 	if used, failed := s.used(); used || failed != nil {
 		if s.versionProblem(version, err) != nil {
@@ -66,7 +66,9 @@ func (s *Store) begin(o Options) error {
 	case errors.Is(err, fs.ErrNotExist) && o.Existing:
 		return fmt.Errorf("%w: there is none (orrery store init makes one)", state.ErrNotFound)
 	case errors.Is(err, fs.ErrNotExist):
-		return errors.Join(s.folders(), s.writeVersion(formatVersion))
+		if version, err = s.found(ctx); err != nil {
+			return err
+		}
 	case err != nil:
 		return err
 	}
@@ -85,6 +87,35 @@ func (s *Store) begin(o Options) error {
 			strings.TrimSpace(string(version)), strings.TrimSpace(formatVersion))
 	}
 	return s.folders()
+}
+
+// found makes a plain store where there is none, and returns the version of what is there then: another process may have
+// been faster. Where Init began an encrypted one that is not made: nobody may take it for encrypted when it is not.
+func (s *Store) found(ctx context.Context) ([]byte, error) {
+	if err := s.raw.MkdirAll(s.dir); err != nil {
+		return nil, err
+	}
+	l, err := s.lockInit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer l.release()
+	version, err := s.raw.ReadFile(s.versionFile())
+	if !errors.Is(err, fs.ErrNotExist) {
+		return version, err
+	}
+	slots, err := s.slots()
+	if err != nil {
+		return nil, err
+	}
+	if len(slots) > 0 {
+		return nil, fmt.Errorf("%w: an encrypted one was begun and not finished (repeat orrery store init)", state.ErrNotFound)
+	}
+	return []byte(formatVersion), s.writeVersion(formatVersion)
+}
+
+func (s *Store) lockInit(ctx context.Context) (lock, error) {
+	return s.acquire(ctx, filepath.Join(s.dir, "init.lock"), true)
 }
 
 // used says whether there are packs.
@@ -192,7 +223,7 @@ func (s *Store) init(ctx context.Context, wrap func(vault.Key) ([]vault.Slot, er
 	if err := s.raw.MkdirAll(s.dir); err != nil {
 		return err
 	}
-	l, err := s.acquire(ctx, filepath.Join(s.dir, "init.lock"), true)
+	l, err := s.lockInit(ctx)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ func OpenBucket(ctx context.Context, b Bucket, o Options) (*Store, error) {
 		return nil, err
 	}
 	o.Existing = true
-	if err = s.begin(o); err == nil {
+	if err = s.begin(ctx, o); err == nil {
 		err = s.remember()
 	}
 	if err != nil {

@@ -65,7 +65,7 @@ func openWith(t tester, dir string, o Options) *Store {
 			}
 		}
 	}
-	return must(Open(dir, o))(t)
+	return must(Open(t.Context(), dir, o))(t)
 }
 
 // TestEncrypted runs what is tested with plain stores on encrypted ones.
@@ -170,7 +170,7 @@ func TestWithoutAFittingKeyNothingIsTouched(t *testing.T) {
 	must(true, stranger.AddIdentityFile(file))(t)
 	before := listing(t, dir)
 	for _, keys := range []*vault.Ring{nil, {}, stranger} {
-		_, err := Open(dir, Options{Keys: keys})
+		_, err := Open(t.Context(), dir, Options{Keys: keys})
 		if !errors.Is(err, state.ErrKey) || !strings.Contains(err.Error(), "ORRERY_STORE_IDENTITY_FILE") {
 			t.Fatal(err)
 		}
@@ -202,6 +202,59 @@ func listing(t *testing.T, dir string) string {
 	return all.String()
 }
 
+// TestOpenWhileAnEncryptedStoreIsMade opens a store between its first key and its version: it waits, and is no plain one.
+func TestOpenWhileAnEncryptedStoreIsMade(t *testing.T) {
+	dir := t.TempDir()
+	type opened struct {
+		store *Store
+		err   error
+	}
+	result := make(chan opened, 1)
+	files := &atRename{name: filepath.Join(dir, "version"), do: func() {
+		go func() {
+			s, err := Open(t.Context(), dir, Options{Keys: ring(t)})
+			result <- opened{s, err}
+		}()
+		select {
+		case r := <-result:
+			t.Errorf("opened before it was made: %v", r.err)
+			result <- r
+		case <-time.After(50 * time.Millisecond):
+		}
+	}}
+	must(Init(t.Context(), dir, Options{files: files}, wrapped))(t)
+	if r := <-result; r.err != nil || !r.store.Encrypted() {
+		t.Fatalf("not the encrypted store: %v", r.err)
+	}
+}
+
+// atRename are files that do something before one gets a name.
+type atRename struct {
+	hasty
+	name string
+	do   func()
+}
+
+func (f *atRename) Rename(from, to string) error {
+	if to == f.name {
+		f.do()
+	}
+	return f.hasty.Rename(from, to)
+}
+
+func TestUnfinishedEncryptedStoreDoesNotBecomeAPlainOne(t *testing.T) {
+	dir := t.TempDir()
+	must(Init(t.Context(), dir, Options{files: hasty{}}, wrapped))(t)
+	must(true, os.Remove(filepath.Join(dir, "version")))(t) // as if it had been killed before
+	if _, err := Open(t.Context(), dir, Options{Keys: ring(t)}); !errors.Is(err, state.ErrNotFound) || !strings.Contains(err.Error(), "store init") {
+		t.Fatal(err)
+	}
+	must(Init(t.Context(), dir, Options{files: hasty{}}, wrapped))(t)
+	if s := must(Open(t.Context(), dir, Options{Keys: ring(t)}))(t); !s.Encrypted() {
+		t.Fatal("not encrypted")
+	}
+}
+
 func TestKeysOfAStore(t *testing.T) {
 	dir := t.TempDir()
 	s := must(Init(t.Context(), dir, Options{files: hasty{}}, wrapped))(t)
@@ -225,12 +278,12 @@ func TestKeysOfAStore(t *testing.T) {
 	if err := s.RemoveKey(t.Context(), "../../x"); !errors.Is(err, state.ErrNotFound) {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir, Options{Keys: ring(t)}); !errors.Is(err, state.ErrKey) {
+	if _, err := Open(t.Context(), dir, Options{Keys: ring(t)}); !errors.Is(err, state.ErrKey) {
 		t.Fatalf("the removed key opens it: %v", err)
 	}
 	keys := &vault.Ring{}
 	must(true, keys.AddPassphrase("correct horse"))(t)
-	check(t, must(Open(dir, Options{Keys: keys}))(t), b)
+	check(t, must(Open(t.Context(), dir, Options{Keys: keys}))(t), b)
 	if !bytes.Equal(before, must(os.ReadFile(packs[0]))(t)) {
 		t.Fatal("data was written anew")
 	}

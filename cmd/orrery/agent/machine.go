@@ -141,7 +141,7 @@ type processes interface {
 func openState(ctx context.Context, dir string, containers []state.Container, resolve resolver, log *slog.Logger, supervise []string) (*local, error) {
 	l := assemble(ctx, dir, log, supervise)
 	var err error
-	if l.store, err = openStore(dir, log); err != nil {
+	if l.store, err = openStore(ctx, dir, log); err != nil {
 		return nil, err
 	}
 	if l.artifacts, err = openArtifacts(filepath.Join(dir, "artifacts")); err != nil {

@@ -43,9 +43,9 @@ func (s Stores) Ring() (*vault.Ring, error) {
 }
 
 // openStore opens a machine's own store, with what the environment has to open it with if it is encrypted.
-func openStore(dir string, log *slog.Logger) (*store.Store, error) {
+func openStore(ctx context.Context, dir string, log *slog.Logger) (*store.Store, error) {
 	ring, failed := Stores{}.Ring()
-	s, err := store.Open(filepath.Join(dir, "store"), store.Options{Keys: ring, Logger: log})
+	s, err := store.Open(ctx, filepath.Join(dir, "store"), store.Options{Keys: ring, Logger: log})
 	if errors.Is(err, state.ErrKey) { // otherwise nobody needs a key
 		err = errors.Join(failed, err)
 	}
@@ -63,7 +63,7 @@ func (s Stores) Open(ctx context.Context, address string) (*store.Store, func() 
 		if err != nil {
 			return nil, nil, err
 		}
-		opened, err := store.Open(folder, o)
+		opened, err := store.Open(ctx, folder, o)
 		return opened, func() error { return nil }, err
 	}
 	b, err := bucket.Open(ctx, address)

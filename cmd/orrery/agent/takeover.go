@@ -1,6 +1,12 @@
 package agent
 
-import "orrery/state/store"
+import (
+	"context"
+
+	"orrery/state/store"
+)
 
 // OpenStore opens the store of a machine's folder beside whoever else uses it.
-func OpenStore(dir string) (*store.Store, error) { return openStore(dir, nil) }
+func OpenStore(ctx context.Context, dir string) (*store.Store, error) {
+	return openStore(ctx, dir, nil)
+}

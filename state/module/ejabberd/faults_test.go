@@ -178,7 +178,7 @@ func TestLastSnapshotBeforeCollection(t *testing.T) {
 	activate(t, other)
 	change(t, other, 1)
 	before := digest(t, other)
-	s, err := store.Open(t.TempDir(), store.Options{})
+	s, err := store.Open(t.Context(), t.TempDir(), store.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
