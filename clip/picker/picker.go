@@ -1,6 +1,7 @@
 // Package picker is what a picker shows and does, whatever draws it. It is pure: keys and results in, effects out.
 //
-// Keys are written as words: "a", "enter", "ctrl+p". What is typed narrows the list at once; arrows move in it at the same time.
+// Keys are written as words: "a", "enter", "ctrl+p". What is typed narrows the list at once; arrows move in it at the same time. An Overlay may lie over the list: help,
+// the actions for the item under the cursor, its QR code, its colour, or what an action printed; the next key that is not for it takes it away.
 package picker
 
 import (
@@ -8,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"orrery/clip"
+	"orrery/clip/action"
 	"orrery/clip/find"
 )
 
@@ -20,8 +22,21 @@ type State struct {
 	Top    int            // first of Items that is shown
 	Rows   int            // how many are shown
 	Item   *clip.Item     // whole, of the one under the cursor, once it is there; nil before
-	Help   bool
-	Note   string // what went wrong, or was done
+	Shows  *Preview       // of Item
+	Note   string         // what went wrong, or was done
+
+	Actions action.Set // that there are
+	Paste   bool       // enter pastes, too
+
+	Overlay Overlay
+	Menu    action.Set    // for Item
+	Choice  int           // place in Menu
+	Code    *Modules      // of Item's text
+	Colour  action.Colour // that Item's text names
+	Lines   []string      // what an action printed
+	First   int           // of Lines that is shown
+
+	waits string // a key that Item is needed for
 }
 
 // Effect is what is to be done outside. Its answer comes back by Found, Shown or Done.
@@ -36,10 +51,11 @@ type (
 	}
 	// Show asks for a whole item; Shown is its answer.
 	Show struct{ ID clip.ID }
-	// Give puts an item into the clipboard, and ends the picker.
+	// Give puts an item into the clipboard, and ends the picker. Paste also pastes it into the window that had the focus before.
 	Give struct {
 		ID    clip.ID
 		Plain bool
+		Paste bool
 	}
 	// Pin pins an item, or does not any more; Done is its answer.
 	Pin struct {
@@ -48,6 +64,15 @@ type (
 	}
 	// Delete deletes an item; Done is its answer.
 	Delete struct{ ID clip.ID }
+	// Edit lets somebody edit an item's text; Edited is its answer.
+	Edit struct{ ID clip.ID }
+	// Open has the desktop open an address; Opened is its answer.
+	Open struct{ Address string }
+	// Run carries an action out that is more than to show something; Ran is its answer.
+	Run struct {
+		ID     clip.ID
+		Action action.Action
+	}
 	// Quit ends the picker.
 	Quit struct{}
 )
@@ -55,9 +80,9 @@ type (
 // modes in the order in which a key goes through them.
 var modes = []find.Mode{find.Words, find.Fuzzy, find.Pattern, find.Exact} //nolint:gochecknoglobals // a list
 
-// Start makes a picker with room for some rows.
-func Start(rows int) (*State, []Effect) {
-	s := &State{Mode: find.Words, Rows: max(1, rows)}
+// Start makes a picker with room for some rows. paste says that enter pastes, too.
+func Start(rows int, actions action.Set, paste bool) (*State, []Effect) {
+	s := &State{Mode: find.Words, Rows: max(1, rows), Actions: actions, Paste: paste}
 	return s, s.search()
 }
 
@@ -68,9 +93,14 @@ var Keys = [][2]string{ //nolint:gochecknoglobals // a table
 	{"pgup, pgdown", "move by a page"},
 	{"enter", "copy, and end"},
 	{"alt+enter", "copy the text alone"},
+	{"alt+v", "copy, and paste into the window before"},
 	{"alt+1 … alt+9", "copy the item in that row"},
 	{"ctrl+p", "pin, unpin"},
 	{"ctrl+d", "delete"},
+	{"ctrl+a", "actions for it"},
+	{"ctrl+e", "edit its text; the old one stays"},
+	{"ctrl+o", "open its address"},
+	{"ctrl+r", "its QR code"},
 	{"tab", "words, fuzzy, regexp, exact"},
 	{"ctrl+u", "clear the query"},
 	{"f1", "this help"},
@@ -82,15 +112,17 @@ func (s *State) search() []Effect { return []Effect{Search{s.Query, s.Mode}} }
 // Key takes a key in.
 func (s *State) Key(key string) []Effect {
 	s.Note = ""
-	if s.Help {
-		s.Help = false
-		return nil
+	s.waits = ""
+	if s.Overlay != None {
+		if effects, taken := s.over(key); taken {
+			return effects
+		}
 	}
 	switch key {
 	case "esc", "ctrl+c":
 		return []Effect{Quit{}}
 	case "f1":
-		s.Help = true
+		return s.lay(Help)
 	case "up":
 		return s.move(-1)
 	case "down":
@@ -111,12 +143,14 @@ func (s *State) Key(key string) []Effect {
 	case "backspace":
 		_, n := utf8.DecodeLastRuneInString(s.Query)
 		return s.Type("", n)
-	case "enter", "alt+enter", "ctrl+p", "ctrl+d":
+	case "enter", "alt+enter", "alt+v", "ctrl+p", "ctrl+d":
 		return s.act(key)
+	case "ctrl+a", "ctrl+e", "ctrl+o", "ctrl+r":
+		return s.whole(key)
 	default:
 		if n := len("alt+"); len(key) == n+1 && key[:n] == "alt+" && key[n] >= '1' && key[n] <= '9' {
 			if at := s.Top + int(key[n]-'1'); at < len(s.Items) {
-				return []Effect{Give{ID: s.Items[at].ID}}
+				return []Effect{Give{ID: s.Items[at].ID, Paste: s.Paste}}
 			}
 		}
 	}
@@ -130,8 +164,8 @@ func (s *State) act(key string) []Effect {
 	}
 	item := &s.Items[s.Cursor]
 	switch key {
-	case "enter", "alt+enter":
-		return []Effect{Give{item.ID, key == "alt+enter"}}
+	case "enter", "alt+enter", "alt+v":
+		return []Effect{Give{item.ID, key == "alt+enter", s.Paste || key == "alt+v"}}
 	case "ctrl+p":
 		item.Pinned = !item.Pinned
 		return []Effect{Pin{item.ID, item.Pinned}}
@@ -142,9 +176,30 @@ func (s *State) act(key string) []Effect {
 	}
 }
 
-// Type takes back the last bytes of the query, and adds text to it.
+// whole does what a key says with the whole item under the cursor, once that is there.
+func (s *State) whole(key string) []Effect {
+	if s.Item == nil {
+		s.waits = key
+		return nil
+	}
+	switch key {
+	case "ctrl+a":
+		return s.menu()
+	case "ctrl+e":
+		return s.builtin(action.Edit, "text")
+	case "ctrl+o":
+		return s.builtin(action.Open, "address that can be opened")
+	}
+	return s.builtin(action.QR, "text that fits into a QR code")
+}
+
+// Type takes back the last bytes of the query, and adds text to it. In the menu a digit chooses.
 func (s *State) Type(text string, back int) []Effect {
-	s.Help = false
+	if s.Overlay == Menu && len(text) == 1 && '1' <= text[0] && text[0] <= '9' {
+		return s.choose(int(text[0] - '1'))
+	}
+	s.lay(None)
+	s.Note, s.waits = "", ""
 	before := s.Query
 	s.Query = s.Query[:len(s.Query)-min(back, len(s.Query))] + text
 	if s.Query == before {
@@ -171,14 +226,17 @@ func (s *State) move(by int) []Effect {
 // show asks for the item under the cursor, unless it is there.
 func (s *State) show() []Effect {
 	if s.Cursor >= len(s.Items) {
-		s.Item = nil
+		s.Item, s.Shows = nil, nil
 		return nil
 	}
 	id := s.Items[s.Cursor].ID
 	if s.Item != nil && s.Item.ID == id {
 		return nil
 	}
-	s.Item = nil
+	s.Item, s.Shows, s.waits = nil, nil, ""
+	if s.Overlay == Menu {
+		s.lay(None)
+	}
 	return []Effect{Show{id}}
 }
 
@@ -191,20 +249,25 @@ func (s *State) Found(q Search, items []clip.Summary, err error) []Effect {
 		s.Note = err.Error()
 		return nil
 	}
-	s.Note = ""
 	s.Items = items
 	return s.move(0)
 }
 
 // Shown takes a whole item in.
-func (s *State) Shown(item clip.Item, err error) {
+func (s *State) Shown(item clip.Item, err error) []Effect {
 	if err != nil {
 		s.Note = err.Error()
-		return
+		return nil
 	}
-	if s.Cursor < len(s.Items) && s.Items[s.Cursor].ID == item.ID {
-		s.Item = &item
+	if s.Cursor >= len(s.Items) || s.Items[s.Cursor].ID != item.ID {
+		return nil
 	}
+	s.Item, s.Shows = &item, preview(&item)
+	if key := s.waits; key != "" {
+		s.waits = ""
+		return s.whole(key)
+	}
+	return nil
 }
 
 // Done takes in how something ended.

@@ -4,6 +4,7 @@ package terminal
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"unicode"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"orrery/clip"
+	"orrery/clip/action"
 	"orrery/clip/find"
 	"orrery/clip/picker"
 )
@@ -20,18 +22,24 @@ import (
 type Source interface {
 	Search(ctx context.Context, query string, mode find.Mode, limit int) ([]clip.Summary, error)
 	Show(ctx context.Context, id clip.ID) (clip.Item, error)
-	Give(ctx context.Context, id clip.ID, plain bool) error
+	// Give puts an item into the clipboard. paste also pastes it, once the picker has ended, into the window that then has the focus.
+	Give(ctx context.Context, id clip.ID, plain, paste bool) error
 	Pin(ctx context.Context, id clip.ID, pinned bool) error
 	Delete(ctx context.Context, id clip.ID) error
+	// Edit has somebody edit an item's text in this terminal; what comes of it is a new item, nil if nothing was changed.
+	Edit(ctx context.Context, id clip.ID, in io.Reader, out, complaints io.Writer) (*clip.Summary, error)
+	Open(ctx context.Context, address string) error
+	// Run carries an action out, keeps what it printed where that is its output, and returns that.
+	Run(ctx context.Context, id clip.ID, a action.Action) (printed string, err error)
 }
 
 // maxItems is how many matches are listed: nobody scrolls further.
 const maxItems = 1000
 
-// Run shows a picker until somebody has picked, or ended it. options are bubbletea's, for tests.
-func Run(ctx context.Context, s Source, options ...tea.ProgramOption) error {
+// Run shows a picker until somebody has picked, or ended it. paste says that enter pastes, too; options are bubbletea's, for tests.
+func Run(ctx context.Context, s Source, actions action.Set, paste bool, options ...tea.ProgramOption) error {
 	m := &model{ctx: ctx, source: s}
-	m.state, m.first = picker.Start(10)
+	m.state, m.first = picker.Start(10, actions, paste)
 	_, err := tea.NewProgram(m, append(options, tea.WithContext(ctx))...).Run()
 	if m.cancel != nil {
 		m.cancel()
@@ -51,6 +59,10 @@ type model struct {
 	width, height int
 	cancel        context.CancelFunc // ends the search before
 	failed        error
+
+	drawn                 []string // the picture that was drawn last, of an item, in this many rows and columns
+	drawnID               clip.ID
+	drawnRows, drawnWidth int
 }
 
 type (
@@ -63,8 +75,18 @@ type (
 		item clip.Item
 		err  error
 	}
-	done  struct{ err error }
-	given struct{ err error }
+	done   struct{ err error }
+	given  struct{ err error }
+	opened struct{ err error }
+	edited struct {
+		made *clip.Summary
+		err  error
+	}
+	ran struct {
+		action  action.Action
+		printed string
+		err     error
+	}
 )
 
 // Init is tea.Model's.
@@ -86,7 +108,13 @@ func (m *model) Update(message tea.Msg) (tea.Model, tea.Cmd) {
 	case found:
 		return m, m.do(m.state.Found(e.query, e.items, e.err))
 	case shown:
-		m.state.Shown(e.item, e.err)
+		return m, m.do(m.state.Shown(e.item, e.err))
+	case opened:
+		return m, m.do(m.state.Opened(e.err))
+	case edited:
+		return m, m.do(m.state.Edited(e.made, e.err))
+	case ran:
+		return m, m.do(m.state.Ran(e.action, e.printed, e.err))
 	case done:
 		return m, m.do(m.state.Done(e.err))
 	case given:
@@ -126,11 +154,21 @@ func (m *model) command(effect picker.Effect) tea.Cmd {
 			return shown{item, err}
 		}
 	case picker.Give:
-		return func() tea.Msg { return given{m.source.Give(m.ctx, e.ID, e.Plain)} }
+		return func() tea.Msg { return given{m.source.Give(m.ctx, e.ID, e.Plain, e.Paste)} }
 	case picker.Pin:
 		return func() tea.Msg { return done{m.source.Pin(m.ctx, e.ID, e.Pinned)} }
 	case picker.Delete:
 		return func() tea.Msg { return done{m.source.Delete(m.ctx, e.ID)} }
+	case picker.Edit:
+		session := &editing{m: m, id: e.ID}
+		return tea.Exec(session, func(err error) tea.Msg { return edited{session.made, err} })
+	case picker.Open:
+		return func() tea.Msg { return opened{m.source.Open(m.ctx, e.Address)} }
+	case picker.Run:
+		return func() tea.Msg {
+			printed, err := m.source.Run(m.ctx, e.ID, e.Action)
+			return ran{e.Action, printed, err}
+		}
 	}
 	return tea.Quit
 }
@@ -164,13 +202,10 @@ func (m *model) draw() string {
 	if m.width == 0 {
 		return ""
 	}
-	lines := []string{strong.Render("› ") + ansi.Truncate(m.state.Query+"▏", m.width-2, "…")}
-	if m.state.Help {
-		for _, k := range picker.Keys {
-			lines = append(lines, ansi.Truncate(fmt.Sprintf("  %-16s %s", k[0], k[1]), m.width, "…"))
-		}
+	if lines := m.overlay(); lines != nil {
 		return strings.Join(lines, "\n")
 	}
+	lines := []string{m.query()}
 	for i, item := range m.state.Visible() {
 		lines = append(lines, m.row(&item, m.state.Top+i == m.state.Cursor))
 	}
@@ -180,6 +215,10 @@ func (m *model) draw() string {
 	lines = append(lines, faint.Render(strings.Repeat("─", m.width)))
 	lines = append(lines, m.preview(m.previewRows())...)
 	return strings.Join(append(lines, m.footer()), "\n")
+}
+
+func (m *model) query() string {
+	return strong.Render("› ") + ansi.Truncate(m.state.Query+"▏", m.width-2, "…")
 }
 
 // signs of the kinds.
@@ -204,34 +243,14 @@ func (m *model) row(item *clip.Summary, cursor bool) string {
 	return line
 }
 
-// preview is the item under the cursor, in some rows.
-func (m *model) preview(rows int) []string {
-	lines := make([]string, 0, rows)
-	if item := m.state.Item; item != nil && rows > 0 {
-		if text, ok := clip.PlainText(item.Contents); ok {
-			for line := range strings.SplitSeq(text[:min(len(text), 16<<10)], "\n") {
-				if len(lines) == rows {
-					break
-				}
-				lines = append(lines, ansi.Truncate(harmless(strings.ReplaceAll(line, "\t", "    ")), m.width, "…"))
-			}
-		} else {
-			for _, c := range item.Contents[:min(len(item.Contents), rows)] {
-				lines = append(lines, faint.Render(ansi.Truncate(fmt.Sprintf("%s, %d bytes", harmless(c.Type), len(c.Data)), m.width, "…")))
-			}
-		}
-	}
-	for len(lines) < rows {
-		lines = append(lines, "")
-	}
-	return lines
-}
+// enters says what the enter key does.
+var enters = map[bool]string{false: "copies", true: "pastes"} //nolint:gochecknoglobals // a table
 
 func (m *model) footer() string {
 	if m.state.Note != "" {
 		return wrong.Render(ansi.Truncate(harmless(m.state.Note), m.width, "…"))
 	}
-	return faint.Render(ansi.Truncate(fmt.Sprintf("%d items · %s · enter copies, f1 helps", len(m.state.Items), m.state.Mode), m.width, "…"))
+	return faint.Render(ansi.Truncate(fmt.Sprintf("%d items · %s · enter %s, f1 helps", len(m.state.Items), m.state.Mode, enters[m.state.Paste]), m.width, "…"))
 }
 
 // harmless replaces what could control the terminal.

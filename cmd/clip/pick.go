@@ -13,8 +13,11 @@ import (
 	"golang.org/x/term"
 
 	"orrery/clip"
+	"orrery/clip/action"
 	"orrery/clip/control"
+	"orrery/clip/exchange"
 	"orrery/clip/find"
+	"orrery/clip/launch"
 	"orrery/clip/terminal"
 	"orrery/internal/commandline"
 )
@@ -31,7 +34,15 @@ func (c *cli) pickCommand() *cobra.Command {
 			if _, _, err := c.recorder().Do(cmd.Context(), control.Request{Op: control.OpStatus}); err != nil {
 				return err
 			}
-			return terminal.Run(cmd.Context(), source{c.recorder()})
+			s, err := load(c.settings)
+			if err != nil {
+				return err
+			}
+			actions, err := s.actions()
+			if err != nil {
+				return err
+			}
+			return terminal.Run(cmd.Context(), source{c.recorder()}, actions, false)
 		},
 	}
 }
@@ -70,7 +81,7 @@ func (s source) Show(ctx context.Context, id clip.ID) (clip.Item, error) {
 }
 
 // Give is terminal.Source's.
-func (s source) Give(ctx context.Context, id clip.ID, plain bool) error {
+func (s source) Give(ctx context.Context, id clip.ID, plain, _ bool) error {
 	_, _, err := s.Do(ctx, control.Request{Op: control.OpGive, IDs: []clip.ID{id}, Plain: plain, Selection: clip.Clipboard})
 	return err
 }
@@ -84,5 +95,58 @@ func (s source) Pin(ctx context.Context, id clip.ID, pinned bool) error {
 // Delete is terminal.Source's.
 func (s source) Delete(ctx context.Context, id clip.ID) error {
 	_, _, err := s.Do(ctx, control.Request{Op: control.OpDelete, IDs: []clip.ID{id}})
+	return err
+}
+
+// Edit is terminal.Source's.
+func (s source) Edit(ctx context.Context, id clip.ID, in io.Reader, out, complaints io.Writer) (*clip.Summary, error) {
+	item, err := s.Show(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	text, ok := clip.PlainText(item.Contents)
+	if !ok {
+		text = action.Text(&item)
+	}
+	edited, err := launch.Edit(ctx, []byte(text), in, out, complaints)
+	if err != nil || edited == nil {
+		return nil, err
+	}
+	// What was copied stays as it was: the history never loses it.
+	r, _, err := s.Do(ctx, control.Request{Op: control.OpAdd, Mark: &clip.Mark{Note: item.Note, Tags: item.Tags}}, clip.Content{Type: "text/plain;charset=utf-8", Data: edited})
+	if err != nil {
+		return nil, err
+	}
+	return r.Summary, nil
+}
+
+// Open is terminal.Source's.
+func (s source) Open(ctx context.Context, address string) error { return launch.Open(ctx, address) }
+
+// Run is terminal.Source's.
+func (s source) Run(ctx context.Context, id clip.ID, a action.Action) (string, error) {
+	item, err := s.Show(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	printed, err := launch.Run(ctx, a, &item)
+	if err != nil {
+		return "", err
+	}
+	return string(printed), s.keep(ctx, a, printed)
+}
+
+// keep keeps what an action printed, if it is to.
+func (s source) keep(ctx context.Context, a action.Action, printed []byte) error {
+	q := control.Request{Op: control.OpAdd}
+	switch {
+	case a.Output != action.Add && a.Output != action.Copy:
+		return nil
+	case len(printed) == 0:
+		return fmt.Errorf("action %q printed nothing", a.Name)
+	case a.Output == action.Copy:
+		q.Selection = clip.Clipboard
+	}
+	_, _, err := s.Do(ctx, q, clip.Content{Type: exchange.TypeOf(printed), Data: printed})
 	return err
 }

@@ -30,6 +30,7 @@ type settings struct {
 		Types        []string `toml:"types"`
 		Text         []string `toml:"text"` // regular expressions
 	} `toml:"exclude"`
+	Actions []configured `toml:"actions"`
 }
 
 // The limits unless the file says otherwise.
