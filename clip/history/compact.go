@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"orrery/clip"
+	"orrery/clip/replica"
 )
 
 // Compact writes the log anew without what was deleted, so that no byte of it is left. A crash leaves the old log or the new one.
@@ -65,7 +66,8 @@ func (h *History) compact(key []byte, slots []Slot) (err error) {
 		return err
 	}
 	rekeyed := !slices.Equal(key, h.key)
-	if err := h.copyTo(fresh, rekeyed); err != nil {
+	old, err := h.copyTo(fresh, rekeyed)
+	if err != nil {
 		return err
 	}
 	if err := sync(file); err != nil {
@@ -75,9 +77,12 @@ func (h *History) compact(key []byte, slots []Slot) (err error) {
 		return err
 	}
 	// From here on the new log is the history.
-	old := h.log.file
+	before := h.log.file
+	for _, k := range old {
+		h.machines.Forget(k)
+	}
 	h.log, h.objects, h.index, h.key = fresh.log, fresh.objects, fresh.index, fresh.key
-	err2 := errors.Join(syncDir(h.dir), old.Close())
+	err2 := errors.Join(syncDir(h.dir), before.Close())
 	if rekeyed {
 		err2 = errors.Join(err2, h.objects.sweep(func(name string) bool { return h.index.files[name] > 0 }))
 	}
@@ -87,15 +92,15 @@ func (h *History) compact(key []byte, slots []Slot) (err error) {
 	return nil
 }
 
-// copyTo writes all living items.
-func (h *History) copyTo(fresh *History, rekeyed bool) error {
+// copyTo writes all living items, and what machines say of them and of others. old are the deletions that are left out.
+func (h *History) copyTo(fresh *History, rekeyed bool) (old []replica.Key, err error) {
 	head, err := fresh.log.header.encode()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	w := bufio.NewWriterSize(fresh.log.file, 256<<10)
 	if _, err := w.Write(head); err != nil {
-		return err
+		return nil, err
 	}
 	fresh.log.end = int64(len(head))
 	var frame []byte
@@ -110,15 +115,23 @@ func (h *History) copyTo(fresh *History, rekeyed bool) error {
 		_, err := w.Write(frame)
 		return at, err
 	}
+	if h.machines != nil {
+		if _, err := write(heardOf{h.machines.Own(), h.machines.Seen()}.encode()); err != nil {
+			return nil, err
+		}
+	}
 	for i := range h.index.entries {
 		if e := &h.index.entries[i]; e.flags&flagDead == 0 {
 			if err := h.copyEntry(fresh, e, rekeyed, write); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
 	fresh.index.next = h.index.next
-	return w.Flush()
+	if old, err = h.copyReplica(fresh, write); err != nil {
+		return nil, err
+	}
+	return old, w.Flush()
 }
 
 func (h *History) copyEntry(fresh *History, e *entry, rekeyed bool, write func([]byte) (int64, error)) error {
@@ -153,5 +166,11 @@ func (h *History) copyEntry(fresh *History, e *entry, rekeyed bool, write func([
 		}
 		fresh.index.mark(added, m)
 	}
-	return nil
+	if h.machines == nil {
+		return nil
+	}
+	if known, ok := h.machines.Get(replica.Key(r.digest)); ok {
+		_, err = write(entryOf{key: replica.Key(r.digest), entry: known}.encode())
+	}
+	return err
 }

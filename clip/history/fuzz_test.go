@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"orrery/clip"
+	"orrery/clip/replica"
 )
 
 func FuzzDecode(f *testing.F) {
@@ -13,6 +14,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add(used{3, 4}.encode())
 	f.Add(marked{3, clip.Mark{Pinned: true, Note: "n", Tags: []string{"a", "b"}}}.encode())
 	f.Add(deleted{[]clip.ID{1, 2, 3}}.encode())
+	f.Add(entryOf{gone: true}.encode())
+	f.Add(entryOf{entry: replica.Entry{Kind: clip.Text, Size: 3, Gone: replica.Stamp{At: 5}, Tags: []replica.Tag{{Name: "a", On: true, Stamp: replica.Stamp{At: 6}}}}}.encode())
+	f.Add(heardOf{seen: replica.Vector{{1}: 7}}.encode())
 	f.Fuzz(func(t *testing.T, body []byte) {
 		record, err := decode(body)
 		if err != nil {
@@ -27,6 +31,10 @@ func FuzzDecode(f *testing.F) {
 		case marked:
 			again = r.encode()
 		case deleted:
+			again = r.encode()
+		case entryOf:
+			again = r.encode()
+		case heardOf:
 			again = r.encode()
 		}
 		second, err := decode(again)

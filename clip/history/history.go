@@ -17,6 +17,7 @@ import (
 
 	"orrery/clip"
 	"orrery/clip/find"
+	"orrery/clip/replica"
 )
 
 const (
@@ -46,6 +47,8 @@ type History struct {
 	index   *index
 	key     []byte // nil: not encrypted
 	closed  bool
+
+	machines *replicas // nil: this machine is alone
 }
 
 // Repair is what Open found that was not as it should be. All zero: nothing.
@@ -111,6 +114,9 @@ func (h *History) open(c Config) error {
 		return err
 	}
 	if err := h.load(begin); err != nil {
+		return err
+	}
+	if err := h.settle(); err != nil {
 		return err
 	}
 	return h.objects.sweep(func(name string) bool { return h.index.files[name] > 0 })
@@ -181,6 +187,9 @@ func (h *History) replay(offset int64, record any) {
 	case *added:
 		if r.id >= h.index.next {
 			h.index.add(r, offset)
+			if h.machines != nil {
+				h.machines.last, h.machines.lastID = r.digest, r.id
+			}
 		}
 	case used:
 		if e := h.index.find(r.id); e != nil {
@@ -194,6 +203,16 @@ func (h *History) replay(offset int64, record any) {
 		gone := h.index.living(r.ids)
 		h.release(gone)
 		h.index.remove(gone)
+	case entryOf:
+		if h.machines != nil {
+			h.put(r)
+		}
+	case heardOf:
+		if h.machines == nil {
+			h.machines = newReplicas(r.own)
+		}
+		h.machines.Become(r.own)
+		h.machines.Heard(r.seen)
 	}
 }
 
@@ -286,6 +305,9 @@ func (h *History) add(item clip.Item, again bool) (s clip.Summary, fresh bool, e
 		if !again {
 			return h.index.summary(e), false, nil
 		}
+		if h.machines != nil {
+			return h.change(e, sum, func(en *replica.Entry, stamp replica.Stamp) { en.Use(stamp, now, 1) })
+		}
 		if _, err := h.log.append(used{e.id, now}.encode()); err != nil {
 			return s, false, err
 		}
@@ -303,6 +325,9 @@ func (h *History) add(item clip.Item, again bool) (s clip.Summary, fresh bool, e
 		return s, false, err
 	}
 	bodies := [][]byte{r.encode()}
+	if h.machines != nil {
+		return h.addReplicated(r, item.Mark)
+	}
 	if m := item.Mark; m.Pinned || m.Note != "" || len(m.Tags) > 0 || !m.Expires.IsZero() {
 		bodies = append(bodies, marked{r.id, m}.encode())
 	}
@@ -413,6 +438,14 @@ func (h *History) Mark(id clip.ID, change func(*clip.Mark)) (clip.Summary, error
 	if err := checkMark(m); err != nil {
 		return clip.Summary{}, fmt.Errorf("item %d: %w", id, err)
 	}
+	if h.machines != nil {
+		r, err := h.added(e)
+		if err != nil {
+			return clip.Summary{}, fmt.Errorf("item %d: %w", id, err)
+		}
+		s, _, err := h.change(e, r.digest, func(en *replica.Entry, stamp replica.Stamp) { en.SetMark(stamp, m) })
+		return s, err
+	}
 	if _, err := h.log.append(marked{id, m}.encode()); err != nil {
 		return clip.Summary{}, err
 	}
@@ -424,24 +457,39 @@ func (h *History) Mark(id clip.ID, change func(*clip.Mark)) (clip.Summary, error
 func (h *History) Delete(ids ...clip.ID) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.delete(h.index.living(ids))
+	return h.delete(h.index.living(ids), h.bereave)
 }
 
 // maxIDs fit into a record.
 const maxIDs = 50_000
 
-func (h *History) delete(gone []*entry) (int, error) {
+// delete deletes items; entries, unless it is nil, makes the records of what other machines are told, if there are any.
+func (h *History) delete(gone []*entry, entries func([]*entry) []entryOf) (int, error) {
 	deletedSoFar := 0
 	for batch := range slices.Chunk(gone, maxIDs) {
 		ids := make([]clip.ID, 0, len(batch))
 		for _, e := range batch {
 			ids = append(ids, e.id)
 		}
-		if _, err := h.log.append(deleted{ids}.encode()); err != nil {
+		var told []entryOf
+		var bodies [][]byte
+		if h.machines != nil && entries != nil {
+			told = entries(batch)
+		}
+		for _, r := range told {
+			bodies = append(bodies, r.encode())
+		}
+		if _, err := h.log.append(append(bodies, deleted{ids}.encode())...); err != nil {
 			return deletedSoFar, err
 		}
 		files := h.release(batch)
 		h.index.remove(batch)
+		for _, r := range told {
+			h.put(r)
+		}
+		if len(told) > 0 {
+			h.machines.wake()
+		}
 		deletedSoFar += len(batch)
 		if err := h.objects.remove(files); err != nil {
 			return deletedSoFar, err
@@ -489,7 +537,7 @@ func (h *History) Enforce(l Limits, now time.Time) ([]clip.ID, error) {
 	for _, e := range gone {
 		ids = append(ids, e.id)
 	}
-	_, err := h.delete(gone)
+	_, err := h.delete(gone, h.forget)
 	return ids, err
 }
 

@@ -15,6 +15,8 @@ const (
 	recordUse    = 2
 	recordMark   = 3
 	recordDelete = 4
+	recordEntry  = 5
+	recordHeard  = 6
 )
 
 // digest names an item's contents: two items with the same one are the same.
@@ -123,7 +125,7 @@ func fromMilliseconds(ms int64) time.Time {
 
 var errRecord = errors.New("no such record")
 
-// decode reads the body of a record: *added, used, marked or deleted. What it returns shares no memory with body but the parts' data.
+// decode reads the body of a record: *added, used, marked, deleted, entryOf or heardOf. What it returns shares no memory with body but the parts' data.
 func decode(body []byte) (any, error) {
 	d := &decoder{rest: body}
 	var record any
@@ -141,6 +143,10 @@ func decode(body []byte) (any, error) {
 			ids = append(ids, clip.ID(d.uvarint()))
 		}
 		record = deleted{ids}
+	case recordEntry:
+		record = d.entry()
+	case recordHeard:
+		record = d.heard()
 	default:
 		return nil, fmt.Errorf("%w: kind %d", errRecord, kind)
 	}

@@ -67,7 +67,7 @@ func (e *Entry) Live() bool {
 func (e *Entry) Used() int64 {
 	last := Use{At: e.Pinned.Stamp.At.Moment().UnixMilli()}
 	for _, u := range e.Uses {
-		if u.Stamp.After(last.Stamp) {
+		if u.After(last.Stamp) {
 			last = u
 		}
 	}
@@ -77,7 +77,7 @@ func (e *Entry) Used() int64 {
 // Last is the stamp of the last copy.
 func (e *Entry) Last() (last Stamp) {
 	for _, u := range e.Uses {
-		if u.Stamp.After(last) {
+		if u.After(last) {
 			last = u.Stamp
 		}
 	}
@@ -153,7 +153,7 @@ func (e *Entry) tag(t Tag) {
 	switch {
 	case !ok:
 		e.Tags = slices.Insert(e.Tags, i, t)
-	case t.Stamp.After(e.Tags[i].Stamp):
+	case t.After(e.Tags[i].Stamp):
 		e.Tags[i] = t
 	}
 }
@@ -214,7 +214,7 @@ func (e *Entry) Merge(o *Entry) bool {
 		switch {
 		case !ok:
 			e.Uses = slices.Insert(e.Uses, i, u)
-		case u.Stamp.After(e.Uses[i].Stamp):
+		case u.After(e.Uses[i].Stamp):
 			e.Uses[i] = u
 		}
 	}
@@ -278,6 +278,13 @@ const (
 	hasExpiry
 )
 
+func flag(bit byte, has bool) byte {
+	if has {
+		return bit
+	}
+	return 0
+}
+
 func appendStamp(b []byte, s Stamp) []byte {
 	return append(binary.AppendUvarint(b, uint64(s.At)), s.By[:]...)
 }
@@ -288,14 +295,8 @@ func appendString(b []byte, s string) []byte {
 
 // Append encodes it; docs/formats/clip-sync.md says how.
 func (e *Entry) Append(b []byte) []byte {
-	flags := byte(0)
-	for bit, has := range map[byte]bool{
-		hasGone: e.Gone.At != 0, hasPin: e.Pinned.Stamp.At != 0, pinned: e.Pinned.On, hasNote: e.Note.At != 0, hasExpiry: e.Expires.Stamp.At != 0,
-	} {
-		if has {
-			flags |= bit
-		}
-	}
+	flags := flag(hasGone, e.Gone.At != 0) | flag(hasPin, e.Pinned.At != 0) | flag(pinned, e.Pinned.On) | flag(hasNote, e.Note.At != 0) |
+		flag(hasExpiry, e.Expires.Stamp != Stamp{})
 	b = binary.AppendUvarint(append(b, flags, byte(e.Kind)), uint64(e.Size)) //nolint:gosec // not negative
 	if flags&hasGone != 0 {
 		b = appendStamp(b, e.Gone)
