@@ -16,6 +16,7 @@ const maxTimeout = 2 * time.Minute
 
 func (a *API) dataRoutes() {
 	a.in("GET sync", a.sync)
+	a.slidingRoutes()
 	a.in("POST user/{user}/filter", func(q *request) (any, error) {
 		if err := own(q); err != nil {
 			return nil, err
@@ -105,11 +106,10 @@ func (a *API) sync(q *request) (any, error) {
 		}
 	}
 	if s := query.Get("timeout"); s != "" {
-		ms, err := strconv.ParseInt(s, 10, 64)
-		if err != nil || ms < 0 {
-			return nil, invalidParam("timeout is not a number of milliseconds")
+		var err error
+		if in.Timeout, err = timeout(s); err != nil {
+			return nil, err
 		}
-		in.Timeout = min(time.Duration(min(ms, 1<<30))*time.Millisecond, maxTimeout)
 	}
 	if f := query.Get("filter"); f != "" {
 		text := []byte(f)
@@ -124,6 +124,19 @@ func (a *API) sync(q *request) (any, error) {
 		}
 	}
 	return a.Syncer.Do(q.Context(), in)
+}
+
+func timeout(s string) (time.Duration, error) {
+	ms, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || ms < 0 {
+		return 0, invalidParam("timeout is not a number of milliseconds")
+	}
+	return milliseconds(ms), nil
+}
+
+// milliseconds are how long somebody wants to wait, as far as they may.
+func milliseconds(n int64) time.Duration {
+	return min(time.Duration(min(max(n, 0), 1<<30))*time.Millisecond, maxTimeout)
 }
 
 func (a *API) getData(q *request) (any, error) {

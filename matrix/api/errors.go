@@ -15,6 +15,7 @@ import (
 	"orrery/matrix/media"
 	"orrery/matrix/push"
 	"orrery/matrix/room"
+	"orrery/matrix/sync"
 	"orrery/matrix/table"
 )
 
@@ -62,6 +63,7 @@ var kinds = []struct {
 	{keys.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
 	{matrix.ErrSignature, http.StatusBadRequest, "M_INVALID_SIGNATURE"},
 	{push.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
+	{sync.ErrUnknownPos, http.StatusBadRequest, "M_UNKNOWN_POS"},
 	{room.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
 	{room.ErrExists, http.StatusConflict, "M_ROOM_IN_USE"},
 	{matrix.ErrForbidden, http.StatusForbidden, "M_FORBIDDEN"},

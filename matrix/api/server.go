@@ -9,9 +9,14 @@ import (
 // versions of the specification whose requests are served.
 var versions = []string{"r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11"}
 
+// unstable are the parts of future versions that are served, by their flags.
+var unstable = map[string]bool{
+	"org.matrix.simplified_msc3575": true, // MSC4186
+}
+
 func (a *API) serverRoutes() {
 	a.open("GET /_matrix/client/versions", func(*request) (any, error) {
-		return map[string]any{"versions": versions, "unstable_features": map[string]bool{}}, nil
+		return map[string]any{"versions": versions, "unstable_features": unstable}, nil
 	})
 	a.open("GET /.well-known/matrix/client", func(*request) (any, error) {
 		if a.BaseURL == "" {

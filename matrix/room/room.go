@@ -46,8 +46,9 @@ type Config struct {
 type Rooms struct {
 	c Config
 
-	mu  sync.Mutex
-	all map[string]*place // by the room's id; those that were used
+	mu      sync.Mutex
+	all     map[string]*place // by the room's id; those that were used
+	created int64             // when the last room was
 }
 
 // place is where a room is found; it is read from the store once.
@@ -92,6 +93,7 @@ type Room struct {
 	joined   map[string]bool // the members
 	ends     []end           // the events without events after them
 	timeline []*Entry
+	bumped   int64 // order of the newest event that shows that somebody does something
 }
 
 // end is an event without events after it.
@@ -191,7 +193,27 @@ func (r *Room) load(tx table.Tx, id string) (err error) {
 	}
 	r.timeline, err = r.read(tx, table.Range{Descending: true, Limit: keepTimeline})
 	slices.Reverse(r.timeline)
+	r.bump(r.timeline)
 	return err
+}
+
+// bumps are the types of events that show that somebody does something in a room (MSC4186, bump_stamp).
+var bumps = []string{matrix.TypeCreate, "m.room.message", "m.room.encrypted", "m.sticker", "m.call.invite", "m.poll.start", "m.beacon_info"}
+
+// bump takes notice of new events. If none of them counts, the first one does for a room of which nothing else is known.
+func (r *Room) bump(events []*Entry) {
+	for _, e := range events {
+		if r.bumped == 0 || slices.Contains(bumps, e.Type()) {
+			r.bumped = e.Order
+		}
+	}
+}
+
+// Bumped is the order of the newest event that shows that somebody does something.
+func (r *Room) Bumped() int64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.bumped
 }
 
 // entry reads the event at a place in a room's timeline.
@@ -357,6 +379,31 @@ func (r *Room) StateAt(ctx context.Context, id int64) (map[matrix.Key]*Entry, er
 		for key, order := range state {
 			if e := r.State(key); e != nil && e.Order == order {
 				found[key] = e
+				continue
+			}
+			if found[key], err = r.rooms.entry(tx, r.version, r.row.ID, order); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return found, err
+}
+
+// Changes are the keys whose events differ between two states of the room, with those of the second; nil where it has none.
+func (r *Room) Changes(ctx context.Context, from, to int64) (map[matrix.Key]*Entry, error) {
+	found := map[matrix.Key]*Entry{}
+	err := r.rooms.c.Stream.DB().View(ctx, func(tx table.Tx) error {
+		changed, err := store.Changed(tx, from, to)
+		if err != nil {
+			return err
+		}
+		for key, order := range changed {
+			if e := r.State(key); order == 0 || e != nil && e.Order == order {
+				found[key] = e
+				if order == 0 {
+					found[key] = nil
+				}
 				continue
 			}
 			if found[key], err = r.rooms.entry(tx, r.version, r.row.ID, order); err != nil {

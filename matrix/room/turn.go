@@ -126,7 +126,7 @@ func (t *Turn) Send(d Draft) (*Entry, error) {
 		made.ID = "$" + rand.Text() + ":" + r.rooms.c.Server
 	}
 	if d.Type == matrix.TypeCreate && r.version.CreateIsRoom {
-		made.RoomID = ""
+		made.RoomID, made.Timestamp = "", r.rooms.moment(made.Timestamp)
 	}
 	for _, x := range t.ends {
 		made.Prev = append(made.Prev, x.Ref)
@@ -288,6 +288,7 @@ func (r *Room) show(row store.Room, t *Turn) {
 	}
 	r.ends = t.ends
 	r.timeline = append(r.timeline, t.new...)
+	r.bump(t.new)
 	for by, what := range t.redacted {
 		r.replace(what, by)
 	}
@@ -324,6 +325,14 @@ func (r *Rooms) Create(ctx context.Context, version *matrix.Version, f func(*Tur
 		return nil, err
 	}
 	return made, nil
+}
+
+// moment is a time at which no other room was created: rooms whose id is the hash of how they were created would be the same one.
+func (r *Rooms) moment(now int64) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.created = max(now, r.created+1)
+	return r.created
 }
 
 // put makes a room findable, or with nil no more.

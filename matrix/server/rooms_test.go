@@ -172,3 +172,20 @@ func TestLazyMembers(t *testing.T) {
 		t.Error(who)
 	}
 }
+
+// TestSameMoment: rooms that are created alike at the same time are different ones.
+func TestSameMoment(t *testing.T) {
+	s := newSite(t, "memory")
+	anne := s.register("anne")
+	made := make(chan string)
+	for range 20 {
+		go func() { made <- anne.create(object{}) }()
+	}
+	ids := map[string]bool{}
+	for range 20 {
+		ids[<-made] = true
+	}
+	if len(ids) != 20 || ids[""] {
+		t.Errorf("%d rooms: %v", len(ids), ids)
+	}
+}

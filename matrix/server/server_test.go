@@ -238,18 +238,32 @@ func bodies(all []clientEvent) (found []string) {
 	return found
 }
 
+// databases are all kinds of them.
+var databases = map[string]func(t *testing.T) string{
+	"memory":     func(*testing.T) string { return "memory" },
+	"SQLite":     func(*testing.T) string { return "sqlite:homeserver.db" },
+	"Pebble":     func(*testing.T) string { return "pebble:db" },
+	"PostgreSQL": postgres,
+}
+
 // everywhere runs a test on every kind of database.
 func everywhere(t *testing.T, f func(t *testing.T, s *site)) {
 	t.Helper()
-	for name, database := range map[string]func(t *testing.T) string{
-		"memory":     func(*testing.T) string { return "memory" },
-		"SQLite":     func(*testing.T) string { return "sqlite:homeserver.db" },
-		"Pebble":     func(*testing.T) string { return "pebble:db" },
-		"PostgreSQL": postgres,
-	} {
+	for name, database := range databases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f(t, newSite(t, database(t)))
+		})
+	}
+}
+
+// onTwo runs a test in memory and on SQLite: one of what does not depend on the database.
+func onTwo(t *testing.T, f func(t *testing.T, s *site)) {
+	t.Helper()
+	for _, name := range []string{"memory", "SQLite"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(t, newSite(t, databases[name](t)))
 		})
 	}
 }

@@ -144,6 +144,53 @@ func difference(tx table.Tx, id int64, until func(stateRow) bool) (delta, error)
 	return sum, nil
 }
 
+// Changed are the keys at which two states differ, with the orders of the second one's events; 0 where it has none. It reads only what the two do not share.
+func Changed(tx table.Tx, from, to int64) (State, error) {
+	sums, ids := [2]delta{{}, {}}, [2]int64{from, to}
+	for ids[0] != ids[1] {
+		i := 0
+		if ids[1] > ids[0] { // the later one: what a state is based on is older than it
+			i = 1
+		}
+		row, d, err := readState(tx, ids[i])
+		if err != nil {
+			return nil, err
+		}
+		for key, order := range d {
+			if _, newer := sums[i][key]; !newer {
+				sums[i][key] = order
+			}
+		}
+		ids[i] = row.Base
+	}
+	keys := maps.Clone(sums[0])
+	maps.Copy(keys, sums[1])
+	changed := State{}
+	for number := range keys {
+		k, ok, err := stateKeys.Get(tx, number)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, fmt.Errorf("%w: there is no key %d", errDamagedState, number)
+		}
+		key := matrix.Key{Type: k.Type, StateKey: k.StateKey}
+		var orders [2]int64
+		for i, sum := range sums {
+			var known bool
+			if orders[i], known = sum[number]; !known {
+				if orders[i], err = ReadStateKey(tx, ids[i], key); err != nil {
+					return nil, err
+				}
+			}
+		}
+		if orders[0] != orders[1] {
+			changed[key] = orders[1]
+		}
+	}
+	return changed, nil
+}
+
 // WriteState writes the state that comes after another one (0: the empty one) by some changes, an order of 0 taking a key away, and is its number.
 func WriteState(tx table.Tx, parent int64, changes State) (int64, error) {
 	number := int64(1)

@@ -80,11 +80,34 @@ func TestStates(t *testing.T) {
 			if err != nil || order != want.state[k] {
 				t.Fatalf("state %d, %v: %d, %v", i, k, order, err)
 			}
+			other := all[r.IntN(len(all))]
+			changed, err := store.Changed(tx, other.id, want.id)
+			if err != nil {
+				return err
+			}
+			if d := cmp.Diff(changes(other.state, want.state), changed); d != "" {
+				t.Fatalf("from another state to state %d: %s", i, d)
+			}
 		}
 		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func changes(from, to store.State) store.State {
+	all := store.State{}
+	for key, order := range to {
+		if from[key] != order {
+			all[key] = order
+		}
+	}
+	for key := range from {
+		if to[key] == 0 {
+			all[key] = 0
+		}
+	}
+	return all
 }
 
 // TestStatesStaySmall: what is kept grows a little more than the number of changes, not with the size of the state.

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"orrery/matrix"
-	"orrery/matrix/push"
 	"orrery/matrix/room"
 	"orrery/matrix/store"
 	"orrery/matrix/table"
@@ -93,6 +92,7 @@ func Token(position int64) string { return "s" + strconv.FormatInt(position, 10)
 // ReadToken reads a token; the error is matrix.ErrMalformed.
 func ReadToken(s string) (int64, error) {
 	digits, ok := strings.CutPrefix(s, "s")
+	digits, _, _ = strings.Cut(digits, "_") // what follows is of a connection of sliding sync
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if !ok || err != nil || n < 0 {
 		return 0, fmt.Errorf("token %.40q is %w (it is a next_batch or prev_batch of this server)", s, matrix.ErrMalformed)
@@ -121,7 +121,7 @@ func (s *Syncer) answer(ctx context.Context, q Request) (*Response, error) {
 		return nil, err
 	}
 	if q.Initial && !a.toldRules {
-		rules, err := json.Marshal(map[string]any{"type": PushRules, "content": map[string]any{"global": push.Defaults(q.User)}})
+		rules, err := defaultRules(q.User)
 		if err != nil {
 			return nil, err
 		}

@@ -144,21 +144,11 @@ func summarise(r *room.Room, user string, out *JoinedRoom, state, events []*room
 	if !changed {
 		return
 	}
-	var joined, invited int
+	joined, invited, others := census(r, user)
 	var heroes []string
-	for _, e := range r.States(matrix.TypeMember) {
+	for _, e := range others {
 		who, _ := e.StateKey()
-		switch e.Membership() {
-		case matrix.Join:
-			joined++
-		case matrix.Invite:
-			invited++
-		default:
-			continue
-		}
-		if who != user && len(heroes) < 5 {
-			heroes = append(heroes, who)
-		}
+		heroes = append(heroes, who)
 	}
 	out.Summary.Joined, out.Summary.Invited = &joined, &invited
 	name, alias := r.State(matrix.Key{Type: "m.room.name"}), r.State(matrix.Key{Type: "m.room.canonical_alias"})

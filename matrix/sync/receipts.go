@@ -110,25 +110,42 @@ func (e *ephemeral) readUpTo(user string) int64 {
 
 // events are what is new for a user after a position, up to another.
 func (e *ephemeral) events(user string, since, upTo int64) []json.RawMessage {
+	all := []json.RawMessage{}
+	for _, event := range []json.RawMessage{e.receiptsFor(user, since, upTo, nil), e.typingFor(since, upTo)} {
+		if event != nil {
+			all = append(all, event)
+		}
+	}
+	return all
+}
+
+// receiptsFor are the receipts that are new for a user, as an event; nil if there are none. If only is not nil they are of these events, or the user's own.
+func (e *ephemeral) receiptsFor(user string, since, upTo int64, only map[string]bool) json.RawMessage {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	all := []json.RawMessage{}
 	if e.last <= since {
-		return all
+		return nil
 	}
 	var found []store.Receipt
 	for _, r := range e.receipts {
-		if r.Position > since && r.Position <= upTo && (r.Type != ReadPrivate || r.User == user) {
+		if r.Position > since && r.Position <= upTo && (r.Type != ReadPrivate || r.User == user) && (only == nil || only[r.EventID] || r.User == user) {
 			found = append(found, r)
 		}
 	}
-	if len(found) > 0 {
-		all = append(all, receiptEvent(found))
+	if len(found) == 0 {
+		return nil
 	}
-	if e.typing.position > since && e.typing.position <= upTo {
-		all = append(all, e.typing.event())
+	return receiptEvent(found)
+}
+
+// typingFor says who types, if that changed; whoever knows nothing yet hears of it only if somebody does.
+func (e *ephemeral) typingFor(since, upTo int64) json.RawMessage {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.typing.position <= since || e.typing.position > upTo || since == 0 && len(e.typing.until) == 0 {
+		return nil
 	}
-	return all
+	return e.typing.event()
 }
 
 // receiptEvent is an m.receipt event.

@@ -29,7 +29,11 @@ type Syncer struct {
 	ephemerals map[string]*ephemeral        // by the room's id
 	matchers   map[string]*push.Matcher     // by user
 	unread     map[string]map[string]unread // by user and room
+
+	connections connections
 }
+
+func (s *Syncer) now() time.Time { return time.Now() }
 
 // user is what a user is in rooms.
 type user struct {

@@ -67,6 +67,11 @@ func ReadRules(tx table.Tx, user string) (push.Rules, error) {
 	return push.With(user, kept.Global), nil
 }
 
+// defaultRules are the push rules of a user who has changed none, as account data.
+func defaultRules(user string) (json.RawMessage, error) {
+	return json.Marshal(map[string]any{"type": PushRules, "content": map[string]any{"global": push.Defaults(user)}})
+}
+
 // RulesChanged makes a user's push rules be read again, and all be counted anew.
 func (s *Syncer) RulesChanged(user string) {
 	s.mu.Lock()
