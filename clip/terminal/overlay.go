@@ -58,19 +58,30 @@ func (m *model) menu() []string {
 
 // code draws a QR code, two squares above each other in a letter, light on dark whatever the terminal's colours are.
 func (m *model) code() []string {
-	const margin = 4
 	size := m.state.Code.Size
 	if size+2*margin > m.width || (size+2*margin+1)/2 > m.height {
 		return []string{m.cut(fmt.Sprintf("the QR code needs %d columns and %d lines: make the terminal larger, or its letters smaller", size+2*margin, (size+2*margin+1)/2))}
 	}
 	style := lipgloss.NewStyle().Foreground(color.White).Background(color.Black)
+	lines := Code(m.state.Code)
+	for i, line := range lines {
+		lines[i] = style.Render(line)
+	}
+	return lines
+}
+
+// margin is what a QR code needs around it.
+const margin = 4
+
+// Code draws a QR code in lines, without colours: light letters on a dark ground.
+func Code(code *picker.Modules) []string {
 	var lines []string
-	for y := -margin; y < size+margin; y += 2 {
+	for y := -margin; y < code.Size+margin; y += 2 {
 		var line strings.Builder
-		for x := -margin; x < size+margin; x++ {
-			line.WriteString(halves[m.state.Code.Dark(x, y)][m.state.Code.Dark(x, y+1)])
+		for x := -margin; x < code.Size+margin; x++ {
+			line.WriteString(halves[code.Dark(x, y)][code.Dark(x, y+1)])
 		}
-		lines = append(lines, style.Render(line.String()))
+		lines = append(lines, line.String())
 	}
 	return lines
 }

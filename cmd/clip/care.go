@@ -146,7 +146,8 @@ func (c *cli) examine(cmd *cobra.Command) []check {
 	if err == nil {
 		_, err1 := s.rules()
 		_, err2 := s.limits()
-		err = errors.Join(err1, err2)
+		_, err3 := s.actions()
+		err = errors.Join(err1, err2, err3)
 		if _, missing := os.Stat(c.settings); missing != nil {
 			fine += " is not there; all is as by default"
 		}
