@@ -65,7 +65,7 @@ built: docs/matrix.md says what works.`,
 	root.SetErr(stderr)
 	commandline.Output(root, &c.output)
 	root.PersistentFlags().StringVar(&c.config, "config", server.ConfigFile, "the configuration's file")
-	root.AddCommand(c.initCommand(), c.serveCommand(), c.userCommand(), c.eventCommand())
+	root.AddCommand(c.initCommand(), c.serveCommand(), c.userCommand(), c.tokenCommand(), c.eventCommand())
 	commandline.Strict(root)
 	return root
 }

@@ -2,6 +2,7 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -52,6 +53,7 @@ type Accounts struct {
 	mu        sync.Mutex
 	known     map[[sha256.Size]byte]Login // by the hash of their token; forgotten when they grow too many
 	forgotten int                         // how often some were
+	erased    map[string]bool             // users, once they were asked for; never changed
 }
 
 // maxKnown is how many tokens are remembered.
@@ -110,27 +112,54 @@ func (a *Accounts) free(tx table.Tx, localpart string) error {
 	return err
 }
 
+// NewUser is an account that is to be made.
+type NewUser struct {
+	Name       string // the localpart
+	Password   string // "": nobody can log in by one
+	Shown      string // the display name; "": the localpart
+	Admin      bool
+	Guest      bool
+	Invitation string          // a token that is used up by it; "": none
+	External   *store.External // by which its user logs in elsewhere; nil: none. Its User is set here
+}
+
 // Create makes an account. Without a password nobody can log in by one.
 func (a *Accounts) Create(ctx context.Context, localpart, password string, admin, guest bool) (store.User, error) {
-	if err := a.ValidName(localpart); err != nil {
+	return a.Make(ctx, NewUser{Name: localpart, Password: password, Admin: admin, Guest: guest})
+}
+
+// Make makes an account.
+func (a *Accounts) Make(ctx context.Context, n NewUser) (store.User, error) {
+	if err := a.ValidName(n.Name); err != nil {
 		return store.User{}, err
 	}
-	u := store.User{ID: a.Full(localpart), Created: a.now(), Admin: admin, Guest: guest}
-	if password != "" {
+	u := store.User{ID: a.Full(n.Name), Created: a.now(), Admin: n.Admin, Guest: n.Guest}
+	if n.Password != "" {
 		var err error
-		if u.Password, err = a.hasher.hash(ctx, password); err != nil {
+		if u.Password, err = a.hasher.hash(ctx, n.Password); err != nil {
 			return u, err
 		}
 	}
+	shown, err := json.Marshal(cmp.Or(n.Shown, n.Name))
+	if err != nil {
+		return u, err
+	}
 	return u, a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
-		if err := a.free(tx, localpart); err != nil {
+		if err := a.free(tx, n.Name); err != nil {
 			return err
 		}
-		if err := store.Users.Put(tx, u); err != nil {
-			return err
+		if n.Invitation != "" {
+			if err := a.takeInvitation(tx, n.Invitation); err != nil {
+				return err
+			}
 		}
-		name, _ := json.Marshal(localpart)
-		return store.ProfileFields.Put(tx, store.ProfileField{User: u.ID, Name: "displayname", Value: name})
+		if n.External != nil {
+			n.External.User = u.ID
+			if err := store.Externals.Put(tx, *n.External); err != nil {
+				return err
+			}
+		}
+		return errors.Join(store.Users.Put(tx, u), store.ProfileFields.Put(tx, store.ProfileField{User: u.ID, Name: "displayname", Value: shown}))
 	})
 }
 
@@ -151,6 +180,15 @@ func user(tx table.Tx, id string) (store.User, error) {
 		err = fmt.Errorf("user %s is %w", id, ErrNotFound)
 	}
 	return u, err
+}
+
+// active is nil if an account can be used.
+func active(tx table.Tx, id string) error {
+	u, err := user(tx, id)
+	if err == nil && u.Deactivated {
+		err = ErrDeactivated
+	}
+	return err
 }
 
 // CheckPassword is nil if the password is the user's.
@@ -201,7 +239,51 @@ func (a *Accounts) Deactivate(ctx context.Context, id string) error {
 	if err := a.change(ctx, id, func(u *store.User) { u.Deactivated, u.Password = true, "" }); err != nil {
 		return err
 	}
-	return a.LogoutAll(ctx, id, "")
+	return errors.Join(a.LogoutAll(ctx, id, ""), a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
+		return store.Externals.DeleteAll(tx, table.Range{Index: "user", Prefix: []any{id}})
+	}))
+}
+
+// Erase takes away what an account that was deactivated says of its user, and has their events shown redacted to whoever had not seen them (clause
+// client-server API, POST /account/deactivate).
+func (a *Accounts) Erase(ctx context.Context, id string) error {
+	err := a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
+		u, err := user(tx, id)
+		if err != nil {
+			return err
+		}
+		u.Erased = true
+		of := table.Range{Prefix: []any{id}}
+		return errors.Join(store.Users.Put(tx, u), store.ProfileFields.DeleteAll(tx, of), store.AllAccountData.DeleteAll(tx, of),
+			store.Filters.DeleteAll(tx, of), store.BackupVersions.DeleteAll(tx, of), store.BackupKeys.DeleteAll(tx, of))
+	})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.erased = nil // to be read again
+	return err
+}
+
+// Erased says whether a user's events are shown redacted to whoever had not seen them.
+func (a *Accounts) Erased(ctx context.Context, id string) (bool, error) {
+	a.mu.Lock()
+	known := a.erased
+	a.mu.Unlock()
+	if known == nil {
+		known = map[string]bool{}
+		all, err := a.Users(ctx)
+		if err != nil {
+			return false, err
+		}
+		for _, u := range all {
+			if u.Erased {
+				known[u.ID] = true
+			}
+		}
+		a.mu.Lock()
+		a.erased = known
+		a.mu.Unlock()
+	}
+	return known[id], nil
 }
 
 // Users are all accounts, in the order of their ids.

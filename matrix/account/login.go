@@ -28,6 +28,9 @@ func (a *Accounts) LogIn(ctx context.Context, user, device, name, address string
 	}
 	t := newTokens(device, refresh)
 	err := a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
+		if err := active(tx, user); err != nil {
+			return err
+		}
 		d, ok, err := store.Devices.Get(tx, user, device)
 		if err != nil {
 			return err
@@ -39,7 +42,7 @@ func (a *Accounts) LogIn(ctx context.Context, user, device, name, address string
 		if err := errors.Join(store.Devices.Put(tx, d), dropTokens(tx, user, device)); err != nil {
 			return err
 		}
-		return a.putTokens(tx, user, t)
+		return a.putTokens(tx, user, t, nil)
 	})
 	a.forget(user, device)
 	return t, err
@@ -53,13 +56,14 @@ func newTokens(device string, refresh bool) Tokens {
 	return t
 }
 
-func (a *Accounts) putTokens(tx table.Tx, user string, t Tokens) error {
-	row := store.Token{Hash: hash(t.Access), User: user, Device: t.Device}
+// putTokens writes tokens of a device, which may replace an older refresh token once they are used.
+func (a *Accounts) putTokens(tx table.Tx, user string, t Tokens, replaces []byte) error {
+	row := store.Token{Hash: hash(t.Access), User: user, Device: t.Device, Replaces: replaces}
 	if t.Refresh == "" {
 		return store.Tokens.Put(tx, row)
 	}
 	row.Expires = a.c.Now().Add(t.Expires).UnixMilli()
-	return errors.Join(store.Tokens.Put(tx, row), store.Tokens.Put(tx, store.Token{Hash: hash(t.Refresh), User: user, Device: t.Device, Refresh: true}))
+	return errors.Join(store.Tokens.Put(tx, row), store.Tokens.Put(tx, store.Token{Hash: hash(t.Refresh), User: user, Device: t.Device, Refresh: true, Replaces: replaces}))
 }
 
 func dropTokens(tx table.Tx, user, device string) error {
@@ -74,7 +78,8 @@ func dropRange(tx table.Tx, r table.Range) error {
 	return err
 }
 
-// Refresh gives new tokens for a refresh token, after which the old ones do not count.
+// Refresh gives new tokens for a refresh token. The old access token does not count any more, the old refresh token does until one of the new ones is
+// used: their answer may be lost (clause client-server API, POST /refresh).
 func (a *Accounts) Refresh(ctx context.Context, refresh string) (t Tokens, err error) {
 	var user string
 	err = a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
@@ -86,10 +91,11 @@ func (a *Accounts) Refresh(ctx context.Context, refresh string) (t Tokens, err e
 			return ErrToken
 		}
 		user, t = row.User, newTokens(row.Device, true)
-		if err := dropTokens(tx, row.User, row.Device); err != nil {
+		row.Replaces = nil
+		if err := errors.Join(dropTokens(tx, row.User, row.Device), store.Tokens.Put(tx, row)); err != nil {
 			return err
 		}
-		return a.putTokens(tx, row.User, t)
+		return a.putTokens(tx, row.User, t, row.Hash)
 	})
 	if err == nil {
 		a.forget(user, t.Device)
@@ -110,6 +116,7 @@ func (a *Accounts) Authenticate(ctx context.Context, token string) (Login, error
 	forgotten := a.forgotten
 	a.mu.Unlock()
 	if !ok {
+		var replaces []byte
 		err := a.c.Stream.DB().View(ctx, func(tx table.Tx) error {
 			row, ok, err := store.Tokens.Get(tx, h[:])
 			if err != nil {
@@ -119,9 +126,12 @@ func (a *Accounts) Authenticate(ctx context.Context, token string) (Login, error
 				return ErrToken
 			}
 			u, err := user(tx, row.User)
-			l = Login{User: row.User, Device: row.Device, Guest: u.Guest, Expires: row.Expires}
+			l, replaces = Login{User: row.User, Device: row.Device, Guest: u.Guest, Expires: row.Expires}, row.Replaces
 			return err
 		})
+		if err == nil && len(replaces) > 0 {
+			err = a.arrived(ctx, h[:])
+		}
 		if err != nil {
 			return l, err
 		}
@@ -138,6 +148,19 @@ func (a *Accounts) Authenticate(ctx context.Context, token string) (Login, error
 		return l, ErrExpired
 	}
 	return l, nil
+}
+
+// arrived gives up the refresh token that a new access token replaces: its client has it.
+func (a *Accounts) arrived(ctx context.Context, access []byte) error {
+	return a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
+		row, ok, err := store.Tokens.Get(tx, access)
+		if err != nil || !ok || len(row.Replaces) == 0 {
+			return err
+		}
+		old := row.Replaces
+		row.Replaces = nil
+		return errors.Join(store.Tokens.Delete(tx, old), store.Tokens.Put(tx, row))
+	})
 }
 
 // forget makes the tokens of a device, or for "" of all the user's, be looked up again.

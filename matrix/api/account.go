@@ -17,21 +17,13 @@ import (
 	"orrery/matrix/store"
 )
 
-const (
-	stageDummy    = "m.login.dummy"
-	stagePassword = "m.login.password"
-)
-
 func (a *API) accountRoutes() {
-	a.open("POST register", a.register)
-	a.open("GET register/available", func(q *request) (any, error) {
-		err := a.Accounts.Free(q.Context(), q.URL.Query().Get("username"))
-		return map[string]bool{"available": true}, err
-	})
+	a.registerRoutes()
 	a.secretRegister()
 	a.open("GET login", func(*request) (any, error) {
-		return map[string]any{"flows": []map[string]string{{"type": stagePassword}}}, nil
+		return map[string]any{"flows": []map[string]any{{"type": stagePassword}, {"type": stageToken, "get_login_token": true}}}, nil
 	})
+	a.loginTokenRoutes()
 	a.open("POST login", a.login)
 	a.open("POST refresh", a.refresh)
 	a.in("POST logout", func(q *request) (any, error) {
@@ -49,44 +41,6 @@ func (a *API) accountRoutes() {
 	a.in("POST account/deactivate", a.deactivate)
 	a.deviceRoutes()
 	a.profileRoutes()
-}
-
-// register makes an account (clause client-server API, POST /register).
-func (a *API) register(q *request) (any, error) {
-	if kind := q.URL.Query().Get("kind"); kind != "" && kind != "user" {
-		return nil, fail(http.StatusForbidden, "M_GUEST_ACCESS_FORBIDDEN", "guests are not let in here")
-	}
-	if !a.OpenRegistration {
-		return nil, forbidden("this server makes no accounts for everybody (ask whoever runs it)")
-	}
-	var in struct {
-		Username string `json:"username"`
-		Password string `json:"password"`
-	}
-	if err := q.into(&in); err != nil {
-		return nil, err
-	}
-	if in.Username = strings.ToLower(in.Username); in.Username != "" {
-		if err := a.Accounts.Free(q.Context(), in.Username); err != nil {
-			return nil, err
-		}
-	} else {
-		in.Username = strings.ToLower(rand.Text()[:12])
-	}
-	if err := a.auth.check(q, [][]string{{stageDummy}}, map[string]stage{stageDummy: func(*request, canonical.Value) error { return nil }}); err != nil {
-		return nil, err
-	}
-	if in.Password == "" {
-		return nil, missing("password")
-	}
-	u, err := a.Accounts.Create(q.Context(), in.Username, in.Password, false, false)
-	if err != nil {
-		return nil, err
-	}
-	if q.body.Get("inhibit_login").IsTrue() {
-		return map[string]string{"user_id": u.ID}, nil
-	}
-	return a.tokens(q, u.ID)
 }
 
 // tokens makes a device of the request's, and its tokens.
@@ -116,14 +70,19 @@ func withTokens(answer map[string]any, t account.Tokens) map[string]any {
 
 // login lets somebody in (clause client-server API, POST /login).
 func (a *API) login(q *request) (any, error) {
-	if kind := q.body.Get("type").String(); kind != stagePassword {
-		return nil, fail(http.StatusBadRequest, "M_UNKNOWN", "there is no login of type "+kind)
+	var user string
+	var err error
+	switch kind := q.body.Get("type").String(); kind {
+	case stagePassword:
+		if user, err = a.identifier(q.body); err == nil {
+			err = a.Accounts.CheckPassword(q.Context(), user, q.body.Get("password").String())
+		}
+	case stageToken:
+		user, err = a.tokenUser(q)
+	default:
+		err = fail(http.StatusBadRequest, "M_UNKNOWN", "there is no login of type "+kind)
 	}
-	user, err := a.identifier(q.body)
 	if err != nil {
-		return nil, err
-	}
-	if err := a.Accounts.CheckPassword(q.Context(), user, q.body.Get("password").String()); err != nil {
 		return nil, err
 	}
 	return a.tokens(q, user)
@@ -168,16 +127,20 @@ func (a *API) refresh(q *request) (any, error) {
 
 // confirm lets the user prove again who they are.
 func (a *API) confirm(q *request) error {
-	return a.auth.check(q, [][]string{{stagePassword}}, map[string]stage{stagePassword: func(q *request, sent canonical.Value) error {
-		user, err := a.identifier(sent)
-		if err != nil {
-			return err
-		}
-		if user != q.login.User {
-			return forbidden("this is another user's login")
-		}
-		return a.Accounts.CheckPassword(q.Context(), user, sent.Get("password").String())
-	}})
+	_, err := a.auth.check(q, [][]string{{stagePassword}}, map[string]stage{stagePassword: {check: a.ownPassword}})
+	return err
+}
+
+// ownPassword checks that a stage's password is that of the user whose request it is.
+func (a *API) ownPassword(q *request, sent canonical.Value) error {
+	user, err := a.identifier(sent)
+	if err != nil {
+		return err
+	}
+	if user != q.login.User {
+		return forbidden("this is another user's login")
+	}
+	return a.Accounts.CheckPassword(q.Context(), user, sent.Get("password").String())
 }
 
 func (a *API) changePassword(q *request) (any, error) {
@@ -207,7 +170,15 @@ func (a *API) deactivate(q *request) (any, error) {
 	if err := a.leaveAll(q.Context(), q.login.User); err != nil {
 		return nil, err
 	}
-	return map[string]string{"id_server_unbind_result": "no-support"}, a.Accounts.Deactivate(q.Context(), q.login.User)
+	if err := a.Accounts.Deactivate(q.Context(), q.login.User); err != nil {
+		return nil, err
+	}
+	if q.body.Get("erase").IsTrue() {
+		if err := a.Accounts.Erase(q.Context(), q.login.User); err != nil {
+			return nil, err
+		}
+	}
+	return map[string]string{"id_server_unbind_result": "no-support"}, nil
 }
 
 // secretRegister makes accounts for whoever knows the shared secret, as Synapse does at the same path.

@@ -41,8 +41,11 @@ type Config struct {
 	Now      func() time.Time
 	Logger   *slog.Logger
 
-	OpenRegistration bool   // anybody may make an account
-	SharedSecret     string // by which accounts can be made by those who know it; "" for none
+	OpenRegistration bool     // anybody may make an account
+	NeedInvitation   bool     // if they have a token for it
+	Terms            []Policy // and accept these
+	Guests           bool     // people without an account may look into rooms that let them
+	SharedSecret     string   // by which accounts can be made by those who know it; "" for none
 }
 
 // API serves clients.
@@ -83,8 +86,9 @@ type request struct {
 	*http.Request
 
 	w     http.ResponseWriter
-	login account.Login   // of those that need one
-	body  canonical.Value // an object
+	login account.Login     // of those that need one
+	body  canonical.Value   // an object
+	notes map[string]string // of the stages of its authentication
 }
 
 type handler func(*request) (any, error)
@@ -96,6 +100,9 @@ func (a *API) open(route string, h handler) { a.route(route, a.handler(h)) }
 func (a *API) in(route string, h handler) {
 	a.route(route, a.handler(func(q *request) (any, error) {
 		if err := a.logIn(q); err != nil {
+			return nil, err
+		}
+		if err := q.guestAllowed(route); err != nil {
 			return nil, err
 		}
 		return h(q)

@@ -51,6 +51,8 @@ var kinds = []struct {
 	code   string
 }{
 	{account.ErrTaken, http.StatusBadRequest, "M_USER_IN_USE"},
+	{account.ErrInvitation, http.StatusForbidden, "M_FORBIDDEN"},
+	{account.ErrInvitationForm, http.StatusBadRequest, "M_INVALID_PARAM"},
 	{account.ErrName, http.StatusBadRequest, "M_INVALID_USERNAME"},
 	{account.ErrPassword, http.StatusForbidden, "M_FORBIDDEN"},
 	{account.ErrDeactivated, http.StatusForbidden, "M_USER_DEACTIVATED"},

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 
 	"orrery/matrix"
@@ -133,6 +134,9 @@ func (a *API) join(q *request) (any, error) {
 	err = doneOr(r.Do(q.Context(), func(t *room.Turn) error {
 		if t.Membership(user) == matrix.Join {
 			return errNothing
+		}
+		if q.login.Guest && !letsGuests(t.State(guestAccess)) {
+			return fail(http.StatusForbidden, "M_GUEST_ACCESS_FORBIDDEN", "the room lets no guests in")
 		}
 		with := content
 		if by := a.sponsor(q.Context(), r, t, user); by != "" {

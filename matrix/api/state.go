@@ -86,6 +86,9 @@ func (a *API) putState(q *request) (any, error) {
 		}
 		return err
 	})
+	if err == nil && kind == guestAccess.Type {
+		err = a.dropGuests(q, r)
+	}
 	return map[string]string{"event_id": id}, doneOr(err)
 }
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"crypto/rand"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -27,22 +28,28 @@ type uia struct {
 
 type uiaSession struct {
 	begun time.Time
+	what  string // the request that it is for
 	done  []string
+	notes map[string]string // what stages keep for when all are done
 }
 
 func newUIA(now func() time.Time) uia { return uia{new(sync.Mutex), now, map[string]*uiaSession{}} }
 
-// stage is a check by name; it is nil if what the client sent passes.
-type stage func(q *request, sent canonical.Value) error
+// stage is what a client has to pass. Its check is nil if what the client sent does; it may keep something in the request's notes.
+type stage struct {
+	check  func(q *request, sent canonical.Value) error
+	params any // that the client needs for it; nil: none
+}
 
-// check is nil if a request has passed all stages of one of the flows.
-func (u uia) check(q *request, flows [][]string, stages map[string]stage) error {
+// check is the notes of the stages, and no error, if a request has passed all stages of one of the flows.
+func (u uia) check(q *request, flows [][]string, stages map[string]stage) (map[string]string, error) {
 	sent, given := q.body.Find("auth")
-	id := sent.Get("session").String()
-	done, known := u.progress(id)
-	kind := sent.Get("type").String()
+	id, what := sent.Get("session").String(), q.login.User+" "+q.Method+" "+q.URL.Path
+	session, known := u.progress(id, what)
+	done, kind := session.done, sent.Get("type").String()
+	q.notes = session.notes
 	var problem *Error
-	switch check := stages[kind]; {
+	switch check := stages[kind].check; {
 	case !given:
 	case id != "" && !known:
 		problem = forbidden("the authentication's session is not known, or too old")
@@ -53,7 +60,7 @@ func (u uia) check(q *request, flows [][]string, stages map[string]stage) error 
 		if err := check(q, sent); err != nil {
 			e, fault := toError(err)
 			if fault {
-				return err
+				return nil, err
 			}
 			problem = fail(http.StatusUnauthorized, e.Code, e.Text)
 		} else {
@@ -63,20 +70,22 @@ func (u uia) check(q *request, flows [][]string, stages map[string]stage) error 
 	for _, f := range flows {
 		if problem == nil && given && !slices.ContainsFunc(f, func(s string) bool { return !slices.Contains(done, s) }) {
 			u.end(id)
-			return nil
+			return q.notes, nil
 		}
 	}
-	return u.missing(id, known, done, flows, problem)
+	session.what, session.done = what, done
+	return nil, u.missing(id, known, session, flows, stages, problem)
 }
 
-func (u uia) progress(id string) ([]string, bool) {
+// progress is how far a session for a request has come; a new one if there is none.
+func (u uia) progress(id, what string) (uiaSession, bool) {
 	u.Lock()
 	defer u.Unlock()
 	s := u.sessions[id]
-	if s == nil || u.now().Sub(s.begun) > uiaLifetime {
-		return nil, false
+	if s == nil || u.now().Sub(s.begun) > uiaLifetime || s.what != what {
+		return uiaSession{begun: u.now(), notes: map[string]string{}}, false
 	}
-	return slices.Clone(s.done), true
+	return uiaSession{begun: s.begun, done: slices.Clone(s.done), notes: maps.Clone(s.notes)}, true
 }
 
 func (u uia) end(id string) {
@@ -86,7 +95,7 @@ func (u uia) end(id string) {
 }
 
 // missing is the answer that says what is missing.
-func (u uia) missing(id string, known bool, done []string, flows [][]string, problem *Error) error {
+func (u uia) missing(id string, known bool, session uiaSession, flows [][]string, stages map[string]stage, problem *Error) error {
 	u.Lock()
 	defer u.Unlock()
 	if !known {
@@ -96,9 +105,15 @@ func (u uia) missing(id string, known bool, done []string, flows [][]string, pro
 			}
 		}
 		id = rand.Text()
-		u.sessions[id] = &uiaSession{begun: u.now()}
+	} else if now := u.sessions[id]; now != nil { // a page may have come between
+		for _, s := range now.done {
+			if !slices.Contains(session.done, s) {
+				session.done = append(session.done, s)
+			}
+		}
+		maps.Copy(session.notes, now.notes)
 	}
-	u.sessions[id].done = done
+	u.sessions[id] = &session
 	type flow struct {
 		Stages []string `json:"stages"`
 	}
@@ -106,9 +121,15 @@ func (u uia) missing(id string, known bool, done []string, flows [][]string, pro
 	for _, f := range flows {
 		all = append(all, flow{f})
 	}
-	more := map[string]any{"flows": all, "params": map[string]any{}, "session": id}
-	if len(done) > 0 {
-		more["completed"] = done
+	params := map[string]any{}
+	for name, s := range stages {
+		if s.params != nil {
+			params[name] = s.params
+		}
+	}
+	more := map[string]any{"flows": all, "params": params, "session": id}
+	if len(session.done) > 0 {
+		more["completed"] = session.done
 	}
 	e := &Error{Status: http.StatusUnauthorized, More: more}
 	if problem != nil {

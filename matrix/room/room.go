@@ -40,6 +40,8 @@ type Config struct {
 	Now    func() time.Time
 	// Watch is called after events were committed and can be seen, in the order of their positions in each room. It must not wait.
 	Watch func(r *Room, new []*Entry)
+	// Erased says whether a user wanted their events to be forgotten; nil: nobody did.
+	Erased func(ctx context.Context, user string) (bool, error)
 }
 
 // Rooms are the rooms of a server.
@@ -62,6 +64,9 @@ type place struct {
 func New(c Config) *Rooms {
 	if c.Watch == nil {
 		c.Watch = func(*Room, []*Entry) {}
+	}
+	if c.Erased == nil {
+		c.Erased = func(context.Context, string) (bool, error) { return false, nil }
 	}
 	return &Rooms{c: c, all: map[string]*place{}}
 }

@@ -17,11 +17,29 @@ func (r *Room) Visible(ctx context.Context, user string, events []*Entry) ([]*En
 		if err != nil {
 			return nil, err
 		}
-		if ok {
-			found = append(found, e)
+		if !ok {
+			continue
 		}
+		if e, err = r.erased(ctx, user, e); err != nil {
+			return nil, err
+		}
+		found = append(found, e)
 	}
 	return found, nil
+}
+
+// erased is an event as it is, or redacted if its sender wanted to be forgotten and the reader was no member then.
+func (r *Room) erased(ctx context.Context, user string, e *Entry) (*Entry, error) {
+	if erased, err := r.rooms.c.Erased(ctx, e.Sender()); err != nil || !erased {
+		return e, err
+	}
+	m, err := r.At(ctx, e.After, matrix.Key{Type: matrix.TypeMember, StateKey: user})
+	if err != nil || m != nil && m.Membership() == matrix.Join {
+		return e, err
+	}
+	redacted := *e
+	redacted.Event = e.Event.Redacted()
+	return &redacted, nil
 }
 
 func (r *Room) visible(ctx context.Context, user string, e *Entry) (bool, error) {

@@ -30,6 +30,9 @@ type Config struct {
 	Media              string `yaml:"media"`
 	MaxUpload          int64  `yaml:"max_upload_mib"`
 	OpenRegistration   bool   `yaml:"open_registration"`
+	NeedInvitation     bool   `yaml:"registration_needs_token"`
+	Terms              []Term `yaml:"terms"`
+	Guests             bool   `yaml:"guests"`
 	RegistrationSecret string `yaml:"registration_secret_file"`
 	LogLevel           string `yaml:"log_level"`
 
@@ -64,6 +67,16 @@ max_upload_mib: 50
 
 # Whether anybody may make an account. If not, "homeserver user create" does.
 open_registration: false
+
+# Whether that takes a token, as "homeserver token create" makes them.
+registration_needs_token: false
+
+# What people accept who make an account, as in
+#   - {id: privacy_policy, version: "1.0", language: en, title: Privacy policy, url: https://example.org/privacy}
+terms: []
+
+# Whether people without an account may read rooms that anybody may read, and join those that let guests in.
+guests: false
 
 # A file with a secret: whoever knows it can make accounts at /_synapse/admin/v1/register. "" allows that to nobody.
 registration_secret_file: ""
@@ -125,14 +138,16 @@ func (c *Config) check() error {
 	if err := matrix.ValidServer(c.ServerName); err != nil {
 		return err
 	}
+	for _, t := range c.Terms {
+		if t.ID == "" || t.Version == "" || t.Title == "" || t.Language == "" || !isWeb(t.URL) {
+			return fmt.Errorf("terms %q lack one of id, version, language, title, url (https://...)", t.ID)
+		}
+	}
 	if c.MaxUpload <= 0 || c.MaxUpload > 1<<20 {
 		return fmt.Errorf("max_upload_mib %d is not a number of MiB", c.MaxUpload)
 	}
-	if c.BaseURL != "" {
-		u, err := url.Parse(c.BaseURL)
-		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-			return fmt.Errorf("base_url %q is not https://HOST", c.BaseURL)
-		}
+	if c.BaseURL != "" && !isWeb(c.BaseURL) {
+		return fmt.Errorf("base_url %q is not https://HOST", c.BaseURL)
 	}
 	if _, isPath := strings.CutPrefix(c.Listen, "unix:"); !isPath {
 		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
@@ -140,6 +155,11 @@ func (c *Config) check() error {
 		}
 	}
 	return nil
+}
+
+func isWeb(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http")
 }
 
 // path is that of a file that the configuration names.

@@ -72,10 +72,11 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 		return nil, errors.Join(err, db.Close())
 	}
 	syncer := sync.New(stream)
+	accounts := account.New(account.Config{Stream: stream, Server: c.ServerName, Now: time.Now})
 	s := &Server{
 		config: c, db: db, logger: logger,
-		Accounts: account.New(account.Config{Stream: stream, Server: c.ServerName, Now: time.Now}),
-		Rooms:    room.New(room.Config{Stream: stream, Server: c.ServerName, Key: key, Now: time.Now, Watch: syncer.Watch}),
+		Accounts: accounts,
+		Rooms:    room.New(room.Config{Stream: stream, Server: c.ServerName, Key: key, Now: time.Now, Watch: syncer.Watch, Erased: accounts.Erased}),
 	}
 	syncer.Serve(s.Rooms)
 	files, err := media.Open(media.Config{DB: db, Folder: c.path(c.Media), MaxSize: c.MaxUpload << 20, Now: time.Now})
@@ -84,7 +85,7 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	}
 	s.api = api.New(api.Config{
 		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: keys.New(stream, syncer), Media: files, Stream: stream, Now: time.Now, Logger: logger,
-		OpenRegistration: c.OpenRegistration, SharedSecret: secret,
+		OpenRegistration: c.OpenRegistration, NeedInvitation: c.NeedInvitation, Terms: c.policies(), Guests: c.Guests, SharedSecret: secret,
 	})
 	return s, nil
 }

@@ -29,8 +29,8 @@ type site struct {
 	http   *httptest.Server
 }
 
-// newSite makes a homeserver with a database.
-func newSite(t *testing.T, database string) *site {
+// newSite makes a homeserver with a database, and with lines of the configuration replaced: the old one, the new one, and so on.
+func newSite(t *testing.T, database string, settings ...string) *site {
 	t.Helper()
 	path, err := server.Init("orrery.test", filepath.Join(t.TempDir(), "data"))
 	if err != nil {
@@ -43,7 +43,7 @@ func newSite(t *testing.T, database string) *site {
 	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "secret"), []byte("shh\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := strings.NewReplacer("sqlite:homeserver.db", database, "open_registration: false", "open_registration: true", `registration_secret_file: ""`, "registration_secret_file: secret")
+	r := strings.NewReplacer(append(settings, "sqlite:homeserver.db", database, "open_registration: false", "open_registration: true", `registration_secret_file: ""`, "registration_secret_file: secret")...)
 	if err := os.WriteFile(path, []byte(r.Replace(string(text))), 0o600); err != nil {
 		t.Fatal(err)
 	}

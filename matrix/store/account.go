@@ -10,6 +10,7 @@ type User struct {
 	Admin       bool   `col:"admin"`
 	Guest       bool   `col:"guest"`
 	Deactivated bool   `col:"deactivated"`
+	Erased      bool   `col:"erased"` // who had not seen their events sees them redacted
 }
 
 // Device is one of a user's logins.
@@ -29,6 +30,25 @@ type Token struct {
 	Device  string `col:"device"`
 	Refresh bool   `col:"refresh"` // it only gets new tokens
 	Expires int64  `col:"expires"` // 0: never
+
+	// Replaces is the refresh token that this one came from, which counts until this one is used.
+	Replaces []byte `col:"replaces"`
+}
+
+// Invitation is a token by which accounts can be made.
+type Invitation struct {
+	Token   string `col:"token,key"`
+	Uses    int64  `col:"uses"` // how many accounts at most; 0: any number
+	Used    int64  `col:"used"`
+	Created int64  `col:"created"`
+	Expires int64  `col:"expires"` // 0: never
+}
+
+// LoginToken lets a user log in once, by the SHA-256 of what it is.
+type LoginToken struct {
+	Hash    []byte `col:"hash,key"`
+	User    string `col:"user"`
+	Expires int64  `col:"expires"`
 }
 
 // ProfileField is a field of a user's profile, such as displayname.
@@ -38,12 +58,22 @@ type ProfileField struct {
 	Value []byte `col:"value"` // JSON
 }
 
+// External is an account elsewhere by which a user logs in: at a provider, by the name that it has for them.
+type External struct {
+	Provider string `col:"provider,key"`
+	Subject  string `col:"subject,key"`
+	User     string `col:"user"`
+}
+
 // Tables of accounts.
 var (
 	Users         = table.Define[User]("users")
 	Devices       = table.Define[Device]("devices")
 	Tokens        = table.Define[Token]("tokens", table.Index{Name: "device", Columns: []string{"user", "device"}})
 	ProfileFields = table.Define[ProfileField]("profile_fields")
+	Invitations   = table.Define[Invitation]("invitations")
+	LoginTokens   = table.Define[LoginToken]("login_tokens", table.Index{Name: "expires", Columns: []string{"expires"}})
+	Externals     = table.Define[External]("externals", table.Index{Name: "user", Columns: []string{"user"}})
 
-	accountSchemas = []*table.Schema{Users.Schema(), Devices.Schema(), Tokens.Schema(), ProfileFields.Schema()}
+	accountSchemas = []*table.Schema{Users.Schema(), Devices.Schema(), Tokens.Schema(), ProfileFields.Schema(), Invitations.Schema(), LoginTokens.Schema(), Externals.Schema()}
 )

@@ -1,0 +1,129 @@
+package api
+
+import (
+	"crypto/rand"
+	"net/http"
+	"strings"
+
+	"orrery/matrix/account"
+	"orrery/matrix/canonical"
+)
+
+// Stages of authentication (clause client-server API, authentication types).
+const (
+	stageDummy      = "m.login.dummy"
+	stagePassword   = "m.login.password"
+	stageInvitation = "m.login.registration_token"
+	stageTerms      = "m.login.terms"
+)
+
+// Policy is a document that whoever makes an account must accept.
+type Policy struct {
+	ID, Version, Language, Title, URL string
+}
+
+func (a *API) registerRoutes() {
+	a.open("POST register", a.register)
+	a.open("GET register/available", func(q *request) (any, error) {
+		err := a.Accounts.Free(q.Context(), q.URL.Query().Get("username"))
+		return map[string]bool{"available": true}, err
+	})
+	a.open("GET register/"+stageInvitation+"/validity", func(q *request) (any, error) {
+		err := a.Accounts.Invited(q.Context(), q.URL.Query().Get("token"))
+		if _, fault := toError(err); err != nil && fault {
+			return nil, err
+		}
+		return map[string]bool{"valid": err == nil}, nil
+	})
+}
+
+// register makes an account (clause client-server API, POST /register).
+func (a *API) register(q *request) (any, error) {
+	switch q.URL.Query().Get("kind") {
+	case "", "user":
+	case "guest":
+		return a.registerGuest(q)
+	default:
+		return nil, invalidParam("kind is neither user nor guest")
+	}
+	if !a.OpenRegistration {
+		return nil, forbidden("this server makes no accounts for everybody (ask whoever runs it)")
+	}
+	var in struct {
+		Username string `json:"username"`
+		Password string `json:"password"`
+	}
+	if err := q.into(&in); err != nil {
+		return nil, err
+	}
+	if in.Username = strings.ToLower(in.Username); in.Username != "" {
+		if err := a.Accounts.Free(q.Context(), in.Username); err != nil {
+			return nil, err
+		}
+	} else {
+		in.Username = strings.ToLower(rand.Text()[:12])
+	}
+	flow, stages := a.registerStages()
+	notes, err := a.auth.check(q, [][]string{flow}, stages)
+	if err != nil {
+		return nil, err
+	}
+	if in.Password == "" {
+		return nil, missing("password")
+	}
+	u, err := a.Accounts.Make(q.Context(), account.NewUser{Name: in.Username, Password: in.Password, Invitation: notes[stageInvitation]})
+	if err != nil {
+		return nil, err
+	}
+	if q.body.Get("inhibit_login").IsTrue() {
+		return map[string]string{"user_id": u.ID}, nil
+	}
+	return a.tokens(q, u.ID)
+}
+
+// registerStages is what an account needs: a token and that policies are accepted, where the server wants that, or nothing.
+func (a *API) registerStages() (flow []string, stages map[string]stage) {
+	stages = map[string]stage{}
+	if a.NeedInvitation {
+		flow = append(flow, stageInvitation)
+		stages[stageInvitation] = stage{check: func(q *request, sent canonical.Value) error {
+			return a.noteInvitation(q, sent.Get("token").String())
+		}}
+	}
+	if len(a.Terms) > 0 {
+		flow = append(flow, stageTerms)
+		policies := map[string]any{}
+		for _, p := range a.Terms {
+			policies[p.ID] = map[string]any{"version": p.Version, p.Language: map[string]string{"name": p.Title, "url": p.URL}}
+		}
+		stages[stageTerms] = stage{params: map[string]any{"policies": policies}, check: pass}
+	}
+	if len(flow) == 0 {
+		flow, stages[stageDummy] = []string{stageDummy}, stage{check: pass}
+	}
+	return flow, stages
+}
+
+func pass(*request, canonical.Value) error { return nil }
+
+// noteInvitation keeps a registration token that counts for when the account is made.
+func (a *API) noteInvitation(q *request, token string) error {
+	if err := a.Accounts.Invited(q.Context(), token); err != nil {
+		return err
+	}
+	q.notes[stageInvitation] = token
+	return nil
+}
+
+func (a *API) registerGuest(q *request) (any, error) {
+	if !a.Guests {
+		return nil, fail(http.StatusForbidden, "M_GUEST_ACCESS_FORBIDDEN", "guests are not let in here")
+	}
+	u, err := a.Accounts.Create(q.Context(), "guest-"+strings.ToLower(rand.Text()[:12]), "", false, true)
+	if err != nil {
+		return nil, err
+	}
+	// A guest is on one device, which has the id that the server gives it (clause client-server API, POST /register).
+	q.body = q.body.Without("device_id")
+	return a.tokens(q, u.ID)
+}
