@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -11,6 +12,9 @@ import (
 
 // The scripts in testdata run the command line as a process of its own: homeserver is the real main.
 func TestMain(m *testing.M) {
+	if os.Getenv(asHomeserver) != "" {
+		main()
+	}
 	testscript.Main(m, map[string]func(){"homeserver": main})
 }
 

@@ -52,9 +52,15 @@ type Config struct {
 type API struct {
 	Config
 
-	mux  *http.ServeMux
-	auth uia
+	mux    *http.ServeMux
+	auth   uia
+	routes []string
+
+	transactions locks
 }
+
+// Routes are the requests that are served: METHOD, a space, and the path, as ServeMux has it.
+func (a *API) Routes() []string { return a.routes }
 
 // New is an API. Once the context is over, it answers those who wait.
 func New(c Config) *API {
@@ -114,11 +120,13 @@ func (a *API) route(route string, h http.Handler) {
 	method, path, _ := strings.Cut(route, " ")
 	if strings.HasPrefix(path, "/") {
 		a.mux.Handle(method+" "+path, h)
+		a.routes = append(a.routes, method+" "+path)
 		return
 	}
 	for _, version := range []string{"v3", "r0", "v1"} {
 		a.mux.Handle(method+" /_matrix/client/"+version+"/"+path, h)
 	}
+	a.routes = append(a.routes, method+" /_matrix/client/v3/"+path)
 }
 
 // ServeHTTP answers, with what browsers need to let pages of other servers ask (clause client-server API, web browser clients).
@@ -198,7 +206,7 @@ func (q *request) read() error {
 		q.body = canonical.Of()
 		return nil
 	}
-	if q.body, err = canonical.Parse(text, canonical.Lax); err != nil {
+	if q.body, err = canonical.Parse(text, canonical.Single); err != nil {
 		return fail(http.StatusBadRequest, "M_NOT_JSON", err.Error())
 	}
 	if q.body.Kind() != canonical.Object {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -56,6 +57,7 @@ func (a *API) redact(q *request) (any, error) {
 // once sends an event, once for each transaction id of a device (clause client-server API, transaction identifiers).
 func (a *API) once(q *request, r *room.Room, d room.Draft) (any, error) {
 	key := []any{q.login.User, q.login.Device, q.URL.Path}
+	defer a.transactions.lock(fmt.Sprint(key...))() // a client may repeat it before it is answered
 	var known store.Transaction
 	var ok bool
 	if err := a.Stream.DB().View(q.Context(), func(tx table.Tx) (err error) {

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"orrery/matrix"
@@ -92,6 +93,8 @@ type Room struct {
 		turns []*waiter
 	}
 
+	doubtful atomic.Bool // whether something was committed is not known, and must be read before the next turn
+
 	mu       sync.RWMutex // guards what follows
 	row      store.Room
 	state    map[matrix.Key]*Entry
@@ -128,6 +131,11 @@ func (r *Rooms) Find(ctx context.Context, id string) (*Room, error) {
 			delete(r.all, id)
 		}
 		return nil, p.err
+	}
+	if p.room.doubtful.Load() {
+		if err := p.room.Do(ctx, func(*Turn) error { return nil }); err != nil {
+			return nil, err
+		}
 	}
 	if p.room.Last() == 0 { // it is being made
 		return nil, fmt.Errorf("room %s is %w", id, ErrNotFound)

@@ -63,6 +63,12 @@ func (r *Room) Do(ctx context.Context, f func(*Turn) error) error {
 
 // take takes turns one after another, and commits them together.
 func (r *Room) take(ctx context.Context, group []*waiter) {
+	if err := r.refresh(ctx); err != nil {
+		for _, w := range group {
+			w.result <- err
+		}
+		return
+	}
 	t := &Turn{room: r, changed: map[matrix.Key]*Entry{}, ends: r.ends, redacted: map[string]*Entry{}, id: r.row.RoomID}
 	var done []*waiter
 	for _, w := range group {
@@ -218,10 +224,37 @@ func (r *Room) commit(ctx context.Context, t *Turn) error {
 	if err != nil {
 		if r.row.ID == 0 {
 			r.rooms.put(t.id, nil)
+		} else {
+			r.doubtful.Store(true)
 		}
 		return fmt.Errorf("cannot send into room %s: %w", t.id, err)
 	}
 	r.rooms.c.Watch(r, t.new)
+	return nil
+}
+
+// refresh reads the room again if it is not known whether the last commit was one: a database can be lost after it has committed and before it says so.
+func (r *Room) refresh(ctx context.Context) error {
+	if !r.doubtful.Load() {
+		return nil
+	}
+	found, last := newRoom(r.rooms, r.version), r.Last()
+	if err := r.rooms.c.Stream.DB().View(ctx, func(tx table.Tx) error { return found.load(tx, r.row.RoomID) }); err != nil {
+		return err
+	}
+	if err := r.rooms.c.Stream.Refresh(ctx); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.setRow(found.row)
+	r.state, r.joined, r.ends, r.timeline = found.state, found.joined, found.ends, found.timeline
+	first, _ := slices.BinarySearchFunc(r.timeline, last+1, byOrder)
+	new := slices.Clone(r.timeline[first:])
+	r.mu.Unlock()
+	r.doubtful.Store(false)
+	if len(new) > 0 {
+		r.rooms.c.Watch(r, new)
+	}
 	return nil
 }
 
@@ -282,7 +315,7 @@ func (t *Turn) writeEnds(tx table.Tx, room int64) error {
 // show puts what was committed where everybody sees it.
 func (r *Room) show(row store.Room, t *Turn) {
 	r.mu.Lock()
-	r.row = row
+	r.setRow(row)
 	for key, e := range t.changed {
 		r.set(key, e)
 	}
@@ -296,6 +329,15 @@ func (r *Room) show(row store.Room, t *Turn) {
 		r.timeline = slices.Clone(r.timeline[n-keepTimeline:])
 	}
 	r.mu.Unlock()
+}
+
+// setRow takes over what changes of a row; the rest is read without the mutex.
+func (r *Room) setRow(row store.Room) {
+	if r.row.ID == 0 {
+		r.row = row
+		return
+	}
+	r.row.State, r.row.Public = row.State, row.Public
 }
 
 // replace puts a redacted event in place of the whole one.

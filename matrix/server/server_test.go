@@ -323,6 +323,28 @@ func TestConversation(t *testing.T) {
 	})
 }
 
+// TestRepeatedAtOnce: a message that is sent several times at the same time is there once.
+func TestRepeatedAtOnce(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *site) {
+		t.Helper()
+		anne := s.register("anne")
+		room := anne.create(object{})
+		ids := make(chan string)
+		for range 10 {
+			go func() { ids <- anne.send(room, "1", "hello") }()
+		}
+		first := <-ids
+		for range 9 {
+			if id := <-ids; id != first {
+				t.Errorf("%s, not %s", id, first)
+			}
+		}
+		if got := bodies(anne.sync("", "").Rooms.Join[room].Timeline.Events); len(got) != 1 {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
 // TestManySenders: all that was acknowledged is there, once, in one order for everybody.
 func TestManySenders(t *testing.T) {
 	everywhere(t, func(t *testing.T, s *site) {

@@ -30,6 +30,19 @@ func NewStream(ctx context.Context, db table.DB) (*Stream, error) {
 	})
 }
 
+// Refresh takes notice of positions that were committed by updates that did not get to know it.
+func (s *Stream) Refresh(ctx context.Context) error {
+	var last int64
+	err := s.db.View(ctx, func(tx table.Tx) (err error) {
+		last, err = Position(tx)
+		return err
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = max(s.last, last)
+	return err
+}
+
 // DB is the stream's database.
 func (s *Stream) DB() table.DB { return s.db }
 

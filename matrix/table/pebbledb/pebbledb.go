@@ -39,6 +39,7 @@ type DB struct {
 	closed  bool
 
 	mu     sync.Mutex
+	seen   *seen
 	spaces map[string]space // by name: a table's, or a table's and an index's
 	next   uint16
 }
@@ -87,6 +88,7 @@ func (d *DB) start(c *Config) (err error) {
 	if err := d.readSpaces(); err != nil {
 		return errors.Join(err, d.db.Close())
 	}
+	d.seen = &seen{Snapshot: d.db.NewSnapshot(), users: 1}
 	fs.Arm()
 	return nil
 }
@@ -180,10 +182,38 @@ func (d *DB) View(ctx context.Context, f func(table.Tx) error) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		snapshot := d.db.NewSnapshot()
-		defer func() { _ = snapshot.Close() }()
-		return f(&transaction{d: d, read: snapshot})
+		d.mu.Lock()
+		now := d.seen
+		now.users++
+		d.mu.Unlock()
+		defer d.leave(now)
+		return f(&transaction{d: d, read: now})
 	})
+}
+
+// seen is what views see: all that is durable. Pebble itself shows a batch before it is, and also one that cannot be written.
+type seen struct {
+	*pebble.Snapshot
+
+	users int
+}
+
+// renew lets views see what was just committed.
+func (d *DB) renew() {
+	d.mu.Lock()
+	old := d.seen
+	d.seen = &seen{Snapshot: d.db.NewSnapshot(), users: 1}
+	d.mu.Unlock()
+	d.leave(old)
+}
+
+// leave closes what nobody sees any more.
+func (d *DB) leave(s *seen) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s.users--; s.users == 0 {
+		_ = s.Close()
+	}
 }
 
 // Update is that of table.DB.
@@ -213,5 +243,6 @@ func (d *DB) Close() error {
 		return nil
 	}
 	d.closed = true
+	d.leave(d.seen)
 	return d.db.Close()
 }

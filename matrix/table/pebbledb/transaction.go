@@ -237,6 +237,7 @@ func (t *transaction) Commit() error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", table.ErrUnavailable, err)
 	}
+	t.d.renew()
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -70,7 +71,7 @@ var postgresDialect = &dialect{
 			return table.ErrDuplicate
 		case errors.As(err, &e) && (strings.HasPrefix(e.Code, "08") || strings.HasPrefix(e.Code, "53") || strings.HasPrefix(e.Code, "57P") || e.Code == "25006"): // connection, resources, shutdown, read only
 			return table.ErrUnavailable
-		case errors.As(err, &n), errors.Is(err, driver.ErrBadConn), pgconn.SafeToRetry(err), err.Error() == "conn closed":
+		case errors.As(err, &n), errors.Is(err, driver.ErrBadConn), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), pgconn.SafeToRetry(err), err.Error() == "conn closed":
 			return table.ErrUnavailable
 		}
 		return nil

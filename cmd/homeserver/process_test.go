@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"orrery/internal/testenv"
+	"orrery/matrix/server"
+)
+
+// asHomeserver makes the test binary be the command.
+const asHomeserver = "ORRERY_TEST_HOMESERVER"
+
+// process is a homeserver that tests start and kill.
+type process struct {
+	t       *testing.T
+	config  string
+	address string
+	cmd     *exec.Cmd
+	log     bytes.Buffer
+	http    *http.Client
+}
+
+// newProcess writes a configuration, with further lines, of a server that anybody may use, and starts it.
+func newProcess(t *testing.T, database string, more ...string) *process {
+	t.Helper()
+	path, err := server.Init("orrery.test", filepath.Join(t.TempDir(), "data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.NewReplacer("database: sqlite:homeserver.db", "database: "+strconv.Quote(database), "open_registration: false", "open_registration: true").Replace(string(text))
+	if err := os.WriteFile(path, []byte(changed+strings.Join(more, "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := &process{t: t, config: path, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(testenv.FreePort(t))), http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	p.start()
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Log(p.log.String())
+		}
+	})
+	return p
+}
+
+func (p *process) start() {
+	p.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.cmd = exec.CommandContext(context.WithoutCancel(p.t.Context()), self, "--config", p.config, "serve", "--listen", p.address)
+	p.cmd.Env = append(os.Environ(), asHomeserver+"=1")
+	p.cmd.Stderr = &p.log
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	testenv.Eventually(p.t, "the homeserver answers", func() bool {
+		status, _, err := p.ask(p.t.Context(), "", "GET", "/_matrix/client/versions", nil)
+		return err == nil && status == http.StatusOK
+	})
+}
+
+// kill ends the process at once; one that has ended already is left in peace.
+func (p *process) kill() {
+	if p.cmd == nil {
+		return
+	}
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+	p.cmd = nil
+	p.http.CloseIdleConnections()
+}
+
+// ask makes a request below the client-server API, or at a path that begins with /.
+func (p *process) ask(ctx context.Context, token, method, path string, body any) (int, []byte, error) {
+	if !strings.HasPrefix(path, "/") {
+		path = "/_matrix/client/v3/" + path
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		return 0, nil, err
+	}
+	q, err := http.NewRequestWithContext(ctx, method, "http://"+p.address+path, bytes.NewReader(text))
+	if err != nil {
+		return 0, nil, err
+	}
+	if token != "" {
+		q.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := p.http.Do(q)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, answer, err
+}
+
+// do makes a request that must succeed, and reads its answer.
+func (p *process) do(token, method, path string, body, out any) {
+	p.t.Helper()
+	status, text, err := p.ask(p.t.Context(), token, method, path, body)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("status %d: %s", status, text)
+	}
+	if err == nil && out != nil {
+		err = json.Unmarshal(text, out)
+	}
+	if err != nil {
+		p.t.Fatalf("%s %s: %v", method, path, err)
+	}
+}
+
+// register makes an account, and is its token.
+func (p *process) register(name string) string {
+	p.t.Helper()
+	var out struct {
+		Session string
+		Token   string `json:"access_token"`
+	}
+	body := map[string]any{"username": name, "password": "open sesame"}
+	_, text, err := p.ask(p.t.Context(), "", "POST", "register", body)
+	if err == nil {
+		err = json.Unmarshal(text, &out)
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	body["auth"] = map[string]any{"type": "m.login.dummy", "session": out.Session}
+	p.do("", "POST", "register", body, &out)
+	return out.Token
+}
