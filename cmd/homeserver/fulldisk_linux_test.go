@@ -22,7 +22,7 @@ func TestFullDisk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			disk := t.TempDir()
-			testenv.SmallDisk(t, disk, "10m")
+			testenv.SmallDisk(t, disk, "16m")
 			f := &full{process: newProcess(t, database+filepath.Join(disk, "db"))}
 			f.token = f.register("anne")
 			var made struct {
@@ -31,7 +31,7 @@ func TestFullDisk(t *testing.T) {
 			f.do(f.token, "POST", "createRoom", map[string]any{}, &made)
 			f.room = url.PathEscape(made.ID)
 			filler := filepath.Join(disk, "filler")
-			take(t, filler, 6<<20)
+			take(t, filler, 8<<20)
 			for f.send() {
 			}
 			for range 3 {
