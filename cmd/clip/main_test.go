@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	for _, program := range []string{"xclip", "tmux"} {
+	for _, program := range []string{"xclip", "tmux", "xdotool"} {
 		testenv.Need(t, program, "apt-get install "+program)
 	}
 	testscript.Run(t, testscript.Params{

@@ -23,13 +23,23 @@ import (
 )
 
 func (c *cli) pickCommand() *cobra.Command {
-	return &cobra.Command{
+	var inWindow, inTerminal bool
+	cmd := &cobra.Command{
 		Use:   "pick",
-		Short: "Show the history in the terminal, and put what is picked into the clipboard",
+		Short: "Show the history, and put what is picked into the clipboard",
+		Long:  `Show the history, and put what is picked into the clipboard: in the terminal if it is started in one, else in a window of its own.`,
 		Args:  commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !term.IsTerminal(int(os.Stdin.Fd())) || !term.IsTerminal(int(os.Stdout.Fd())) {
-				return commandline.Usage(errors.New("pick needs a terminal; scripts use clip list and clip copy"))
+			terminals := term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd()))
+			switch {
+			case inWindow && inTerminal:
+				return commandline.Usage(errors.New("a picker is in a window or in the terminal, not in both"))
+			case inTerminal && !terminals:
+				return commandline.Usage(errors.New("pick --terminal needs a terminal; scripts use clip list and clip copy"))
+			case !inWindow && !terminals && !hasDisplay():
+				return commandline.Usage(errors.New("pick needs a terminal, or a display (neither WAYLAND_DISPLAY nor DISPLAY is set); scripts use clip list and clip copy"))
+			case inWindow || !inTerminal && !terminals:
+				return c.pickInWindow(cmd.Context())
 			}
 			if _, _, err := c.recorder().Do(cmd.Context(), control.Request{Op: control.OpStatus}); err != nil {
 				return err
@@ -45,6 +55,9 @@ func (c *cli) pickCommand() *cobra.Command {
 			return terminal.Run(cmd.Context(), source{c.recorder()}, actions, false)
 		},
 	}
+	cmd.Flags().BoolVar(&inWindow, "window", false, "in a window, also if it is started in a terminal")
+	cmd.Flags().BoolVar(&inTerminal, "terminal", false, "in the terminal")
+	return cmd
 }
 
 // source is the recorder as a picker sees it.
