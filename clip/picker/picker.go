@@ -36,7 +36,8 @@ type State struct {
 	Lines   []string      // what an action printed
 	First   int           // of Lines that is shown
 
-	waits string // a key that Item is needed for
+	stale bool   // Items are those of an earlier query
+	waits string // a key that Items or Item are needed for
 }
 
 // Effect is what is to be done outside. Its answer comes back by Found, Shown or Done.
@@ -107,7 +108,21 @@ var Keys = [][2]string{ //nolint:gochecknoglobals // a table
 	{"esc", "end"},
 }
 
-func (s *State) search() []Effect { return []Effect{Search{s.Query, s.Mode}} }
+func (s *State) search() []Effect {
+	s.stale = true
+	return []Effect{Search{s.Query, s.Mode}}
+}
+
+// forItem says whether a key does something with an item. Whoever types fast means the item that will be found, not the one that still stands there.
+func forItem(key string) bool {
+	return slices.Contains([]string{"enter", "alt+enter", "alt+v", "ctrl+p", "ctrl+d", "ctrl+a", "ctrl+e", "ctrl+o", "ctrl+r"}, key) || numbered(key)
+}
+
+// numbered says whether a key is alt and a digit.
+func numbered(key string) bool {
+	const n = len("alt+")
+	return len(key) == n+1 && key[:n] == "alt+" && key[n] >= '1' && key[n] <= '9'
+}
 
 // Key takes a key in.
 func (s *State) Key(key string) []Effect {
@@ -117,6 +132,10 @@ func (s *State) Key(key string) []Effect {
 		if effects, taken := s.over(key); taken {
 			return effects
 		}
+	}
+	if s.stale && forItem(key) {
+		s.waits = key
+		return nil
 	}
 	switch key {
 	case "esc", "ctrl+c":
@@ -148,8 +167,8 @@ func (s *State) Key(key string) []Effect {
 	case "ctrl+a", "ctrl+e", "ctrl+o", "ctrl+r":
 		return s.whole(key)
 	default:
-		if n := len("alt+"); len(key) == n+1 && key[:n] == "alt+" && key[n] >= '1' && key[n] <= '9' {
-			if at := s.Top + int(key[n]-'1'); at < len(s.Items) {
+		if numbered(key) {
+			if at := s.Top + int(key[len("alt+")]-'1'); at < len(s.Items) {
 				return []Effect{Give{ID: s.Items[at].ID, Paste: s.Paste}}
 			}
 		}
@@ -245,12 +264,18 @@ func (s *State) Found(q Search, items []clip.Summary, err error) []Effect {
 	if q.Query != s.Query || q.Mode != s.Mode {
 		return nil
 	}
+	key := s.waits
+	s.stale, s.waits = false, ""
 	if err != nil {
 		s.Note = err.Error()
 		return nil
 	}
 	s.Items = items
-	return s.move(0)
+	effects := s.move(0)
+	if key != "" {
+		effects = append(effects, s.Key(key)...)
+	}
+	return effects
 }
 
 // Shown takes a whole item in.

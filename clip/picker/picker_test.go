@@ -228,3 +228,26 @@ func TestPreview(t *testing.T) {
 		t.Error(n)
 	}
 }
+
+// TestFast: keys for an item that come before the answer to what was typed mean what is found.
+func TestFast(t *testing.T) {
+	t.Parallel()
+	for key, want := range map[string]picker.Effect{
+		"enter": picker.Give{ID: 2}, "alt+enter": picker.Give{ID: 2, Plain: true}, "alt+1": picker.Give{ID: 2}, "ctrl+d": picker.Delete{ID: 2}, "ctrl+p": picker.Pin{ID: 2, Pinned: true},
+	} {
+		r := start(t, false, text(1, "old"), text(2, "new"))
+		r.want(r.Type("n", 0), picker.Search{Query: "n", Mode: find.Words})
+		r.want(r.Key(key))
+		r.want(r.Found(picker.Search{Mode: find.Words}, nil, nil)) // of an earlier query
+		effects := r.Found(picker.Search{Query: "n", Mode: find.Words}, []clip.Summary{r.items[1].Summary}, nil)
+		r.want(effects, picker.Show{ID: 2}, want)
+	}
+	r := start(t, false, text(1, "old"))
+	r.Type("[", 0)
+	r.want(r.Key("enter"))
+	r.want(r.Found(picker.Search{Query: "[", Mode: find.Words}, nil, errors.New("what a query")))
+	if r.Note != "what a query" {
+		t.Error(r.Note)
+	}
+	r.want(r.Key("enter"), picker.Give{ID: 1})
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/go-text/typesetting/font"
 
 	"orrery/clip"
+	"orrery/clip/action"
 	"orrery/clip/picker"
 	"orrery/clip/window/paint"
 	"orrery/clip/window/typeset"
@@ -25,8 +26,10 @@ const (
 
 // Config is what a window needs.
 type Config struct {
-	Source Source
-	Open   func(ctx context.Context) (Screen, error)
+	Source  Source
+	Actions action.Set
+	Paste   bool // enter pastes, too
+	Open    func(ctx context.Context) (Screen, error)
 	// Theme says which colours to use; it may be slow: until it has answered they are light. nil: they stay so.
 	Theme func(ctx context.Context) paint.Theme
 	// Fonts finds fonts for characters that those that are built in lack; nil: there are none.
@@ -40,7 +43,7 @@ func Run(ctx context.Context, c Config) error {
 	defer l.work.Wait()
 	defer cancel()
 	var first []picker.Effect
-	l.state, first = picker.Start(10)
+	l.state, first = picker.Start(10, c.Actions, c.Paste)
 	l.do(first) // while the window opens
 	if c.Theme != nil {
 		l.start(func() func() []picker.Effect {
@@ -76,6 +79,7 @@ type loop struct {
 
 	sized     bool // it is known how large the window is
 	filled    bool // the first items are there, or nobody waits for them any more
+	busy      int  // programs that may take the keyboard, and gifts: they are waited for
 	quit      bool
 	failed    error
 	composing string
@@ -176,8 +180,12 @@ func (l *loop) take(event Event) {
 	case Erased:
 		l.do(l.state.Type("", e.Bytes))
 	case Clicked:
-		if row, ok := l.painter.Row(e.X, e.Y); ok && l.state.Top+row < len(l.state.Items) && !l.state.Help {
-			l.state.Cursor = l.state.Top + row
+		if at, ok := l.painter.At(l.state, e.X, e.Y); ok {
+			if l.state.Overlay == picker.Menu {
+				l.state.Choice = at
+			} else {
+				l.state.Cursor = at
+			}
 			l.do(l.state.Key("enter"))
 		}
 	case Scrolled:
@@ -189,7 +197,7 @@ func (l *loop) take(event Event) {
 			l.do(l.state.Key(word))
 		}
 	case Left:
-		l.quit = true
+		l.quit = l.quit || l.busy == 0
 	}
 }
 
@@ -201,6 +209,15 @@ func (l *loop) start(f func() func() []picker.Effect) {
 		case l.answers <- answer:
 		case <-l.ctx.Done():
 		}
+	})
+}
+
+// await is start for what the window waits for, also if it loses the keyboard.
+func (l *loop) await(f func() func() []picker.Effect) {
+	l.busy++
+	l.start(func() func() []picker.Effect {
+		answer := f()
+		return func() []picker.Effect { l.busy--; return answer() }
 	})
 }
 
@@ -232,14 +249,14 @@ func (l *loop) one(effect picker.Effect) {
 		l.start(func() func() []picker.Effect {
 			item, err := source.Show(l.ctx, e.ID)
 			return func() []picker.Effect {
-				l.state.Shown(item, err)
+				effects := l.state.Shown(item, err)
 				l.decode()
-				return nil
+				return effects
 			}
 		})
 	case picker.Give:
-		l.start(func() func() []picker.Effect {
-			err := source.Give(l.ctx, e.ID, e.Plain)
+		l.await(func() func() []picker.Effect {
+			err := source.Give(l.ctx, e.ID, e.Plain, e.Paste)
 			return func() []picker.Effect { l.failed, l.quit = err, true; return nil }
 		})
 	case picker.Pin:
@@ -252,6 +269,21 @@ func (l *loop) one(effect picker.Effect) {
 			err := source.Delete(l.ctx, e.ID)
 			return func() []picker.Effect { return l.state.Done(err) }
 		})
+	case picker.Edit:
+		l.await(func() func() []picker.Effect {
+			err := source.EditElsewhere(l.ctx, e.ID)
+			return func() []picker.Effect { return l.state.Opened(err) } // the editor has the focus then
+		})
+	case picker.Open:
+		l.await(func() func() []picker.Effect {
+			err := source.Open(l.ctx, e.Address)
+			return func() []picker.Effect { return l.state.Opened(err) }
+		})
+	case picker.Run:
+		l.await(func() func() []picker.Effect {
+			printed, err := source.Run(l.ctx, e.ID, e.Action)
+			return func() []picker.Effect { return l.state.Ran(e.Action, printed, err) }
+		})
 	case picker.Quit:
 		l.quit = true
 	}
@@ -259,13 +291,13 @@ func (l *loop) one(effect picker.Effect) {
 
 // decode makes the picture of the item under the cursor, if it has one.
 func (l *loop) decode() {
-	item, size := l.state.Item, l.painter.PreviewSize()
-	if item == nil || item.Kind != clip.Image || item.ID == l.pictured || size.X <= 0 || size.Y <= 0 {
+	shows, size := l.state.Shows, l.painter.PreviewSize()
+	if shows == nil || shows.Image == nil || l.state.Item.ID == l.pictured || size.X <= 0 || size.Y <= 0 {
 		return
 	}
-	id, contents := item.ID, item.Contents
+	id, data := l.state.Item.ID, shows.Image.Data
 	l.start(func() func() []picker.Effect {
-		picture := thumbnail(contents, size)
+		picture := thumbnail(data, size)
 		return func() []picker.Effect { l.picture, l.pictured = picture, id; return nil }
 	})
 }

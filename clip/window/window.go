@@ -9,6 +9,7 @@ import (
 	"image"
 
 	"orrery/clip"
+	"orrery/clip/action"
 	"orrery/clip/find"
 )
 
@@ -55,7 +56,13 @@ type (
 type Source interface {
 	Search(ctx context.Context, query string, mode find.Mode, limit int) ([]clip.Summary, error)
 	Show(ctx context.Context, id clip.ID) (clip.Item, error)
-	Give(ctx context.Context, id clip.ID, plain bool) error
+	// Give puts an item into the clipboard. paste also pastes it, once the picker has ended, into the window that then has the focus.
+	Give(ctx context.Context, id clip.ID, plain, paste bool) error
 	Pin(ctx context.Context, id clip.ID, pinned bool) error
 	Delete(ctx context.Context, id clip.ID) error
+	// EditElsewhere has somebody edit an item's text in a terminal that it opens. It does not wait for it.
+	EditElsewhere(ctx context.Context, id clip.ID) error
+	Open(ctx context.Context, address string) error
+	// Run carries an action out, keeps what it printed where that is its output, and returns that.
+	Run(ctx context.Context, id clip.ID, a action.Action) (printed string, err error)
 }

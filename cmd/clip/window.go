@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
+
+	"github.com/kballard/go-shellquote"
 
 	"orrery/clip"
 	"orrery/clip/window"
@@ -17,8 +21,12 @@ func hasDisplay() bool { return os.Getenv("WAYLAND_DISPLAY") != "" || os.Getenv(
 
 // pickInWindow shows the picker in a window.
 func (c *cli) pickInWindow(ctx context.Context) error {
+	actions, err := c.loadActions()
+	if err != nil {
+		return err
+	}
 	system := &fonts.System{Cache: filepath.Join(folder("XDG_CACHE_HOME", ".cache"), "orrery-clip")}
-	return window.Run(ctx, window.Config{Source: source{c.recorder()}, Open: c.openWindow, Fonts: system.Find})
+	return window.Run(ctx, window.Config{Source: windowSource{source{c.recorder()}, c}, Actions: actions, Open: c.openWindow, Fonts: system.Find})
 }
 
 // openWindow opens a window on the display of this session.
@@ -27,5 +35,57 @@ func (c *cli) openWindow(ctx context.Context) (window.Screen, error) {
 		return nil, fmt.Errorf("no window can be opened: %w: DISPLAY is not set", clip.ErrUnsupported)
 	}
 	s, err := x11window.Open(ctx, "")
-	return s, errors.Join(err)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// windowSource is the recorder as a picker in a window sees it.
+type windowSource struct {
+	source
+
+	cli *cli
+}
+
+var _ window.Source = windowSource{}
+
+// terminals are programs that open a terminal, and what comes before the command that runs in it.
+var terminals = [][]string{ //nolint:gochecknoglobals // a table
+	{"xdg-terminal-exec"}, {"x-terminal-emulator", "-e"}, {"foot"}, {"kitty"}, {"alacritty", "-e"}, {"konsole", "-e"}, {"gnome-terminal", "--"}, {"xterm", "-e"},
+}
+
+// EditElsewhere is window.Source's: clip edit in a terminal of the desktop. The terminal goes on when the picker has ended.
+func (s windowSource) EditElsewhere(_ context.Context, id clip.ID) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	program, err := terminalFor(self, "--socket", s.cli.socket, "edit", strconv.FormatUint(uint64(id), 10))
+	if err != nil {
+		return err
+	}
+	// Not by package command: it outlives this process.
+	cmd := exec.Command(program[0], program[1:]...) //nolint:gosec,noctx // the user's terminal
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("cannot open a terminal: %w", err)
+	}
+	return cmd.Process.Release()
+}
+
+// terminalFor is the command that runs another one in a terminal.
+func terminalFor(command ...string) ([]string, error) {
+	words, err := shellquote.Split(os.Getenv("TERMINAL"))
+	if err != nil {
+		return nil, fmt.Errorf("TERMINAL: %w", err)
+	}
+	if len(words) > 0 {
+		return append(append(words, "-e"), command...), nil
+	}
+	for _, t := range terminals {
+		if path, err := exec.LookPath(t[0]); err == nil {
+			return append(append([]string{path}, t[1:]...), command...), nil
+		}
+	}
+	return nil, errors.New("there is no terminal to edit in (set TERMINAL)")
 }

@@ -107,21 +107,28 @@ func (p *Painter) mono() typeset.Style {
 	return typeset.Style{Size: math.Round(p.em * 0.93), Mono: true}
 }
 
-// Row is the row of the list at a place, from 0.
-func (p *Painter) Row(x, y int) (row int, ok bool) {
-	if !image.Pt(x, y).In(p.list) {
+// At is what stands at a place: an item of the list, or an action of the menu where that lies over it.
+func (p *Painter) At(s *picker.State, x, y int) (index int, ok bool) {
+	area, top, n := p.list, s.Top, len(s.Items)
+	switch s.Overlay { //nolint:exhaustive // nothing can be chosen in the others
+	case picker.None:
+	case picker.Menu:
+		area, top, n = p.over(), p.menuTop(s), len(s.Menu)
+	default:
 		return 0, false
 	}
-	return (y - p.list.Min.Y) / p.row, true
+	if !image.Pt(x, y).In(area) {
+		return 0, false
+	}
+	index = top + (y-area.Min.Y)/p.row
+	return index, index < n
 }
 
 // Paint draws. The picture is the painter's, until the next call.
 func (p *Painter) Paint(v View) *image.RGBA {
 	p.fill(p.canvas.Rect, p.Theme.Ground)
 	p.drawField(v)
-	if v.State.Help {
-		p.drawHelp()
-	} else {
+	if !p.drawOverlay(v.State) {
 		for i, item := range v.State.Visible() {
 			p.drawRow(v.State, i, &item)
 		}
@@ -255,7 +262,11 @@ func (p *Painter) drawFoot(s *picker.State) {
 		p.text(p.foot, s.Note, p.small(), p.Theme.Wrong)
 		return
 	}
-	r := p.textRight(p.foot, "enter copies · f1 helps", p.small(), p.Theme.Faint)
+	enter := "enter copies"
+	if s.Paste {
+		enter = "enter pastes"
+	}
+	r := p.textRight(p.foot, enter+" · f1 helps", p.small(), p.Theme.Faint)
 	text := fmt.Sprintf("%d items", len(s.Items))
 	if len(s.Items) > 0 {
 		text = fmt.Sprintf("%d of %d", s.Cursor+1, len(s.Items))

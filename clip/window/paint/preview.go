@@ -10,9 +10,6 @@ import (
 	"orrery/clip/picker"
 )
 
-// maxPreview is how much of a text is set for the preview.
-const maxPreview = 16 << 10
-
 // PreviewSize is how large a picture in the preview can be.
 func (p *Painter) PreviewSize() image.Point { return p.look.Inset(p.px(8)).Size() }
 
@@ -24,24 +21,36 @@ func (p *Painter) drawPreview(v View) {
 	p.fill(p.look, p.Theme.Field)
 	p.frame(p.look, p.Theme.Line)
 	r := p.look.Inset(p.px(8))
-	switch item := v.State.Item; {
-	case item == nil:
-	case v.Picture != nil:
-		b := v.Picture.Bounds()
-		at := image.Rectangle{Max: b.Size()}.Add(r.Min.Add(image.Pt((r.Dx()-b.Dx())/2, (r.Dy()-b.Dy())/2)))
-		draw.Draw(p.canvas, at.Intersect(r), v.Picture, b.Min.Add(at.Intersect(r).Min.Sub(at.Min)), draw.Over)
-	default:
-		p.paragraph(r, contents(item))
+	shows := v.State.Shows
+	if shows == nil {
+		return
 	}
+	if shows.Colour != nil {
+		patch := image.Rect(r.Max.X-p.px(60), r.Min.Y, r.Max.X, r.Min.Y+p.px(40))
+		p.fill(patch, opaque(*shows.Colour))
+		p.frame(patch, p.Theme.Line)
+		r.Max.X = patch.Min.X - p.pad
+	}
+	if v.Picture != nil {
+		b := v.Picture.Bounds()
+		at := image.Rectangle{Max: b.Size()}.Add(r.Min.Add(image.Pt((r.Dx()-b.Dx())/2, (r.Dy()-b.Dy())/2))).Intersect(r)
+		draw.Draw(p.canvas, at, v.Picture, b.Min, draw.Over)
+		return
+	}
+	p.paragraph(r, inWords(shows))
 }
 
-// contents is an item in words.
-func contents(item *clip.Item) string {
-	if text, ok := clip.PlainText(item.Contents); ok {
-		return text[:min(len(text), maxPreview)]
+// inWords is what is shown of an item in text.
+func inWords(shows *picker.Preview) string {
+	if shows.Text != "" {
+		return shows.Text
+	}
+	types := shows.Types
+	if shows.Image != nil { // one that cannot be read, or is not read yet
+		types = []clip.Content{*shows.Image}
 	}
 	var text strings.Builder
-	for _, c := range item.Contents {
+	for _, c := range types {
 		fmt.Fprintf(&text, "%s, %d bytes\n", c.Type, len(c.Data))
 	}
 	return text.String()
@@ -58,16 +67,5 @@ func (p *Painter) paragraph(r image.Rectangle, text string) {
 			x = r.Max.X - line.Width
 		}
 		p.set.Draw(to, line, x, r.Min.Y+i*height+base, p.Theme.Ink)
-	}
-}
-
-// drawHelp draws what the keys do.
-func (p *Painter) drawHelp() {
-	r := p.list.Union(p.look)
-	height, _ := p.set.Height(p.plain())
-	for i, key := range picker.Keys {
-		at := image.Rect(r.Min.X, r.Min.Y+i*(height+p.px(4)), r.Max.X, r.Min.Y+i*(height+p.px(4))+height)
-		p.text(image.Rect(at.Min.X, at.Min.Y, at.Min.X+p.px(150), at.Max.Y), key[0], p.plain(), p.Theme.Accent)
-		p.text(image.Rect(at.Min.X+p.px(160), at.Min.Y, at.Max.X, at.Max.Y), key[1], p.plain(), p.Theme.Ink)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"orrery/clip/action"
 	"orrery/clip/picker"
 	"orrery/clip/window/paint"
 	"orrery/clip/window/typeset"
@@ -29,7 +30,7 @@ func Expect(tb testing.TB, s *Source, width, height int, scale float64) *Expecte
 		tb.Fatal(err)
 	}
 	e := &Expected{tb: tb, Source: s, paint: paint.New(set, paint.Light)}
-	state, first := picker.Start(e.paint.Resize(width, height, scale))
+	state, first := picker.Start(e.paint.Resize(width, height, scale), action.Defaults(), false)
 	e.State = state
 	e.do(first)
 	return e
@@ -53,7 +54,7 @@ func (e *Expected) do(effects []picker.Effect) {
 			e.do(e.State.Found(f, items, err))
 		case picker.Show:
 			item, err := e.Source.Show(e.tb.Context(), f.ID)
-			e.State.Shown(item, err)
+			e.do(e.State.Shown(item, err))
 		}
 	}
 }

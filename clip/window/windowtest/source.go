@@ -3,6 +3,7 @@ package windowtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"orrery/clip"
+	"orrery/clip/action"
 	"orrery/clip/find"
 	"orrery/clip/window"
 )
@@ -25,6 +27,7 @@ type Source struct {
 type Given struct {
 	ID    clip.ID
 	Plain bool
+	Paste bool
 }
 
 var _ window.Source = (*Source)(nil)
@@ -92,12 +95,12 @@ func (s *Source) Show(_ context.Context, id clip.ID) (clip.Item, error) {
 }
 
 // Give is window.Source's.
-func (s *Source) Give(_ context.Context, id clip.ID, plain bool) error {
+func (s *Source) Give(_ context.Context, id clip.ID, plain, paste bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, err := s.at(id)
 	if err == nil {
-		s.given = append(s.given, Given{id, plain})
+		s.given = append(s.given, Given{id, plain, paste})
 	}
 	return err
 }
@@ -122,4 +125,18 @@ func (s *Source) Delete(_ context.Context, id clip.ID) error {
 		s.items = slices.Delete(s.items, at, at+1)
 	}
 	return err
+}
+
+// EditElsewhere is window.Source's.
+func (s *Source) EditElsewhere(context.Context, clip.ID) error {
+	return errors.New("there is no terminal here")
+}
+
+// Open is window.Source's.
+func (s *Source) Open(context.Context, string) error { return nil }
+
+// Run is window.Source's. What is printed is the item's text.
+func (s *Source) Run(ctx context.Context, id clip.ID, _ action.Action) (string, error) {
+	item, err := s.Show(ctx, id)
+	return action.Text(&item), err
 }

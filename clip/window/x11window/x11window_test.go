@@ -13,6 +13,7 @@ import (
 	"github.com/jezek/xgb/xproto"
 
 	"orrery/clip"
+	"orrery/clip/action"
 	"orrery/clip/window"
 	"orrery/clip/window/paint"
 	"orrery/clip/window/windowtest"
@@ -52,7 +53,7 @@ func (r *rig) run() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.ended <- window.Run(ctx, window.Config{Source: r.source, Open: func(ctx context.Context) (window.Screen, error) { return x11window.Open(ctx, r.display) }})
+		r.ended <- window.Run(ctx, window.Config{Source: r.source, Actions: action.Defaults(), Open: func(ctx context.Context) (window.Screen, error) { return x11window.Open(ctx, r.display) }})
 	}()
 	r.t.Cleanup(func() { cancel(); <-done })
 	r.want = windowtest.Expect(r.t, r.source, paint.Width, paint.Height, 1)
