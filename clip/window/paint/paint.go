@@ -110,7 +110,7 @@ func (p *Painter) mono() typeset.Style {
 // At is what stands at a place: an item of the list, or an action of the menu where that lies over it.
 func (p *Painter) At(s *picker.State, x, y int) (index int, ok bool) {
 	area, top, n := p.list, s.Top, len(s.Items)
-	switch s.Overlay { //nolint:exhaustive // nothing can be chosen in the others
+	switch s.Overlay {
 	case picker.None:
 	case picker.Menu:
 		area, top, n = p.over(), p.menuTop(s), len(s.Menu)
