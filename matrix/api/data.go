@@ -17,6 +17,7 @@ const maxTimeout = 2 * time.Minute
 func (a *API) dataRoutes() {
 	a.in("GET sync", a.sync)
 	a.slidingRoutes()
+	a.presenceRoutes()
 	a.in("POST user/{user}/filter", func(q *request) (any, error) {
 		if err := own(q); err != nil {
 			return nil, err
@@ -123,6 +124,14 @@ func (a *API) sync(q *request) (any, error) {
 			return nil, badJSON("the filter is none: " + err.Error())
 		}
 	}
+	if err := presence(query.Get("set_presence")); err != nil {
+		return nil, err
+	}
+	done, err := a.Syncer.Attend(q.Context(), in.User, query.Get("set_presence"))
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	return a.Syncer.Do(q.Context(), in)
 }
 

@@ -69,6 +69,7 @@ func (a *API) once(q *request, r *room.Room, d room.Draft) (any, error) {
 	if ok {
 		return map[string]string{"event_id": known.Result}, nil
 	}
+	a.Syncer.Act(q.login.User)
 	d.TxnID = q.login.Device + " " + q.PathValue("txn")
 	what, err := a.redacted(q, r, d)
 	if err != nil {

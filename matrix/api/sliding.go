@@ -183,7 +183,7 @@ func (a *API) deployedSync(q *request) (any, error) {
 			return nil, err
 		}
 	}
-	resp, err := a.sliding(q, s)
+	resp, err := a.sliding(q, s, q.URL.Query().Get("set_presence"))
 	if err != nil {
 		return nil, err
 	}
@@ -254,9 +254,6 @@ func (a *API) acceptedSync(q *request) (any, error) {
 	}
 	s := sync.SlidingRequest{User: q.login.User, Device: q.login.Device, Connection: in.Connection, Pos: in.Pos, Timeout: milliseconds(in.Timeout)}
 	var err error
-	if err := presence(in.Presence); err != nil {
-		return nil, err
-	}
 	if s.Extensions, err = in.Extensions.read(); err != nil {
 		return nil, err
 	}
@@ -274,7 +271,7 @@ func (a *API) acceptedSync(q *request) (any, error) {
 	for id, c := range in.Rooms {
 		s.Rooms.Subscriptions[id] = c.config()
 	}
-	resp, err := a.sliding(q, s)
+	resp, err := a.sliding(q, s, in.Presence)
 	if err != nil {
 		return nil, err
 	}
@@ -285,13 +282,21 @@ func (a *API) acceptedSync(q *request) (any, error) {
 	return out, nil
 }
 
-func (a *API) sliding(q *request, s sync.SlidingRequest) (*sync.SlidingResponse, error) {
+func (a *API) sliding(q *request, s sync.SlidingRequest, set string) (*sync.SlidingResponse, error) {
 	if len(s.Rooms.Lists) > maxRules || len(s.Rooms.Subscriptions) > maxRules {
 		return nil, invalidParam("there are more than 100 lists or subscriptions")
 	}
 	if len(s.Connection) > 255 {
 		return nil, invalidParam("conn_id is longer than 255 bytes")
 	}
+	if err := presence(set); err != nil {
+		return nil, err
+	}
+	done, err := a.Syncer.Attend(q.Context(), s.User, set)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	return a.Syncer.Sliding(q.Context(), s)
 }
 
@@ -376,13 +381,4 @@ func extended(r *sync.SlidingResponse) map[string]any {
 		all["typing"] = map[string]any{"rooms": r.Typing}
 	}
 	return all
-}
-
-// presence says whether a word is a state of presence, or none.
-func presence(word string) error {
-	switch word {
-	case "", "online", "unavailable", "offline":
-		return nil
-	}
-	return invalidParam("set_presence is none of online, unavailable, offline")
 }

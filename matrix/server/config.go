@@ -34,6 +34,7 @@ type Config struct {
 	Terms              []Term `yaml:"terms"`
 	Guests             bool   `yaml:"guests"`
 	RegistrationSecret string `yaml:"registration_secret_file"`
+	Presence           bool   `yaml:"presence"`
 	LogLevel           string `yaml:"log_level"`
 
 	folder string
@@ -81,6 +82,9 @@ guests: false
 # A file with a secret: whoever knows it can make accounts at /_synapse/admin/v1/register. "" allows that to nobody.
 registration_secret_file: ""
 
+# Whether users see who of those with whom they share a room is there. On a large server it costs much.
+presence: true
+
 # debug, info, warn or error
 log_level: info
 `
@@ -119,7 +123,7 @@ func ReadConfig(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Config{Listen: "127.0.0.1:8008", Database: "sqlite:homeserver.db", SigningKey: keyFile, Media: "media", MaxUpload: 50, LogLevel: "info", folder: filepath.Dir(path)}
+	c := &Config{Listen: "127.0.0.1:8008", Database: "sqlite:homeserver.db", SigningKey: keyFile, Media: "media", MaxUpload: 50, Presence: true, LogLevel: "info", folder: filepath.Dir(path)}
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
 	if err := d.Decode(c); err != nil {

@@ -32,6 +32,7 @@ type Server struct {
 	db     table.DB
 	api    *api.API
 	logger *slog.Logger
+	syncer *sync.Syncer
 }
 
 // OpenDatabase opens the database that a configuration names.
@@ -74,11 +75,14 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	syncer := sync.New(stream)
 	accounts := account.New(account.Config{Stream: stream, Server: c.ServerName, Now: time.Now})
 	s := &Server{
-		config: c, db: db, logger: logger,
+		config: c, db: db, logger: logger, syncer: syncer,
 		Accounts: accounts,
 		Rooms:    room.New(room.Config{Stream: stream, Server: c.ServerName, Key: key, Now: time.Now, Watch: syncer.Watch, Erased: accounts.Erased}),
 	}
 	syncer.Serve(s.Rooms)
+	if c.Presence {
+		syncer.ShowPresence(ctx)
+	}
 	files, err := media.Open(media.Config{DB: db, Folder: c.path(c.Media), MaxSize: c.MaxUpload << 20, Now: time.Now})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot open the media: %w", err), db.Close())
@@ -151,4 +155,7 @@ func dropSocket(ctx context.Context, path string) error {
 }
 
 // Close ends the server.
-func (s *Server) Close() error { return s.db.Close() }
+func (s *Server) Close() error {
+	s.syncer.Close()
+	return s.db.Close()
+}

@@ -43,7 +43,7 @@ func newSite(t *testing.T, database string, settings ...string) *site {
 	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "secret"), []byte("shh\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := strings.NewReplacer(append(settings, "sqlite:homeserver.db", database, "open_registration: false", "open_registration: true", `registration_secret_file: ""`, "registration_secret_file: secret")...)
+	r := strings.NewReplacer(append(settings, "sqlite:homeserver.db", database, "open_registration: false", "open_registration: true", "presence: true", "presence: false", `registration_secret_file: ""`, "registration_secret_file: secret")...)
 	if err := os.WriteFile(path, []byte(r.Replace(string(text))), 0o600); err != nil {
 		t.Fatal(err)
 	}

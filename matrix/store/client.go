@@ -30,11 +30,18 @@ type Receipt struct {
 	Position int64  `col:"position"`
 }
 
+// Status is what a user says of themselves, beside whether they are there.
+type Status struct {
+	User string `col:"user,key"`
+	Text string `col:"text"`
+}
+
 // Tables of what belongs to clients.
 var (
 	AllAccountData = table.Define[AccountData]("account_data", table.Index{Name: "position", Columns: []string{"user", "position"}})
 	Filters        = table.Define[Filter]("filters")
 	Receipts       = table.Define[Receipt]("receipts", table.Index{Name: "position", Columns: []string{"room", "position"}})
+	Statuses       = table.Define[Status]("statuses")
 
-	clientSchemas = []*table.Schema{AllAccountData.Schema(), Filters.Schema(), Receipts.Schema()}
+	clientSchemas = []*table.Schema{AllAccountData.Schema(), Filters.Schema(), Receipts.Schema(), Statuses.Schema()}
 )

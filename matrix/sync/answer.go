@@ -133,6 +133,9 @@ func (s *Syncer) answer(ctx context.Context, q Request) (*Response, error) {
 	if err := a.devices(ctx, resp); err != nil {
 		return nil, err
 	}
+	if err := a.presence(ctx, memberships, resp); err != nil {
+		return nil, err
+	}
 	if l := a.lists; len(l.Join)+len(l.Invite)+len(l.Knock)+len(l.Leave) > 0 {
 		resp.Rooms = l
 	}

@@ -203,11 +203,14 @@ func (f *EventFilter) limit() int {
 	return min(f.Limit, maxTimeline)
 }
 
+// wantsOf says whether events of a type are wanted of a sender.
+func (f *EventFilter) wantsOf(kind, sender string) bool {
+	return (f.Types == nil || matches(f.Types, kind)) && !matches(f.NotTypes, kind) &&
+		(f.Senders == nil || slices.Contains(f.Senders, sender)) && !slices.Contains(f.NotSenders, sender)
+}
+
 func (f *EventFilter) wants(e *event.Event) bool {
-	if f.Types != nil && !matches(f.Types, e.Type()) || matches(f.NotTypes, e.Type()) {
-		return false
-	}
-	if f.Senders != nil && !slices.Contains(f.Senders, e.Sender()) || slices.Contains(f.NotSenders, e.Sender()) {
+	if !f.wantsOf(e.Type(), e.Sender()) {
 		return false
 	}
 	return f.ContainsURL == nil || *f.ContainsURL == (e.Content().Get("url").Kind() == canonical.String)

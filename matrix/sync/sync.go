@@ -31,6 +31,7 @@ type Syncer struct {
 	unread     map[string]map[string]unread // by user and room
 
 	connections connections
+	present     present
 }
 
 func (s *Syncer) now() time.Time { return time.Now() }
