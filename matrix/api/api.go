@@ -20,6 +20,7 @@ import (
 	"orrery/matrix/canonical"
 	"orrery/matrix/keys"
 	"orrery/matrix/media"
+	"orrery/matrix/pusher"
 	"orrery/matrix/room"
 	"orrery/matrix/store"
 	"orrery/matrix/sync"
@@ -37,6 +38,7 @@ type Config struct {
 	Syncer   *sync.Syncer
 	Keys     *keys.Keys
 	Media    *media.Media
+	Pushers  *pusher.Pushers
 	Stream   *store.Stream
 	Now      func() time.Time
 	Logger   *slog.Logger
@@ -74,6 +76,7 @@ func New(c Config) *API {
 	a.stateRoutes()
 	a.dataRoutes()
 	a.pushRoutes()
+	a.pusherRoutes()
 	a.receiptRoutes()
 	a.keyRoutes()
 	a.backupRoutes()

@@ -69,6 +69,7 @@ func (a *API) receive(q *request, r *room.Room, kind, id, thread string) error {
 		if err != nil {
 			return err
 		}
+		defer a.Pushers.Wake(q.login.User) // less is unread
 		return a.Syncer.Receive(q.Context(), r, store.Receipt{User: q.login.User, Type: kind, Thread: thread, EventID: id, Order: e.Order, Time: a.Now().UnixMilli()})
 	}
 	return invalidParam("there are no receipts of type " + kind)

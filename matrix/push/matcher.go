@@ -200,6 +200,9 @@ func outcome(r Rule) Outcome {
 		if string(a) == notify {
 			o.Notify = true
 		} else if json.Unmarshal(a, &tweak) == nil && tweak.Set != "" {
+			if tweak.Value == nil { // clause client-server API, tweaks: of highlight it is true
+				tweak.Value = json.RawMessage("true")
+			}
 			o.Tweaks[tweak.Set] = tweak.Value
 			o.Highlight = o.Highlight || tweak.Set == "highlight" && string(tweak.Value) != "false"
 		}

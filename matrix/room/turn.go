@@ -268,8 +268,7 @@ func (t *Turn) write(tx table.Tx, row store.Room, e *Entry, order int64) (int64,
 		}
 	}
 	if e.Type() == matrix.TypeMember {
-		key, _ := e.StateKey()
-		if err := store.Members.Put(tx, store.Member{User: key, Room: row.ID, Membership: e.Membership(), Order: order}); err != nil {
+		if err := become(tx, row.ID, e, order); err != nil {
 			return 0, err
 		}
 	}
@@ -284,6 +283,16 @@ func (t *Turn) write(tx table.Tx, row store.Room, e *Entry, order int64) (int64,
 	return after, store.Events.Put(tx, store.Event{
 		Room: row.ID, Order: order, EventID: e.ID(), Type: e.Type(), Sender: e.Sender(), State: after, JSON: e.JSON(), TxnID: e.TxnID,
 	})
+}
+
+// become notes what a user is in the room; an event that changes only how they are shown does not make them come again.
+func become(tx table.Tx, room int64, e *Entry, order int64) error {
+	user, _ := e.StateKey()
+	old, ok, err := store.Members.Get(tx, user, room)
+	if err != nil || ok && old.Membership == e.Membership() && !old.Forgotten {
+		return err
+	}
+	return store.Members.Put(tx, store.Member{User: user, Room: room, Membership: e.Membership(), Order: order})
 }
 
 func redact(tx table.Tx, room int64, what *Entry, by string) error {

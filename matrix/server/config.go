@@ -22,20 +22,21 @@ import (
 
 // Config is what homeserver.yaml says. Paths are relative to the file's folder.
 type Config struct {
-	ServerName         string `yaml:"server_name"`
-	BaseURL            string `yaml:"base_url"`
-	Listen             string `yaml:"listen"`
-	Database           string `yaml:"database"`
-	SigningKey         string `yaml:"signing_key"`
-	Media              string `yaml:"media"`
-	MaxUpload          int64  `yaml:"max_upload_mib"`
-	OpenRegistration   bool   `yaml:"open_registration"`
-	NeedInvitation     bool   `yaml:"registration_needs_token"`
-	Terms              []Term `yaml:"terms"`
-	Guests             bool   `yaml:"guests"`
-	RegistrationSecret string `yaml:"registration_secret_file"`
-	Presence           bool   `yaml:"presence"`
-	LogLevel           string `yaml:"log_level"`
+	ServerName         string   `yaml:"server_name"`
+	BaseURL            string   `yaml:"base_url"`
+	Listen             string   `yaml:"listen"`
+	Database           string   `yaml:"database"`
+	SigningKey         string   `yaml:"signing_key"`
+	Media              string   `yaml:"media"`
+	MaxUpload          int64    `yaml:"max_upload_mib"`
+	OpenRegistration   bool     `yaml:"open_registration"`
+	NeedInvitation     bool     `yaml:"registration_needs_token"`
+	Terms              []Term   `yaml:"terms"`
+	Guests             bool     `yaml:"guests"`
+	RegistrationSecret string   `yaml:"registration_secret_file"`
+	Presence           bool     `yaml:"presence"`
+	Reachable          []string `yaml:"reachable_networks"`
+	LogLevel           string   `yaml:"log_level"`
 
 	folder string
 }
@@ -84,6 +85,9 @@ registration_secret_file: ""
 
 # Whether users see who of those with whom they share a room is there. On a large server it costs much.
 presence: true
+
+# Networks that are not public, such as 10.1.0.0/16, that are reached all the same where users name an address there: gateways of notifications.
+reachable_networks: []
 
 # debug, info, warn or error
 log_level: info
@@ -149,6 +153,9 @@ func (c *Config) check() error {
 	}
 	if c.MaxUpload <= 0 || c.MaxUpload > 1<<20 {
 		return fmt.Errorf("max_upload_mib %d is not a number of MiB", c.MaxUpload)
+	}
+	if _, err := c.policy(); err != nil {
+		return fmt.Errorf("reachable_networks: %w", err)
 	}
 	if c.BaseURL != "" && !isWeb(c.BaseURL) {
 		return fmt.Errorf("base_url %q is not https://HOST", c.BaseURL)

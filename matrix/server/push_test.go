@@ -130,3 +130,25 @@ func TestPushRules(t *testing.T) {
 	anne.refused(http.StatusBadRequest, "M_INVALID_PARAM", "PUT", rules+"odd/x", object{"actions": []any{}})
 	anne.refused(http.StatusBadRequest, "M_BAD_JSON", "PUT", rules+"override/.x", object{"actions": []any{}})
 }
+
+// TestRename: somebody who changes their name in a room has not read it by that, and does not come into it anew.
+func TestRename(t *testing.T) {
+	onTwo(t, func(t *testing.T, s *site) {
+		t.Helper()
+		anne, bob := s.register("anne"), s.register("bob")
+		room := anne.create(object{"preset": "public_chat"})
+		bob.join(room)
+		since := bob.sync("", "").Next
+		anne.send(room, "1", "one")
+		bob.do("PUT", "profile/"+bob.user+"/displayname", object{"displayname": "Bobby"})
+		got := bob.sync(since, "")
+		if e := got.Rooms.Join[room]; len(e.State.Events) != 0 || len(e.Timeline.Events) != 2 || e.Timeline.Limited {
+			t.Errorf("%+v", e)
+		}
+		var unread counts
+		bob.want(http.StatusOK, "GET", "sync", nil, &unread)
+		if u := unread.Rooms.Join[room].Unread; u.Notifications != 1 {
+			t.Errorf("%+v", u)
+		}
+	})
+}

@@ -15,6 +15,7 @@ import (
 	"orrery/matrix/api"
 	"orrery/matrix/keys"
 	"orrery/matrix/media"
+	"orrery/matrix/pusher"
 	"orrery/matrix/room"
 	"orrery/matrix/store"
 	"orrery/matrix/sync"
@@ -32,7 +33,9 @@ type Server struct {
 	db     table.DB
 	api    *api.API
 	logger *slog.Logger
-	syncer *sync.Syncer
+
+	syncer  *sync.Syncer
+	pushers *pusher.Pushers
 }
 
 // OpenDatabase opens the database that a configuration names.
@@ -77,9 +80,12 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	s := &Server{
 		config: c, db: db, logger: logger, syncer: syncer,
 		Accounts: accounts,
-		Rooms:    room.New(room.Config{Stream: stream, Server: c.ServerName, Key: key, Now: time.Now, Watch: syncer.Watch, Erased: accounts.Erased}),
 	}
+	s.Rooms = room.New(room.Config{Stream: stream, Server: c.ServerName, Key: key, Now: time.Now, Watch: s.watch, Erased: accounts.Erased})
 	syncer.Serve(s.Rooms)
+	if err := s.openPushers(ctx, stream, syncer); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	if c.Presence {
 		syncer.ShowPresence(ctx)
 	}
@@ -88,9 +94,10 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 		return nil, errors.Join(fmt.Errorf("cannot open the media: %w", err), db.Close())
 	}
 	s.api = api.New(api.Config{
-		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: keys.New(stream, syncer), Media: files, Stream: stream, Now: time.Now, Logger: logger,
+		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: keys.New(stream, syncer), Media: files, Pushers: s.pushers, Stream: stream, Now: time.Now, Logger: logger,
 		OpenRegistration: c.OpenRegistration, NeedInvitation: c.NeedInvitation, Terms: c.policies(), Guests: c.Guests, SharedSecret: secret,
 	})
+	s.pushers.Begin()
 	return s, nil
 }
 
@@ -156,6 +163,7 @@ func dropSocket(ctx context.Context, path string) error {
 
 // Close ends the server.
 func (s *Server) Close() error {
+	s.pushers.Close()
 	s.syncer.Close()
 	return s.db.Close()
 }

@@ -79,7 +79,7 @@ func ListChanged(tx table.Tx, user string, position int64) error {
 	return DeviceLists.Put(tx, DeviceList{user, position})
 }
 
-// DropDevice removes the keys and messages of a device, and says whether it had keys.
+// DropDevice removes the keys, messages and pushers of a device, and says whether it had keys.
 func DropDevice(tx table.Tx, user, device string) (bool, error) {
 	had, err := DeviceKeys.Has(tx, user, device)
 	if err != nil {
@@ -92,6 +92,7 @@ func DropDevice(tx table.Tx, user, device string) (bool, error) {
 		func() error { return FallbackKeys.DeleteAll(tx, of) },
 		func() error { return ToDevices.DeleteAll(tx, of) },
 		func() error { return KeySignatures.DeleteAll(tx, of) },
+		func() error { return dropPushers(tx, user, device) },
 	} {
 		if err := drop(); err != nil {
 			return had, err

@@ -37,7 +37,7 @@ type Member struct {
 	User       string `col:"user,key"`
 	Room       int64  `col:"room,key"`
 	Membership string `col:"membership"`
-	Order      int64  `col:"order"` // of the event
+	Order      int64  `col:"order"` // of the event that made them that
 	Forgotten  bool   `col:"forgotten"`
 }
 

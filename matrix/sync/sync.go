@@ -47,7 +47,7 @@ type user struct {
 
 type membership struct {
 	is    string
-	order int64 // of its event
+	order int64 // of the event that gave it
 }
 
 // New is a syncer of what goes through a stream. Watch is for room.Config; Serve must be called before the first answer.
@@ -86,7 +86,16 @@ func (s *Syncer) Watch(r *room.Room, events []*room.Entry) {
 func (u *user) set(room string, m membership) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if m.order >= u.rooms[room].order {
+	if old := u.rooms[room]; m.order >= old.order && m.is != old.is { // otherwise only how the user is shown changed
+		u.rooms[room] = m
+	}
+}
+
+// read sets what the store says, unless something newer is known.
+func (u *user) read(room string, m membership) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if _, known := u.rooms[room]; !known {
 		u.rooms[room] = m
 	}
 }
@@ -123,8 +132,30 @@ func (s *Syncer) wait(who string) (<-chan struct{}, func()) {
 	}
 }
 
-// user is what somebody is in rooms, read from the store the first time.
+// user is what somebody is in rooms.
 func (s *Syncer) user(ctx context.Context, who string) (map[string]membership, error) {
+	u, err := s.known(ctx, who)
+	if err != nil {
+		return nil, err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return maps.Clone(u.rooms), nil
+}
+
+// membership is what somebody is in a room.
+func (s *Syncer) membership(ctx context.Context, who, room string) (membership, error) {
+	u, err := s.known(ctx, who)
+	if err != nil {
+		return membership{}, err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.rooms[room], nil
+}
+
+// known is somebody, read from the store the first time.
+func (s *Syncer) known(ctx context.Context, who string) (*user, error) {
 	s.mu.Lock()
 	u := s.users[who]
 	if u == nil {
@@ -141,9 +172,7 @@ func (s *Syncer) user(ctx context.Context, who string) (map[string]membership, e
 		}
 		return nil, u.err
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return maps.Clone(u.rooms), nil
+	return u, nil
 }
 
 func (u *user) load(ctx context.Context, db table.DB, who string) error {
@@ -158,7 +187,7 @@ func (u *user) load(ctx context.Context, db table.DB, who string) error {
 				return err
 			}
 			if ok && !m.Forgotten {
-				u.set(r.RoomID, membership{m.Membership, m.Order})
+				u.read(r.RoomID, membership{m.Membership, m.Order})
 			}
 		}
 		return nil

@@ -87,9 +87,11 @@ func (s *Syncer) count(ctx context.Context, r *room.Room, user string, upTo int6
 		return unread{}, err
 	}
 	read := e.readUpTo(user)
-	if m := r.State(matrix.Key{Type: matrix.TypeMember, StateKey: user}); m != nil {
-		read = max(read, m.Order) // nobody missed what was before they came
+	m, err := s.membership(ctx, user, r.ID())
+	if err != nil {
+		return unread{}, err
 	}
+	read = max(read, m.order) // nobody missed what was before they came
 	s.mu.Lock()
 	u := s.unread[user][r.ID()]
 	s.mu.Unlock()
@@ -104,17 +106,10 @@ func (s *Syncer) count(ctx context.Context, r *room.Room, user string, upTo int6
 	if err != nil {
 		return u, err
 	}
-	facts, levels := facts(r, user), r.Levels()
-	for _, e := range events {
-		if e.Redacted != "" {
-			continue
-		}
-		facts.MayNotify = func(key string) bool { return levels.User(e.Sender()) >= levels.Notification(key) }
-		if o := matcher.Match(e.Event, facts); o.Notify {
-			u.notifications++
-			if o.Highlight {
-				u.highlights++
-			}
+	for _, n := range notified(r, user, matcher, events) {
+		u.notifications++
+		if n.Outcome.Highlight {
+			u.highlights++
 		}
 	}
 	if u.upTo = upTo; len(events) == 0 {
@@ -127,6 +122,21 @@ func (s *Syncer) count(ctx context.Context, r *room.Room, user string, upTo int6
 	}
 	s.unread[user][r.ID()] = u
 	return u, nil
+}
+
+// notified are those of some events that notify a user.
+func notified(r *room.Room, user string, matcher *push.Matcher, events []*room.Entry) (found []Notification) {
+	facts, levels := facts(r, user), r.Levels()
+	for _, e := range events {
+		if e.Redacted != "" {
+			continue
+		}
+		facts.MayNotify = func(key string) bool { return levels.User(e.Sender()) >= levels.Notification(key) }
+		if o := matcher.Match(e.Event, facts); o.Notify {
+			found = append(found, Notification{Room: r, Event: e, Outcome: o})
+		}
+	}
+	return found
 }
 
 func facts(r *room.Room, user string) push.Facts {
