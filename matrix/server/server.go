@@ -54,8 +54,11 @@ func OpenDatabase(ctx context.Context, c *Config, logger *slog.Logger) (table.DB
 	return nil, fmt.Errorf("database %q is none of sqlite:PATH, pebble:FOLDER, postgres://user@host/database, memory", kind)
 }
 
-// Open opens a homeserver.
+// Open opens a homeserver. Without a logger it logs nothing.
 func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
 	key, err := c.key()
 	if err != nil {
 		return nil, err
