@@ -14,6 +14,7 @@ import (
 	"orrery/clip"
 	"orrery/clip/window"
 	"orrery/clip/window/fonts"
+	"orrery/clip/window/waylandwindow"
 	"orrery/clip/window/x11window"
 )
 
@@ -29,9 +30,19 @@ func (c *cli) pickInWindow(ctx context.Context) error {
 	return window.Run(ctx, window.Config{Source: windowSource{source{c.recorder()}, c}, Actions: actions, Open: c.openWindow, Fonts: system.Find})
 }
 
-// openWindow opens a window on the display of this session.
+// openWindow opens a window on the display of this session: the compositor's if there is one, else the X server's, which may be XWayland where the compositor lets nobody open one.
 func (c *cli) openWindow(ctx context.Context) (window.Screen, error) {
-	if os.Getenv("DISPLAY") == "" {
+	hasWayland, hasX11 := os.Getenv("WAYLAND_DISPLAY") != "", os.Getenv("DISPLAY") != ""
+	if c.display == displayWayland || c.display == displayAuto && hasWayland {
+		s, err := waylandwindow.Open(ctx, "")
+		if err == nil {
+			return s, nil
+		}
+		if c.display == displayWayland || !hasX11 || !errors.Is(err, clip.ErrUnsupported) {
+			return nil, err
+		}
+	}
+	if !hasX11 {
 		return nil, fmt.Errorf("no window can be opened: %w: DISPLAY is not set", clip.ErrUnsupported)
 	}
 	s, err := x11window.Open(ctx, "")

@@ -43,6 +43,7 @@ type Compositor struct {
 	globals []wire.Global
 	clients []*Client
 	owners  map[place]*owner
+	scale   int
 }
 
 // place is a selection of a seat, by the number of the seat's global.
@@ -73,6 +74,7 @@ type Client struct {
 	offers   map[uint32]*owner
 	next     uint32
 	free     []uint32 // numbers of offers that were destroyed: used again at once, as libwayland does
+	shows    screen
 }
 
 // event is one that is to be sent.
@@ -353,6 +355,7 @@ func (client *Client) leave() {
 	c := client.compositor
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	client.shows.forget()
 	c.clients = slices.DeleteFunc(c.clients, func(other *Client) bool { return other == client })
 	for at, o := range c.owners {
 		if o.client == client {
@@ -384,6 +387,9 @@ func (client *Client) request(m *wire.Message) error {
 		return client.device(m)
 	case "source":
 		return client.source(m)
+	}
+	if ok, err := client.show(name, m); ok {
+		return err
 	}
 	return fmt.Errorf("request %d to object %d (%s), which has none", m.Opcode, m.Object, name)
 }
@@ -421,9 +427,15 @@ func (client *Client) bind(m *wire.Message) error {
 	if at < 0 {
 		return fmt.Errorf("there is no global %d, %s, version %d", global, name, version)
 	}
-	if name == Seat.Interface {
+	switch name {
+	case Seat.Interface:
 		client.seats[id] = global
 		_ = client.Send(id, 0, wire.Uint(3))
+	case Output.Interface:
+		n := max(1, client.compositor.scale)
+		_ = client.Send(id, 1, wire.Uint(1), wire.Int(800*n), wire.Int(600*n), wire.Int(60_000)) //nolint:gosec // a test's
+		_ = client.Send(id, 3, wire.Int(n))                                                      //nolint:gosec // a test's
+		_ = client.Send(id, 2)
 	}
 	return client.made(id, name)
 }

@@ -2,33 +2,14 @@ package keyboard_test
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"orrery/clip/window/keyboard"
+	"orrery/clip/window/windowtest"
 	"orrery/internal/testenv"
 )
-
-// compiled is the keymap that X's own compiler makes of some layouts.
-func compiled(t *testing.T, symbols string) string {
-	t.Helper()
-	path := testenv.Need(t, "xkbcomp", "apt-get install x11-xkb-utils")
-	in, out := filepath.Join(t.TempDir(), "in"), filepath.Join(t.TempDir(), "out")
-	text := `xkb_keymap { xkb_keycodes { include "evdev+aliases(qwerty)" }; xkb_types { include "complete" }; xkb_compat { include "complete" }; xkb_symbols { include "` + symbols + `" }; };`
-	if err := os.WriteFile(in, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if told, err := exec.CommandContext(t.Context(), path, "-w", "0", "-xkb", "-I/usr/share/X11/xkb", in, out).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, told)
-	}
-	b, err := os.ReadFile(out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
 
 // The codes of keys by their place on a keyboard of 105 keys.
 const (
@@ -51,7 +32,7 @@ const altgr = keyboard.Mod5
 // TestLayouts: what keys mean in layouts of several kinds.
 func TestLayouts(t *testing.T) {
 	t.Parallel()
-	k := parse(t, compiled(t, "pc+de+ru:2+inet(evdev)"))
+	k := parse(t, windowtest.Keymap(t, "pc+de+ru:2+inet(evdev)"))
 	for _, c := range []struct {
 		code       uint32
 		mods       keyboard.Mods
@@ -116,7 +97,7 @@ func TestCompose(t *testing.T) {
 		testenv.Missing(t, "libX11's tables", "apt-get install libx11-data")
 	}
 	home := t.TempDir()
-	k := parse(t, compiled(t, "pc+de+inet(evdev)+compose(caps)"))
+	k := parse(t, windowtest.Keymap(t, "pc+de+inet(evdev)+compose(caps)"))
 	const capsLock = 66
 	env := map[string]string{"LANG": "de_DE.UTF-8", "HOME": home}
 	read := func() *keyboard.Compose {

@@ -31,11 +31,10 @@ func Parse(text string) (*Keymap, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	k := p.compile()
-	if len(k.Keys) == 0 {
-		return nil, fmt.Errorf("%w: it has no keys", ErrKeymap)
+	if !p.complete { // one without keys is in use, too: of programs that type, until they do
+		return nil, fmt.Errorf("%w: it has no symbols", ErrKeymap)
 	}
-	return k, nil
+	return p.compile(), nil
 }
 
 // parser holds what was read so far.
@@ -52,6 +51,8 @@ type parser struct {
 	virtual map[string]Mods // of the real modifiers, where the text says it
 	named   []modMap
 	modmap  map[uint32]Mods
+
+	complete bool // it has symbols
 }
 
 // namedType is a type whose modifiers are names, because the real ones are known at the end only.
@@ -152,6 +153,7 @@ func (p *parser) sections(depth int) {
 	case "xkb_compatibility", "xkb_compat", "xkb_compatibility_map":
 		p.section(p.interpretation)
 	case "xkb_symbols":
+		p.complete = true
 		p.section(p.symbols)
 	case "xkb_geometry":
 		p.section(p.skip)

@@ -1,6 +1,7 @@
 package windowtest
 
 import (
+	"bytes"
 	"image"
 	"image/png"
 	"os"
@@ -12,14 +13,16 @@ import (
 	"orrery/clip/picker"
 	"orrery/clip/window/paint"
 	"orrery/clip/window/typeset"
+	"orrery/internal/testenv"
 )
 
 // Expected is a picker beside the one that is tested, which is told of the same keys: what it draws is what the window is to show.
 type Expected struct {
-	State  *picker.State
-	Source *Source
-	tb     testing.TB
-	paint  *paint.Painter
+	State     *picker.State
+	Source    *Source
+	Composing string
+	tb        testing.TB
+	paint     *paint.Painter
 }
 
 // Expect makes one for a window of a size.
@@ -60,22 +63,38 @@ func (e *Expected) do(effects []picker.Effect) {
 }
 
 // Picture is what the window is to show.
-func (e *Expected) Picture() *image.RGBA { return e.paint.Paint(paint.View{State: e.State}) }
+func (e *Expected) Picture() *image.RGBA {
+	return e.paint.Paint(paint.View{State: e.State, Composing: e.Composing})
+}
 
-// Same says whether a photograph shows a picture: each pixel, but for alpha.
+// Same says whether a photograph shows a picture. Both are opaque.
 func Same(photograph, picture *image.RGBA) bool {
 	if photograph == nil || photograph.Rect.Size() != picture.Rect.Size() {
 		return false
 	}
 	for y := range picture.Rect.Dy() {
-		a, b := photograph.Pix[y*photograph.Stride:], picture.Pix[y*picture.Stride:]
-		for x := range 4 * picture.Rect.Dx() {
-			if x%4 != 3 && a[x] != b[x] {
-				return false
-			}
+		if !bytes.Equal(photograph.Pix[y*photograph.Stride:][:4*picture.Rect.Dx()], picture.Pix[y*picture.Stride:][:4*picture.Rect.Dx()]) {
+			return false
 		}
 	}
 	return true
+}
+
+// Shows waits until what is photographed is the picture that the window is to show.
+func (e *Expected) Shows(name string, photograph func() *image.RGBA) {
+	e.tb.Helper()
+	var last *image.RGBA
+	want := e.Picture()
+	defer func() {
+		Keep(e.tb, name, last)
+		if e.tb.Failed() {
+			Keep(e.tb, name+"-expected", want)
+		}
+	}()
+	testenv.Eventually(e.tb, "the window shows "+name, func() bool {
+		last = photograph()
+		return Same(last, want)
+	})
 }
 
 // Keep writes a photograph into the folder that ORRERY_TEST_PICTURES names, if it names one.

@@ -104,17 +104,7 @@ func (r *rig) photograph() *image.RGBA {
 // shows waits until the window shows what it is to show.
 func (r *rig) shows(name string) {
 	r.t.Helper()
-	var last *image.RGBA
-	defer func() {
-		windowtest.Keep(r.t, name, last)
-		if r.t.Failed() {
-			windowtest.Keep(r.t, name+"-expected", r.want.Picture())
-		}
-	}()
-	testenv.Eventually(r.t, "the window shows "+name, func() bool {
-		last = r.photograph()
-		return windowtest.Same(last, r.want.Picture())
-	})
+	r.want.Shows(name, r.photograph)
 }
 
 // focused waits until the window has the keyboard.
