@@ -63,6 +63,7 @@ type Map struct {
 	Chains   []Config                 `json:"chains"`
 	Nodes    map[fabric.NodeID]string `json:"nodes"`             // host:port of each
 	Settled  []ID                     `json:"settled,omitempty"` // chains of which no part is being split off: only their replicas may let go of keys out of their range
+	Parting  map[ID]ID                `json:"-"`                 // chains that have no record yet, by the one that they are being split off from. Clients are not told
 }
 
 // Contains says whether a key is in the range.

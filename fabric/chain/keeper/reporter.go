@@ -136,13 +136,15 @@ func (p *Reporter) observe(ctx context.Context, c fabric.Change) error {
 
 // chart is the map of chains. A chain that this node is to serve and has nothing of is left out; the keeper hears of it.
 func (p *Reporter) chart() chain.Map {
-	m := chain.Map{Revision: p.revision, Nodes: p.config.Addresses()}
+	m := chain.Map{Revision: p.revision, Nodes: p.config.Addresses(), Parting: map[chain.ID]chain.ID{}}
 	has := p.has()
 	for _, id := range slices.Sorted(maps.Keys(p.records)) {
 		if c := p.records[id]; !p.empty(c, has) {
 			m.Chains = append(m.Chains, c.Config)
 			if c.Split == nil {
 				m.Settled = append(m.Settled, id)
+			} else if _, born := p.records[c.Split.Child]; !born {
+				m.Parting[id] = c.Split.Child
 			}
 		}
 	}

@@ -214,13 +214,21 @@ func (n *Node) replace(r *runner, change func() error) (*runner, error) {
 	return fresh, nil
 }
 
-// renew lets a replica with which an operator begins its chain anew do so.
-func (n *Node) renew(r *runner, c chain.Config) (*runner, error) {
+// renew lets a replica with which an operator begins its chain anew do so. If the chain begins empty, the part of it that is yet to be split off does, too: what
+// was made before is of what the operator gave up.
+func (n *Node) renew(r *runner, c chain.Config, child chain.ID) (*runner, error) {
 	if r.born >= c.Line.Epoch || !slices.Contains(c.Members, chain.Member{Replica: n.config.Self, State: chain.Serving}) {
 		return r, nil
 	}
 	n.config.Logger.Warn("chain begins anew with what this node has of it, as an operator wishes", "chain", uint64(r.id), "empty", c.Line.Empty)
-	fresh, err := n.replace(r, func() error { return n.config.Disk.Renew(r.id, c.Line) })
+	fresh, err := n.replace(r, func() error {
+		if c.Line.Empty && child != 0 {
+			if err := n.Drop(child); err != nil {
+				return err
+			}
+		}
+		return n.config.Disk.Renew(r.id, c.Line)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot begin anew: %w", err)
 	}

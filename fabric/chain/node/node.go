@@ -216,7 +216,7 @@ func (n *Node) SetMap(m chain.Map) error {
 	n.mu.Unlock()
 	var errs []error
 	for _, c := range m.Chains {
-		errs = append(errs, n.configure(c, slices.Contains(m.Settled, c.ID)))
+		errs = append(errs, n.configure(c, slices.Contains(m.Settled, c.ID), m.Parting[c.ID]))
 	}
 	return errors.Join(errs...)
 }
@@ -231,8 +231,8 @@ func (n *Node) mapAfter(revision uint64) ([]byte, <-chan struct{}) {
 	return n.encoded, n.changed
 }
 
-// configure tells a replica of this node its config. One that is not here yet is made if the config names it.
-func (n *Node) configure(c chain.Config, settled bool) error {
+// configure tells a replica of this node its config. One that is not here yet is made if the config names it. child is the chain that is yet to be split off; 0: none.
+func (n *Node) configure(c chain.Config, settled bool, child chain.ID) error {
 	r := n.runner(c.ID)
 	if r == nil {
 		if !names(c, n.config.Self) {
@@ -243,7 +243,7 @@ func (n *Node) configure(c chain.Config, settled bool) error {
 			return fmt.Errorf("chain %d: %w", c.ID, err)
 		}
 	}
-	r, err := n.renew(r, c)
+	r, err := n.renew(r, c, child)
 	if err != nil {
 		return fmt.Errorf("chain %d: %w", c.ID, err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"orrery/fabric/chain"
 	"orrery/fabric/chain/disk"
+	"orrery/fabric/chain/placement"
 	"orrery/internal/testenv"
 )
 
@@ -65,5 +66,64 @@ func TestPartingKeepsLog(t *testing.T) {
 	}
 	if err := n.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPartBeginsAnew: a chain that begins anew while it is being split takes the part along that is not a chain yet, and if it begins empty so does the part.
+func TestPartBeginsAnew(t *testing.T) {
+	for _, empty := range []bool{false, true} {
+		d, err := disk.Open(disk.Config{Directory: "db", FS: vfs.NewMem()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		self := chain.Replica{Node: "a", Incarnation: 1}
+		n, err := Open(Config{Self: self, Disk: d})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := chain.Config{ID: 1, Bucket: "b", Epoch: 1, Members: []chain.Member{{Replica: self, State: chain.Serving}}}
+		split := placement.Split{Child: 2, Range: chain.Range{Start: []byte("m")}, Epoch: 2}
+		tell := func() {
+			t.Helper()
+			if err := n.SetMap(chain.Map{Revision: c.Epoch, Chains: []chain.Config{c}, Parting: map[chain.ID]chain.ID{1: 2}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		part := func() (there bool) {
+			t.Helper()
+			testenv.Eventually(t, "the part to be made", func() bool {
+				n.Part(1, split)
+				return n.runner(2) != nil
+			})
+			_, there, err := n.runner(2).store.Get([]byte("moon"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return there
+		}
+		tell()
+		w := &writing{command: chain.Command{Client: 1, Request: 1, Floor: 1, Do: []chain.Write{{Op: chain.OpPut, Key: []byte("moon")}}}}
+		if err := n.runner(1).do(w); err != nil {
+			t.Fatal(err)
+		}
+		testenv.Eventually(t, "the command to be done", func() bool { return n.runner(1).applied.Load() == 1 })
+		c.Epoch, c.Range.End = 2, split.Range.Start
+		tell()
+		if !part() {
+			t.Error("the part does not have the key")
+		}
+		c.Epoch, c.Line = 3, chain.Line{Epoch: 3, Sequence: 1000, Empty: empty}
+		tell()
+		if has := n.runner(2) != nil; has == empty {
+			t.Errorf("the chain begins empty: %v; its part is there: %v", empty, has)
+		}
+		c.Epoch, c.Line = 4, chain.Line{Epoch: 4, Sequence: 2000} // a line that does not say what was given up
+		tell()
+		if there := part(); there == empty {
+			t.Errorf("the chain began empty: %v; its part has the key: %v", empty, there)
+		}
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

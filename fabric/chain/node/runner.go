@@ -50,6 +50,8 @@ type runner struct {
 	stop  context.CancelFunc
 	ctx   context.Context //nolint:containedctx // of the replica
 
+	pmu sync.Mutex // held while a part of the store is made another chain's
+
 	// Of the goroutine.
 	token  replica.Token
 	spare  leavings
@@ -207,6 +209,8 @@ func (r *runner) close() error {
 	r.shrunk.Add(1)
 	r.stop()
 	r.work.Wait()
+	r.pmu.Lock() // a part is whole, or not begun
+	defer r.pmu.Unlock()
 	return r.store.Close()
 }
 

@@ -133,14 +133,7 @@ func (r *runner) part(s placement.Split) error {
 				return err
 			}
 			if ok {
-				if err := fault.Point("chain.part"); err != nil {
-					return err
-				}
-				if err := errors.Join(r.store.Part(s.Child, s.Range, sequence, epoch), fault.Point("chain.parted")); err != nil {
-					return err
-				}
-				_, err := r.node.add(s.Child)
-				return err
+				return r.parted(s, sequence, epoch)
 			}
 			if asked%20 == 0 {
 				r.boundary()
@@ -152,6 +145,23 @@ func (r *runner) part(s placement.Split) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// parted makes the new replica, unless this one was stopped meanwhile.
+func (r *runner) parted(s placement.Split, sequence, epoch uint64) error {
+	r.pmu.Lock()
+	defer r.pmu.Unlock()
+	if r.ctx.Err() != nil {
+		return nil
+	}
+	if err := fault.Point("chain.part"); err != nil {
+		return err
+	}
+	if err := errors.Join(r.store.Part(s.Child, s.Range, sequence, epoch), fault.Point("chain.parted")); err != nil {
+		return err
+	}
+	_, err := r.node.add(s.Child)
+	return err
 }
 
 // parting is the entry as of which a chain is split off; ok is false if it is not applied.

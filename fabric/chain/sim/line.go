@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"maps"
 	"slices"
 	"sort"
 
@@ -71,11 +70,43 @@ func (t *truth) remembers(d *driver, name request) (chain.Result, bool) {
 		}
 	}
 	if t.parent != nil {
-		if e, ok := t.parent.at(t.inherited[name]); ok {
+		if e, ok := t.parent.ended(name, t.root(t.lines[t.lineOf(d)].base.sequence)); ok {
 			return e.Result, true
 		}
 	}
 	return chain.Result{}, false
+}
+
+// ended finds the entry by which a request ended in the history of another entry.
+func (t *truth) ended(name request, by uint64) (ended *committed, ok bool) {
+	t.history(by, func(e *committed) {
+		if (request{e.Client, e.Request}) == name {
+			ended, ok = e, true
+		}
+	})
+	return ended, ok
+}
+
+// history goes through the entries that are of the history of one, and that one, line by line, what was inherited last.
+func (t *truth) history(by uint64, do func(*committed)) {
+	for n := range t.lines {
+		for i := range t.lines[n].entries {
+			if e := &t.lines[n].entries[i]; e.Sequence <= by && !t.passed(e.Sequence, by) {
+				do(e)
+			}
+		}
+	}
+	if t.parent != nil {
+		t.parent.history(t.root(by), do)
+	}
+}
+
+// root is the entry of the other chain's history with which that of an entry begins: the boundary, or, on a line that goes on with a part of before, that part's.
+func (t *truth) root(by uint64) uint64 {
+	for l := t.of(by); l != &t.lines[0]; l = t.of(by) {
+		by = l.from
+	}
+	return min(by, t.lines[0].base.sequence)
 }
 
 // of is the line that a sequence is of.
@@ -102,10 +133,13 @@ func (t *truth) markAt(sequence uint64) (mark, bool) {
 		return e.mark, true
 	}
 	i := slices.IndexFunc(t.lines, func(l line) bool { return l.base.sequence == sequence })
-	if i < 0 {
-		return mark{}, false
+	switch {
+	case i >= 0:
+		return t.lines[i].base, true
+	case t.parent != nil && sequence < t.lines[0].base.sequence:
+		return t.parent.markAt(sequence)
 	}
-	return t.lines[i].base, true
+	return mark{}, false
 }
 
 // top is the sequence of the newest committed entry.
@@ -143,12 +177,17 @@ func (t *truth) value(key string, applied uint64) chain.Value {
 
 // passed says whether an entry is not of the history of another one.
 func (t *truth) passed(sequence, by uint64) bool {
-	for l := t.of(by); sequence <= l.base.sequence && l != &t.lines[0]; l = t.of(l.from) {
-		if sequence > l.from {
+	for l := t.of(by); l != &t.lines[0]; l = t.of(by) {
+		switch {
+		case sequence > l.base.sequence:
+			return false
+		case sequence > l.from:
 			return true
 		}
+		by = l.from
 	}
-	return false
+	base := t.lines[0].base.sequence
+	return t.parent != nil && sequence <= base && (sequence > by || t.parent.passed(sequence, min(by, base)))
 }
 
 // begin takes over that the chain begins anew with what its only member has, and sees to it that this was allowed: an operator did it, or all that
@@ -211,26 +250,26 @@ func (t *truth) goOn(to chain.Line, keys chain.Range, i image) {
 	w.log("LINE from %d of %d", l.from, t.top())
 	t.lines = append(t.lines, l)
 	t.acked = l.base.sequence
-	t.done = maps.Clone(t.inherited)
+	clear(t.done)
 	clear(t.lost)
-	if t.passed(t.lines[0].base.sequence, t.acked) { // it began empty
-		clear(t.done)
-		for name, sequence := range t.inherited {
-			t.lost[name] = true
-			if o := w.asked[name]; o != nil && o.effect != nil && o.effect.t != t && o.effect.sequence == sequence {
-				o.effect = nil // it may be done again here
-			}
+	t.history(t.acked, func(e *committed) {
+		if e.Client != 0 {
+			t.done[request{e.Client, e.Request}] = e.Sequence
+		}
+	})
+	for name, sequence := range t.inherited {
+		if t.done[name] == sequence {
+			continue
+		}
+		t.lost[name] = true
+		if o := w.asked[name]; o != nil && o.effect != nil && o.effect.t != t && o.effect.sequence == sequence {
+			o.effect = nil // it may be done again here
 		}
 	}
 	for n := range t.lines {
 		for i := range t.lines[n].entries {
-			e := &t.lines[n].entries[i]
-			if name := (request{e.Client, e.Request}); e.Client == 0 {
-				continue
-			} else if t.passed(e.Sequence, t.acked) {
-				t.lost[name] = true
-			} else {
-				t.done[name] = e.Sequence
+			if e := &t.lines[n].entries[i]; e.Client != 0 && t.passed(e.Sequence, t.acked) {
+				t.lost[request{e.Client, e.Request}] = true
 			}
 		}
 	}

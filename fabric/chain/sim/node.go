@@ -256,6 +256,7 @@ func (p *process) adopt(c placement.Chain) {
 	}
 	if i := c.On(p.self.Node); d != nil && i >= 0 && c.Members[i] == (chain.Member{Replica: p.self, State: chain.Serving}) && d.disk.now.last().epoch < c.Line.Epoch {
 		p.node.world.truths[c.ID].renewed(c.Line, d.disk.now.clone())
+		p.disown(c)
 		p.replace(d, &write{renew: &c.Line})
 		return
 	}

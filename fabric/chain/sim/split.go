@@ -85,6 +85,17 @@ func (d *driver) part(s placement.Split) {
 	})
 }
 
+// disown removes the part of a chain that is yet to be split off from one that begins empty: it is of what the operator gave up.
+func (p *process) disown(c placement.Chain) {
+	if c.Split == nil || !c.Line.Empty {
+		return
+	}
+	if _, born := p.records[c.Split.Child]; !born {
+		delete(p.drivers, c.Split.Child)
+		delete(p.node.disks, c.Split.Child)
+	}
+}
+
 // boundary finds the first entry of an epoch or a later one, once it is applied.
 func (d *driver) boundary(epoch uint64) (mark, bool) {
 	i := &d.disk.now
@@ -192,7 +203,7 @@ func (t *truth) inherit(parent *truth, keys chain.Range, base mark) {
 	t.lines[0].base = base
 	for key, all := range parent.keys {
 		for _, v := range all {
-			if keys.Contains([]byte(key)) && v.sequence <= base.sequence && !parent.passed(v.sequence, base.sequence) {
+			if keys.Contains([]byte(key)) && v.sequence <= base.sequence { // also what a line has lost: another one may go on with it
 				t.keys[key] = append(t.keys[key], v)
 			}
 		}

@@ -127,8 +127,8 @@ func (t *truth) add(e chain.Entry, m mark) {
 
 // refused says whether the chain that this one was split off from said of a request that it did not have the key. A part that was made before does not know.
 func (t *truth) refused(name request) bool {
-	e, ok := t.at(t.inherited[name])
-	return ok && e.Result.Outcome == chain.OutOfRange
+	e, ok := t.at(t.done[name])
+	return ok && e.Sequence <= t.lines[0].base.sequence && e.Result.Outcome == chain.OutOfRange
 }
 
 // effect sees to it that what a client asked for is done once, under whatever numbers it was asked for. A chain may say first that it does not have the key.
