@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,7 @@ import (
 	"orrery/fabric/rpc"
 	"orrery/fabric/table/memory"
 	"orrery/internal/fault"
+	"orrery/internal/testenv"
 )
 
 // assembly is nodes as a program assembles them, with real connections and disks, and one table.
@@ -48,6 +50,7 @@ type assembled struct {
 	authority *authority.Authority
 	directory string
 	birth     uint64 // incarnation
+	replicas  *node.Node
 	keeper    *keeper.Keeper
 	anywhere  *keeper.Anywhere
 	stop      func()
@@ -115,6 +118,7 @@ func (n *assembled) start() {
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.replicas = replicas
 	known := append(rpc.FabricErrors(), keeper.Errors()...)
 	n.keeper = keeper.New(keeper.Config{Self: n.id(), Table: n.all.table, Leads: func() bool { return n.all.leader.Load() == n.index }, Placement: brief, Tick: 10 * time.Millisecond})
 	connections := rpc.NewClient(rpc.ClientConfig{Authority: n.authority, Errors: known, Lookup: n.all.lookup})
@@ -186,14 +190,23 @@ func (a *assembly) whole(chains, factor int) {
 		}
 		select {
 		case <-ctx.Done():
-			for _, c := range o.Chains {
-				a.t.Logf("chain %d, epoch %d: %s; waits: %s", c.ID, c.Epoch, c.Reason, c.Waits)
-				for _, m := range c.Members {
-					a.t.Logf("  %+v %s %+v", m.Member, m.Gone, m.Status)
-				}
-			}
+			a.show(o)
 			a.t.Fatalf("not whole: %v", err)
 		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// show logs how chains are.
+func (a *assembly) show(o *placement.Overview) {
+	a.t.Helper()
+	if o == nil {
+		return
+	}
+	for _, c := range o.Chains {
+		a.t.Logf("chain %d, epoch %d: %s; waits: %s", c.ID, c.Epoch, c.Reason, c.Waits)
+		for _, m := range c.Members {
+			a.t.Logf("  %+v %s %+v", m.Member, m.Gone, m.Status)
 		}
 	}
 }
@@ -506,26 +519,33 @@ func (a *assembly) restart(n *assembled) {
 	n.start()
 }
 
-// failed waits for a replica that says that it has failed, and returns its node.
+// failed waits for a replica that says that it has failed, and for its chain to go on without it, and returns its node.
 func (a *assembly) failed() *assembled {
 	a.t.Helper()
-	ctx, cancel := context.WithTimeout(a.t.Context(), time.Minute)
-	defer cancel()
-	for ctx.Err() == nil {
-		o, err := a.keeper().Overview(ctx)
-		if err != nil {
-			continue
+	var failed *assembled
+	var o *placement.Overview
+	defer func() {
+		if failed == nil {
+			a.show(o)
 		}
-		for _, c := range o.Chains {
-			for _, n := range a.nodes {
-				if strings.Contains(c.Reason, fmt.Sprintf("the replica on node %s has stopped", n.id())) {
-					return n
+	}()
+	testenv.Eventually(a.t, "a replica to fail and leave its chain", func() bool {
+		var err error
+		o, err = a.keeper().Overview(a.t.Context())
+		if err != nil {
+			return false
+		}
+		for _, n := range a.nodes {
+			for _, r := range n.replicas.Reports() {
+				i := slices.IndexFunc(o.Chains, func(c placement.ChainView) bool { return c.ID == r.Chain })
+				if r.Failed != "" && i >= 0 && o.Chains[i].On(n.id()) < 0 {
+					failed = n
 				}
 			}
 		}
-	}
-	a.t.Fatal("no replica has failed")
-	return nil
+		return failed != nil
+	})
+	return failed
 }
 
 // A step of a replica fails, on one node, while writes go on: the replica leaves its chain and says why, the others go on, and after a restart all is whole.
