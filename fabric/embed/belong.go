@@ -48,6 +48,11 @@ func (n *Node) expel() {
 	if err := n.roll.Out(n.identity.ID); err != nil {
 		n.end(err)
 	}
+	n.Expel()
+}
+
+// Expel drops all connections with those who were put out, and what is known of them, as far as this node knows of it.
+func (n *Node) Expel() {
 	out := func(id fabric.NodeID) bool { return n.roll.Out(id) != nil }
 	n.server.Cut(out)
 	n.client.Cut(out)
@@ -101,7 +106,7 @@ func (r ring) Set(keys [][]byte) error {
 // openRotation makes the part that changes the gossip's key.
 func (n *Node) openRotation(members *membership.Membership) {
 	n.rotator = rotation.New(rotation.Config{
-		Self: n.identity.ID, Table: n.table, Ring: ring{n.authority, members}, Nodes: n.nodes, Alive: n.alive, Logger: n.config.Logger,
+		Self: n.identity.ID, Table: n.table, Ring: ring{n.authority, members}, Nodes: n.Nodes, Alive: n.alive, Logger: n.config.Logger,
 		Ask: func(ctx context.Context, id fabric.NodeID) (rotation.Answer, error) {
 			a, err := rpc.Call[empty, rotation.Answer](ctx, n.Peer(id), procKeys, &empty{})
 			if err != nil {
@@ -116,8 +121,8 @@ func (n *Node) openRotation(members *membership.Membership) {
 	})
 }
 
-// nodes are all nodes of the cluster, there or not.
-func (n *Node) nodes(ctx context.Context) ([]fabric.Identity, error) {
+// Nodes are all nodes of the cluster, there or not.
+func (n *Node) Nodes(ctx context.Context) ([]fabric.Identity, error) {
 	names, err := n.table.List(ctx, authority.NamePrefix)
 	if err != nil {
 		return nil, err
@@ -160,7 +165,7 @@ func (n *Node) enrollOnce(ctx context.Context) error {
 			if id == n.identity.ID {
 				continue
 			}
-			if _, err = rpc.Call[text, empty](ctx, n.Peer(id), procEnroll, &text{n.Address()}); err == nil {
+			if err = n.ask(ctx, n.Peer(id)); err == nil {
 				break
 			}
 		}
@@ -168,7 +173,19 @@ func (n *Node) enrollOnce(ctx context.Context) error {
 			return err
 		}
 	}
-	return n.registrar.ClaimName(ctx, n.identity.Name, n.identity.ID)
+	if err := n.registrar.ClaimName(ctx, n.identity.Name, n.identity.ID); err != nil {
+		return err
+	}
+	return n.stay(ctx)
+}
+
+// ask asks another node to take this one into the table.
+func (n *Node) ask(ctx context.Context, to *rpc.Peer) error {
+	if enroll := n.config.Enroll; enroll != nil {
+		return enroll(ctx, to, n.Address())
+	}
+	_, err := rpc.Call[text, empty](ctx, to, procEnroll, &text{n.Address()})
+	return err
 }
 
 // remember keeps the addresses of the nodes.
@@ -179,28 +196,6 @@ func (n *Node) remember(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-}
-
-// Leave takes this node out of the cluster for good, and closes it. First move its replicas away (Chains().Drain): it is refused while nobody else serves keys of which this node has a replica. After it the directory
-// can be removed; a fresh one can Join again.
-func (n *Node) Leave(ctx context.Context) error {
-	if err := n.Ready(ctx); err != nil {
-		return err
-	}
-	o, err := n.chains.Overview(ctx)
-	if err != nil {
-		return fmt.Errorf("node %s cannot leave: %w", n.identity.Name, err)
-	}
-	if err := o.OnlyOn(n.identity.ID, n.table.Status().Has); err != nil {
-		return fmt.Errorf("node %s cannot leave: %w", n.identity.Name, err)
-	}
-	if err := n.registrar.ReleaseName(ctx, n.identity.Name, n.identity.ID); err != nil {
-		return err
-	}
-	if err := n.table.Remove(ctx, n.identity.ID); err != nil {
-		return err
-	}
-	return errors.Join(n.members.Load().Leave(ctx), authority.Remove(n.config.identity()), n.Close())
 }
 
 // Evict puts a node out for good that is lost or not to be trusted: its certificate is refused, its replicas are made anew elsewhere, and it has no vote. by and why are for people. If
@@ -215,7 +210,7 @@ func (n *Node) Evict(ctx context.Context, id fabric.NodeID, by, why string) erro
 	}
 	if revision == 0 {
 		e = authority.Eviction{ID: id, Role: fabric.RoleNode, By: by, Why: why, Begun: time.Now().UTC()}
-		all, err := n.nodes(ctx)
+		all, err := n.Nodes(ctx)
 		if err != nil {
 			return err
 		}
@@ -236,7 +231,7 @@ func (n *Node) Evict(ctx context.Context, id fabric.NodeID, by, why string) erro
 
 // putOut does the steps of Evict, each of which may be repeated.
 func (n *Node) putOut(ctx context.Context, e authority.Eviction, revision uint64) error {
-	if err := n.chains.Drain(ctx, e.ID, true); err != nil {
+	if err := n.Drain(ctx, e.ID); err != nil {
 		return err
 	}
 	if e.Out.IsZero() {

@@ -44,7 +44,7 @@ func (n *Node) openChains() error {
 		Self: n.identity.ID, Table: n.table, Logger: c.Logger, Leads: func() bool { return n.table.Status().Leader == n.identity.ID },
 	})
 	n.chains = &keeper.Anywhere{
-		Self: n.identity.ID, Local: n.keeper, Leader: func() fabric.NodeID { return n.table.Status().Leader }, Peer: n.client.Node,
+		Self: n.identity.ID, Local: n.keeper, Leader: func() fabric.NodeID { return n.table.Status().Leader }, Peer: n.client.Node, Own: c.Own,
 		Last: &keeper.Last{
 			Table: n.table, Voters: func() []fabric.NodeID { return n.table.Status().Voters },
 			Heard: func() time.Time { return n.reporter.Heard() }, Ping: n.ping,

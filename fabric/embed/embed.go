@@ -25,7 +25,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -57,8 +56,8 @@ type Config struct {
 	Seeds []string
 	// Ways are the ways to find other nodes besides Seeds, the beacon, and those that were known before; nil: multicast DNS, or nothing with Loopback.
 	Ways []discovery.Way
-	// NoBeacon switches the beacon off.
-	NoBeacon bool
+	// NoBeacon switches the beacon off, and NoRemembered what is known from before.
+	NoBeacon, NoRemembered bool
 	// Zone says which machines may fail together: replicas are spread over zones. Roles are free words for what the node is for. Version is the program's.
 	Zone    string
 	Roles   []string
@@ -71,6 +70,19 @@ type Config struct {
 	Changed    func([]fabric.Member)
 	Registerer prometheus.Registerer // of metrics; nil: none
 	Logger     *slog.Logger          // nil: discard
+
+	// What follows is for programs that build more on a node's parts.
+
+	// Prepare opens the program's own parts: the node's are open, and nobody can reach it yet. ctx ends with the node.
+	Prepare func(ctx context.Context, n *Node) error
+	// Parts run until the node ends. One that fails ends it.
+	Parts []func(ctx context.Context) error
+	// Finish closes what Prepare has opened, also if that failed: nothing runs any more, and the node's parts are still open.
+	Finish func() error
+	// Enroll asks another node, by a procedure of the program's own, to take this one into the table (Table.Add) at an address; nil: by the node's.
+	Enroll func(ctx context.Context, to *rpc.Peer, address string) error
+	// Own says why people can neither create nor delete a bucket; nil: they can all.
+	Own func(ctx context.Context, bucket string, deleted bool) error
 }
 
 // kept is what a node keeps of its Config. The names are those of cmd/orrery's settings.
@@ -213,9 +225,6 @@ func Create(ctx context.Context, c Config) (*Node, error) {
 	return openReady(ctx, c)
 }
 
-// joinTime is how long Join looks for the cluster on the network.
-const joinTime = 15 * time.Second
-
 // Join makes this process a node of the cluster that a token is of, and starts the node. Where c.Seeds is empty the cluster is looked for on the network. It returns
 // when the node can be used.
 func Join(ctx context.Context, c Config, token string) (*Node, error) {
@@ -233,9 +242,9 @@ func Join(ctx context.Context, c Config, token string) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot join with %s: %w", c.Directory, err)
 	}
-	peers, err := c.redeem(ctx, candidate)
+	_, peers, _, err := Redeem(ctx, candidate, c.Seeds, c.discovery(), c.sentinels())
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot join (addresses of nodes can be given as Seeds): %w", err)
 	}
 	book := roster.Load(filepath.Join(c.Directory, seenFile))
 	for _, b := range peers {
@@ -247,29 +256,6 @@ func Join(ctx context.Context, c Config, token string) (*Node, error) {
 	return openReady(ctx, c)
 }
 
-// redeem redeems the token at a seed, or at a node that is found.
-func (c Config) redeem(ctx context.Context, candidate *authority.Candidate) ([]fabric.Beacon, error) {
-	if len(c.Seeds) > 0 {
-		_, peers, err := rpc.Join(ctx, candidate, c.Seeds, c.sentinels())
-		return peers, err
-	}
-	find, cancel := context.WithTimeout(ctx, joinTime)
-	defer cancel()
-	var tried []string
-	var refused error
-	for {
-		b, err := discovery.Find(find, c.discovery(), candidate.Token().Cluster(), tried...)
-		if err != nil {
-			return nil, errors.Join(refused, fmt.Errorf("no node of the cluster was found on the network (give addresses as Seeds): %w", err))
-		}
-		_, peers, err := rpc.Join(ctx, candidate, []string{b.RPC}, c.sentinels())
-		if err == nil {
-			return peers, nil
-		}
-		refused, tried = err, append(tried, b.RPC) // it may be somebody else who only says that it is of the cluster
-	}
-}
-
 // Open starts the node in c.Directory. What c leaves open is as it was when the node was made. It returns when the node runs; Ready waits until it can be used, for which a majority of the
 // voting nodes has to be there. ctx governs the start only.
 func Open(ctx context.Context, c Config) (*Node, error) {
@@ -279,6 +265,9 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	}
 	return open(ctx, c)
 }
+
+// Assemble starts a node whose settings are the program's to keep: c has all of them, and an identity and, for the first node, a table have been made in its directory.
+func Assemble(ctx context.Context, c Config) (*Node, error) { return open(ctx, c) }
 
 func openReady(ctx context.Context, c Config) (*Node, error) {
 	n, err := open(ctx, c)

@@ -6,12 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"orrery/fabric"
+	"orrery/fabric/chain/placement"
 	"orrery/fabric/embed"
 	"orrery/fabric/event"
 	"orrery/fabric/rpc"
@@ -179,8 +181,60 @@ func TestEvictAndLeave(t *testing.T) {
 		return err == nil
 	})
 	get(t, ada)
-	if err := ada.Leave(within(t)); err == nil || !strings.Contains(err.Error(), "nobody else has the keys") {
-		t.Errorf("the last one leaves with the keys: %v", err)
+	if err := ada.Leave(within(t)); err == nil || !strings.Contains(err.Error(), "the cluster's last node") {
+		t.Errorf("the last one leaves: %v", err)
+	}
+}
+
+// Two nodes have the only copies of a key, and leave at the same time: one of them stays, or waits until a third one has a copy.
+func TestLeaveTogether(t *testing.T) {
+	ada := create(t, config(t, "ada"))
+	nodes := map[fabric.NodeID]*embed.Node{}
+	for _, n := range []*embed.Node{ada, join(t, ada, config(t, "bob")), join(t, ada, config(t, "cem"))} {
+		nodes[n.Identity().ID] = n
+	}
+	b, err := ada.Bucket(within(t), "pair", 2)
+	if err == nil {
+		_, err = b.Put(within(t), []byte("moon"), []byte("Io"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pair []*embed.Node
+	testenv.Eventually(t, "two nodes to serve", func() bool {
+		pair = nil
+		o, err := ada.Chains().Overview(within(t))
+		if err != nil {
+			return false
+		}
+		for _, r := range o.Chains[0].Serving() {
+			pair = append(pair, nodes[r.Node])
+		}
+		return len(pair) == 2
+	})
+	errs := make([]error, 2)
+	var leaving sync.WaitGroup
+	for i, n := range pair {
+		delete(nodes, n.Identity().ID)
+		leaving.Go(func() { errs[i] = n.Leave(within(t)) })
+	}
+	leaving.Wait()
+	if errs[0] != nil && errs[1] != nil {
+		t.Errorf("nobody left: %v", errs)
+	}
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, placement.ErrOnlyCopy) {
+			t.Error(err)
+		}
+	}
+	for _, n := range nodes { // the third one
+		keys, err := n.Keys(within(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v, err := keys.Bucket("pair").Get(within(t), []byte("moon")); err != nil || string(v.Value) != "Io" {
+			t.Errorf("the key is lost: %q, %v (%v)", v.Value, err, errs)
+		}
 	}
 }
 

@@ -53,7 +53,7 @@ type Node struct {
 	seen      *roster.Book
 	members   atomic.Pointer[membership.Membership] // nil while it starts
 	rotator   *rotation.Rotator
-	discovery *discovery.Service
+	discovery atomic.Pointer[discovery.Service] // nil while it starts
 	events    *event.Service
 
 	replicas *node.Node
@@ -122,14 +122,23 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if c.Prepare != nil {
+		if err := c.Prepare(n.life, n); err != nil {
+			return err
+		}
+	}
 	return n.openNetwork(ctx)
 }
 
 // openNetwork opens the listeners and joins the gossip.
 func (n *Node) openNetwork(ctx context.Context) (err error) {
 	c := n.config
+	refused, err := n.count()
+	if err != nil {
+		return err
+	}
 	n.server, err = rpc.Listen(ctx, rpc.Config{
-		Authority: n.authority, Listen: c.Listen, Unix: filepath.Join(c.Directory, socketFile), Admit: n.admit, Logger: c.Logger,
+		Authority: n.authority, Listen: c.Listen, Unix: filepath.Join(c.Directory, socketFile), Admit: n.admit, Refused: refused.count, Logger: c.Logger,
 	}, n.mux())
 	if err != nil {
 		return err
@@ -141,7 +150,7 @@ func (n *Node) openNetwork(ctx context.Context) (err error) {
 	members, err := membership.Start(ctx, membership.Config{
 		Identity: n.identity, Version: c.Version, Zone: c.Zone, Roles: c.Roles, RPC: n.Address(), Bind: c.Gossip, Keys: n.authority.GossipKeys(),
 		Refused: func(id fabric.NodeID) bool { return n.roll.Out(id) != nil }, Profile: profile, Changed: c.Changed,
-		Event: func(e membership.Event) { n.events.Heard(e.Name, e.Payload) }, Logger: c.Logger,
+		Event: func(e membership.Event) { n.events.Heard(e.Name, e.Payload) }, Garbage: refused.gossip.Inc, Logger: c.Logger,
 	})
 	if err != nil {
 		return err
@@ -149,7 +158,9 @@ func (n *Node) openNetwork(ctx context.Context) (err error) {
 	n.members.Store(members)
 	n.openRotation(members)
 	found := c.discovery()
-	found.Seeds = n.seen.Seeds(n.identity.Cluster)
+	if !c.NoRemembered {
+		found.Seeds = n.seen.Seeds(n.identity.Cluster)
+	}
 	found.Resolve = func(ctx context.Context, address string) (fabric.Beacon, error) {
 		b, err := rpc.Call[empty, fabric.Beacon](ctx, n.client.Address(address), procBeacon, &empty{})
 		if err != nil {
@@ -157,15 +168,17 @@ func (n *Node) openNetwork(ctx context.Context) (err error) {
 		}
 		return *b, nil
 	}
-	n.discovery, err = discovery.New(found, n.beacon(), members.Found)
+	finder, err := discovery.New(found, n.beacon(), members.Found)
+	n.discovery.Store(finder)
 	return err
 }
 
 // run runs the parts, until the node's life ends or one of them does.
 func (n *Node) run() {
-	for _, part := range []func(context.Context) error{
-		n.server.Run, n.discovery.Run, n.rotator.Run, n.roll.Run, n.keeper.Run, n.reporter.Run, n.events.Run, n.enroll, n.remember, n.inquire, n.follow,
-	} {
+	parts := []func(context.Context) error{
+		n.server.Run, n.discovery.Load().Run, n.rotator.Run, n.roll.Run, n.keeper.Run, n.reporter.Run, n.events.Run, n.enroll, n.remember, n.inquire, n.follow,
+	}
+	for _, part := range append(parts, n.config.Parts...) {
 		n.parts.Go(func() error {
 			if err := part(n.life); err != nil && n.life.Err() == nil {
 				return err
@@ -189,6 +202,9 @@ func (n *Node) follow(ctx context.Context) error {
 // finish closes what start has opened.
 func (n *Node) finish() error {
 	var errs []error
+	if n.config.Finish != nil {
+		errs = append(errs, n.config.Finish())
+	}
 	n.mu.Lock()
 	keys := n.keys
 	n.mu.Unlock()
@@ -220,9 +236,12 @@ func (n *Node) finish() error {
 	return errors.Join(errs...)
 }
 
+// Stop begins to stop the node, and does not wait. It may be called by what the node runs.
+func (n *Node) Stop() { n.end(fabric.ErrClosed) }
+
 // Close stops the node and waits. To the others it is a node that is away; see Leave.
 func (n *Node) Close() error {
-	n.end(fabric.ErrClosed)
+	n.Stop()
 	<-n.done
 	return n.err
 }
@@ -267,7 +286,7 @@ func (n *Node) Members() []fabric.Member {
 }
 
 // Table holds a few thousand small keys, the same on all nodes. Those that begin with fabric/ are the cluster's own.
-func (n *Node) Table() fabric.Table { return n.table }
+func (n *Node) Table() *table.Table { return n.table }
 
 // Events are events to all nodes, messages to one, and queries to many.
 func (n *Node) Events() *event.Service { return n.events }
@@ -327,6 +346,26 @@ func (n *Node) Token(ctx context.Context, ttl time.Duration) (string, error) {
 	}
 	return t.Encode(), nil
 }
+
+// The parts of the node, for programs that build more on them. The node closes them.
+
+// Membership is who is there; nil while Config.Prepare runs.
+func (n *Node) Membership() *membership.Membership { return n.members.Load() }
+
+// Registrar has the names, tokens and people of the cluster.
+func (n *Node) Registrar() *authority.Registrar { return n.registrar }
+
+// Roll knows whose certificates count.
+func (n *Node) Roll() *authority.Roll { return n.roll }
+
+// Client reaches the other nodes.
+func (n *Node) Client() *rpc.Client { return n.client }
+
+// Rotator changes the gossip's key; nil while Config.Prepare runs.
+func (n *Node) Rotator() *rotation.Rotator { return n.rotator }
+
+// Replicas are the chains' replicas on this node.
+func (n *Node) Replicas() *node.Node { return n.replicas }
 
 // present are the nodes that should be there.
 func (n *Node) present() []fabric.NodeID {

@@ -56,13 +56,15 @@ func (n *Node) mux() *rpc.Mux {
 		token, err := n.registrar.Issue(ctx, q.Role, q.TTL)
 		return &text{token.Encode()}, err
 	})
-	rpc.Unary(m, procEnroll, fabric.RoleNode, func(ctx context.Context, q *text) (*empty, error) {
-		caller, ok := rpc.Caller(ctx)
-		if !ok {
-			return nil, fabric.ErrForbidden
-		}
-		return &empty{}, n.table.Add(ctx, caller.ID, q.Value)
-	})
+	if n.config.Enroll == nil {
+		rpc.Unary(m, procEnroll, fabric.RoleNode, func(ctx context.Context, q *text) (*empty, error) {
+			caller, ok := rpc.Caller(ctx)
+			if !ok {
+				return nil, fabric.ErrForbidden
+			}
+			return &empty{}, n.table.Add(ctx, caller.ID, q.Value)
+		})
+	}
 	rpc.Unary(m, procKeys, fabric.RoleNode, func(context.Context, *empty) (*rotation.Answer, error) {
 		a := n.rotator.Answer()
 		return &a, nil

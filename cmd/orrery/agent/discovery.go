@@ -14,7 +14,6 @@ import (
 	"orrery/fabric/discovery/mdns"
 	"orrery/fabric/discovery/roster"
 	"orrery/fabric/discovery/srv"
-	"orrery/fabric/rpc"
 )
 
 // DefaultDiscovery is what a node uses that was told nothing: all ways that need no value. On loopback alone it is the same without mdns, which is for
@@ -84,26 +83,6 @@ func (s Settings) discoveryItems() []string {
 		}
 	}
 	return all
-}
-
-// openDiscovery makes the part that finds other nodes.
-func (n *Node) openDiscovery() error {
-	config, remembered, err := n.settings.discoveryOf(n.dir, n.log)
-	if err != nil {
-		return err
-	}
-	if remembered {
-		config.Seeds = n.addresses.Seeds(n.identity.Cluster)
-	}
-	config.Resolve = func(ctx context.Context, address string) (fabric.Beacon, error) {
-		b, err := rpc.Call[Empty, fabric.Beacon](ctx, n.client.Address(address), procBeacon, &Empty{})
-		if err != nil {
-			return fabric.Beacon{}, err
-		}
-		return *b, nil
-	}
-	n.discovery, err = discovery.New(config, n.beacon(), n.members.Found)
-	return err
 }
 
 // Seen is a node as one way shows it. Of a list or DNS only the address is known.

@@ -5,33 +5,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
 
-	"orrery/fabric"
 	"orrery/fabric/chain/disk"
 	"orrery/fabric/event"
-	"orrery/fabric/membership"
 )
 
-// openEvents opens the log of events. Nothing spreads before run.
-func (n *Node) openEvents() error {
-	var err error
-	n.events, err = event.Open(event.Config{
-		Authority: n.authority, Directory: filepath.Join(n.dir, "events"), Peer: n.client.Node, Logger: n.log,
-		Members: func() []fabric.Member {
-			if members := n.reach.Load(); members != nil {
-				return members.Members()
-			}
-			return nil
-		},
-		Broadcast: func(name string, payload []byte) error { return n.members.Broadcast(name, payload) },
-	})
-	if err != nil {
-		return err
-	}
+// answerQueries answers what every node can be asked.
+func (n *Node) answerQueries() error {
 	for name, answer := range map[string]func() any{
 		"version": func() any { return map[string]string{"version": n.version, "go": runtime.Version()} },
 		"load":    func() any { return n.load() },
@@ -42,9 +25,6 @@ func (n *Node) openEvents() error {
 	}
 	return nil
 }
-
-// heard gives what came by gossip to whom it is for.
-func (n *Node) heard(e membership.Event) { n.events.Heard(e.Name, e.Payload) }
 
 // Load is what the query "load" answers. What the system does not tell is 0.
 type Load struct {

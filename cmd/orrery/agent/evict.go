@@ -173,7 +173,7 @@ func (e *eviction) lookAround(ctx context.Context) error {
 			e.plan.Sessions = append(e.plan.Sessions, s.Name)
 		}
 	}
-	o, err := e.node.chains.anywhere.Overview(ctx)
+	o, err := e.node.chains.Overview(ctx)
 	if err != nil {
 		return err
 	}
@@ -250,22 +250,12 @@ func (e *eviction) begin(ctx context.Context) error {
 	return e.write(ctx)
 }
 
-func (e *eviction) drain(ctx context.Context) error { return e.node.drain(ctx, e.plan.ID) }
-
-// drain has the keeper fill other nodes' replicas at once: nobody waits for the place of a node that is drained.
-func (n *Node) drain(ctx context.Context, id fabric.NodeID) error {
-	for {
-		err := n.chains.anywhere.Drain(ctx, id, true)
-		if !errors.Is(err, chain.ErrBusy) || !clock.Wait(ctx, 50*time.Millisecond) {
-			return err
-		}
-	}
-}
+func (e *eviction) drain(ctx context.Context) error { return e.node.base.Drain(ctx, e.plan.ID) }
 
 // refuse makes all nodes refuse the certificate, each as soon as it has the record, and waits until this one does.
 func (e *eviction) refuse(ctx context.Context) error {
 	if e.plan.Out.IsZero() {
-		last, err := e.node.rotator.Latest(ctx)
+		last, err := e.node.base.Rotator().Latest(ctx)
 		if err != nil {
 			return err
 		}
@@ -279,7 +269,7 @@ func (e *eviction) refuse(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	e.node.expel()
+	e.node.base.Expel()
 	return nil
 }
 
@@ -294,11 +284,11 @@ func (e *eviction) endSessions(ctx context.Context) error {
 // rotate carries a rotation out that began when the node was out already.
 func (e *eviction) rotate(ctx context.Context) error {
 	for {
-		last, err := e.node.rotator.Latest(ctx)
+		last, err := e.node.base.Rotator().Latest(ctx)
 		if err != nil || last.Serial > e.plan.Gossip && last.Phase == rotation.Done {
 			return err
 		}
-		if _, err := e.node.rotator.Rotate(ctx, e.plan.By, func(rotation.Step) {}); err != nil {
+		if _, err := e.node.base.Rotator().Rotate(ctx, e.plan.By, func(rotation.Step) {}); err != nil {
 			return err
 		}
 	}

@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"orrery/fabric"
 	"orrery/fabric/authority"
-	"orrery/fabric/discovery"
 	"orrery/fabric/discovery/roster"
+	"orrery/fabric/embed"
 	"orrery/fabric/membership"
-	"orrery/fabric/rpc"
 	"orrery/fabric/shared"
 	"orrery/fabric/table"
 	"orrery/internal/hostport"
@@ -47,9 +45,6 @@ type Joined struct {
 	Via      string          `json:"via"` // how the cluster was found
 }
 
-// findTime is how long a cluster is looked for on the network.
-const findTime = 15 * time.Second
-
 // Join redeems a token: for a node with role node, for a login with any other one.
 func Join(ctx context.Context, dir, token, address string, role fabric.Role, s Settings) (Joined, error) {
 	t, err := authority.ParseToken(token)
@@ -67,55 +62,19 @@ func Join(ctx context.Context, dir, token, address string, role fabric.Role, s S
 	if err != nil {
 		return Joined{}, fmt.Errorf("cannot join with %s: %w", dir, err)
 	}
+	var addresses []string
 	if address != "" {
-		return redeem(ctx, candidate, dir, fabric.Beacon{RPC: address, Via: "the given address"}, asNode, s)
+		addresses = []string{address}
 	}
-	return findAndRedeem(ctx, candidate, dir, asNode, s)
-}
-
-// findAndRedeem looks for the token's cluster on the network. What answers may be somebody else, for beacons prove
-// nothing; then the next one is tried.
-func findAndRedeem(ctx context.Context, candidate *authority.Candidate, dir string, asNode bool, s Settings) (Joined, error) {
-	config, _, err := s.discoveryOf(dir, nil)
+	way, _, err := s.discoveryOf(dir, nil)
 	if err != nil {
 		return Joined{}, err
 	}
-	find, cancel := context.WithTimeout(ctx, findTime)
-	defer cancel()
-	cluster := candidate.Token().Cluster()
-	var tried []string
-	var refused error
-	for {
-		beacon, err := discovery.Find(find, config, cluster, tried...)
-		if err != nil {
-			return Joined{}, errors.Join(refused, fmt.Errorf("no node of cluster %s answered on the network within %s (give one's host:port with --address): %w", cluster, findTime, err))
-		}
-		joined, err := redeem(ctx, candidate, dir, beacon, asNode, s)
-		if err == nil || final(err) {
-			return joined, err
-		}
-		refused = err
-		tried = append(tried, beacon.RPC)
-	}
-}
-
-// final says whether an error is the cluster's own answer, after which asking another node is of no use.
-func final(err error) bool {
-	for _, answer := range []error{fabric.ErrTokenExpired, fabric.ErrTokenUsed, fabric.ErrTokenUnknown, authority.ErrNameTaken, authority.ErrBadName, authority.ErrExists} {
-		if errors.Is(err, answer) {
-			return true
-		}
-	}
-	return false
-}
-
-// redeem joins at one node.
-func redeem(ctx context.Context, candidate *authority.Candidate, dir string, at fabric.Beacon, asNode bool, s Settings) (Joined, error) {
-	a, peers, err := rpc.Join(ctx, candidate, []string{at.RPC}, sentinels())
+	a, peers, via, err := embed.Redeem(ctx, candidate, addresses, way, sentinels())
 	if err != nil {
-		return Joined{}, fmt.Errorf("cannot join: %w", err)
+		return Joined{}, fmt.Errorf("cannot join (--address gives one's host:port): %w", err)
 	}
-	return Joined{a.Identity(), at.Via}, keepJoined(dir, asNode, s, peers)
+	return Joined{a.Identity(), via}, keepJoined(dir, asNode, s, peers)
 }
 
 // keepJoined writes down what a later start needs.

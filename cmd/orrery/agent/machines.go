@@ -23,7 +23,7 @@ var (
 )
 
 // Members lists the nodes that the cluster knows.
-func (n *Node) Members() []fabric.Member { return n.members.Members() }
+func (n *Node) Members() []fabric.Member { return n.base.Members() }
 
 // peer is another node as the target of procedures.
 func (n *Node) peer(id fabric.NodeID) target { return target{peer: n.client.Node(id)} }
@@ -280,17 +280,4 @@ func (n *Node) forward(ctx context.Context, q *Forwarded) (*Forwarded, error) {
 	}
 	answer, err := ask[json.RawMessage](ctx, n.peer(id), q.Procedure, &q.Content)
 	return &Forwarded{Content: answer}, err
-}
-
-// lookup finds a node's address: by the membership, or before that by what is known from the last run.
-func (n *Node) lookup(ctx context.Context, id fabric.NodeID) (string, error) {
-	if members := n.reach.Load(); members != nil {
-		if address, err := members.Lookup(ctx, id); err == nil {
-			return address, nil
-		}
-	}
-	if address, ok := n.addresses.Get(id); ok {
-		return address, nil
-	}
-	return "", fmt.Errorf("node %s: %w", id, fabric.ErrNotFound)
 }

@@ -13,7 +13,7 @@ const procWatchMembers = "/orrery.fabric.v1.Fabric/WatchMembers"
 
 func (n *Node) serveMembers(m *rpc.Mux) {
 	rpc.ServerStream(m, procWatchMembers, fabric.RoleViewer, func(ctx context.Context, _ *Empty, send func(*List[fabric.Member]) error) error {
-		for changed := n.members.Changes(ctx); ; {
+		for changed := n.base.Membership().Changes(ctx); ; {
 			if err := send(&List[fabric.Member]{n.Members()}); err != nil {
 				return err
 			}

@@ -23,10 +23,8 @@ func (n *Node) clusterName() string {
 
 // followName puts the cluster's name into the table, where this is the node that was told it, and otherwise learns it from there.
 func (n *Node) followName(ctx context.Context) error {
-	select {
-	case <-n.enrolled:
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := n.base.Ready(ctx); err != nil {
+		return err
 	}
 	for n.settings.Cluster != "" {
 		_, err := n.table.CompareAndSwap(ctx, nameKey, 0, []byte(n.settings.Cluster))

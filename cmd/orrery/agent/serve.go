@@ -12,7 +12,7 @@ import (
 	"orrery/state"
 )
 
-// serve registers all procedures of the node with the role that each needs.
+// serve registers the procedures of the node that are not the fabric's own, with the role that each needs.
 func (n *Node) serve(m *rpc.Mux) {
 	n.serveFabric(m)
 	n.serveShared(m)
@@ -25,20 +25,16 @@ func (n *Node) serve(m *rpc.Mux) {
 	n.serveDeploy(m)
 	n.serveSessions(m)
 	n.serveTop(m)
+	n.offerMetrics(m)
+	m.HandleStream(streamExport, fabric.RoleNode, n.serveExport)
+	m.HandleStream(streamTake, fabric.RoleOperator, n.serveTake)
+	m.HandleStream(streamGive, fabric.RoleOperator, n.serveGive)
+	m.HandleStream(streamArtifact, fabric.RoleDeveloper, n.receiveArtifact)
+	m.HandleStream(streamInstance, fabric.RoleNode, n.serveInstance)
+	m.HandleStream(streamTunnel, fabric.RoleDeveloper, n.serveTunnel)
 }
 
 func (n *Node) serveFabric(m *rpc.Mux) {
-	rpc.Unary(m, procMembers, fabric.RoleViewer, func(context.Context, *Empty) (*List[fabric.Member], error) {
-		return &List[fabric.Member]{n.Members()}, nil
-	})
-	rpc.Unary(m, procBeacon, fabric.RoleNode, func(context.Context, *Empty) (*fabric.Beacon, error) {
-		b := n.beacon()
-		return &b, nil
-	})
-	rpc.Unary(m, procToken, fabric.RoleOperator, func(ctx context.Context, q *TokenRequest) (*Text, error) {
-		token, err := n.registrar.Issue(ctx, q.Role, q.TTL)
-		return &Text{token.Encode()}, err
-	})
 	rpc.Unary(m, procLeave, fabric.RoleOperator, func(ctx context.Context, _ *Empty) (*Empty, error) {
 		return &Empty{}, n.leave(ctx)
 	})

@@ -3,27 +3,25 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"orrery/deploy"
+	"orrery/fabric/rpc"
 )
 
 // settle brings the node back to what the table says, and then keeps house: operations whose
-// coordinator is gone, addresses for the next start, and snapshots that are due.
+// coordinator is gone, and snapshots that are due.
 func (n *Node) settle(ctx context.Context) error {
-	if err := n.enroll(ctx); err != nil {
+	if err := n.base.Ready(ctx); err != nil {
 		return err
 	}
-	close(n.enrolled)
 	if err := n.boot(ctx); err != nil {
 		return err
 	}
 	tending, ctx := errgroup.WithContext(ctx)
 	tending.Go(func() error { return n.engine.Tend(ctx) })
-	tending.Go(func() error { return n.remember(ctx) })
 	tending.Go(func() error { return n.sweep(ctx) })
 	tending.Go(func() error { return n.keepSchedule(ctx) })
 	return tending.Wait()
@@ -45,38 +43,9 @@ func (n *Node) sweep(ctx context.Context) error {
 	}
 }
 
-// remember keeps the addresses of the nodes until ctx ends.
-func (n *Node) remember(ctx context.Context) error {
-	ticker := time.NewTicker(2 * time.Second)
-	defer ticker.Stop()
-	for {
-		n.addresses.Keep(n.members.Beacons())
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-ticker.C:
-		}
-	}
-}
-
-// enroll makes this node part of the table: it asks the nodes that it knows until one of
-// them adds it. A node that belongs to it already is done at once.
-func (n *Node) enroll(ctx context.Context) error {
-	return retry(ctx, func(ctx context.Context) error {
-		if n.table.Status().Has(n.identity.ID) {
-			return n.registrar.ClaimName(ctx, n.identity.Name, n.identity.ID)
-		}
-		err := fmt.Errorf("no other node was found yet")
-		for _, m := range n.Members() {
-			if m.ID == n.identity.ID || !m.State.Present() {
-				continue
-			}
-			if err = tell(ctx, n.peer(m.ID), procEnroll, &EnrollRequest{n.address(), canShare() == nil}); err == nil {
-				return n.registrar.ClaimName(ctx, n.identity.Name, n.identity.ID)
-			}
-		}
-		return err
-	}, func(err error) { n.log.DebugContext(ctx, "not part of the table yet", "error", err) })
+// enroll asks another node to take this one into the table.
+func (n *Node) enroll(ctx context.Context, to *rpc.Peer, address string) error {
+	return tell(ctx, target{peer: to}, procEnroll, &EnrollRequest{address, canShare() == nil})
 }
 
 // retry repeats something that fails while the cluster is not there yet, until ctx ends.

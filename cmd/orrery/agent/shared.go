@@ -62,7 +62,7 @@ func (n *Node) openShared(ctx context.Context) (err error) {
 	n.shared, err = shared.Open(ctx, shared.Config{
 		Ground: n.table, Open: n.openKeys, Able: n.movable, Logger: n.log, File: filepath.Join(n.dir, sharedFile),
 		Create: func(ctx context.Context) error {
-			return n.chains.anywhere.CreateBucket(ctx, placement.Bucket{Name: shared.Bucket, Factor: shared.Factor, Durability: placement.Synced})
+			return n.chains.CreateBucket(ctx, placement.Bucket{Name: shared.Bucket, Factor: shared.Factor, Durability: placement.Synced})
 		},
 		Leads: func() bool { return n.table.Status().Leader == n.identity.ID },
 	})
@@ -79,7 +79,7 @@ func (n *Node) openKeys(ctx context.Context) (*client.Client, error) {
 				return n.client.DialNode(ctx, id, wire.Protocol)
 			}
 			near, far := net.Pipe()
-			go n.chains.replicas.Serve(life, n.identity, far) // it ends with the connection, and the replicas' Close waits for it
+			go n.base.Replicas().Serve(life, n.identity, far) // it ends with the connection, and the replicas' Close waits for it
 			return near, nil
 		},
 	})
@@ -187,7 +187,7 @@ func (n *Node) movable(ctx context.Context) error {
 }
 
 func (n *Node) obstacles(ctx context.Context, nodes []Able) error {
-	overview, err := n.chains.anywhere.Overview(ctx)
+	overview, err := n.chains.Overview(ctx)
 	if err != nil {
 		return err
 	}

@@ -1,15 +1,12 @@
 package agent
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"testing"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"orrery/fabric"
 	"orrery/fabric/chain"
@@ -19,21 +16,13 @@ import (
 func startNode(b *testing.B, dir string) *Node {
 	b.Helper()
 	n := newNode(RunOptions{Dir: dir, Version: "bench", Log: io.Discard})
-	if err := loadJSON(filepath.Join(dir, settingsFile), &n.settings); err != nil {
+	if err := n.start(b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	ctx, stop := context.WithCancelCause(context.WithoutCancel(b.Context()))
-	n.stop = stop
-	parts, ctx := errgroup.WithContext(ctx)
-	if err := n.open(ctx, parts); err != nil {
+	b.Cleanup(func() { _ = n.base.Close() })
+	if err := n.base.Ready(b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() {
-		stop(nil)
-		_ = parts.Wait()
-		_ = n.close()
-	})
-	<-n.enrolled
 	return n
 }
 
@@ -52,7 +41,7 @@ func startNodes(b *testing.B, count int) []*Node {
 			if failed != nil {
 				b.Fatal(failed)
 			}
-			_, err = Join(b.Context(), dir, token.Encode(), all[0].address(), fabric.RoleNode, s)
+			_, err = Join(b.Context(), dir, token.Encode(), all[0].base.Address(), fabric.RoleNode, s)
 		}
 		if err != nil {
 			b.Fatal(err)
@@ -60,7 +49,7 @@ func startNodes(b *testing.B, count int) []*Node {
 		all = append(all, startNode(b, dir))
 	}
 	for {
-		o, err := all[0].chains.anywhere.Overview(b.Context())
+		o, err := all[0].chains.Overview(b.Context())
 		if err == nil && len(o.Chains) == 1 && len(o.Chains[0].Members) == count && o.Chains[0].Members[count-1].State == chain.Serving {
 			return all
 		}

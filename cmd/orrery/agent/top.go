@@ -53,7 +53,7 @@ func (c *Client) Top(ctx context.Context) (terminal.Snapshot, error) {
 func (n *Node) usage() (terminal.Usage, error) {
 	u := terminal.Usage{Started: n.started, Memory: residentBytes(), Load: machineLoad(), Processors: runtime.NumCPU()}
 	u.Free, _ = disk.Free(filepath.Join(n.dir, "chains")) // not known is not worth an error
-	traffic := n.members.Traffic()
+	traffic := n.base.Membership().Traffic()
 	u.Counters.Gossip = traffic.Sent + traffic.Received
 	u.Counters.Requests = n.router.Requests()
 	events := n.events.Status()
@@ -156,7 +156,7 @@ func (n *Node) top(ctx context.Context) terminal.Snapshot {
 	var failed error
 	var wait sync.WaitGroup
 	wait.Go(func() {
-		overview, failed = n.chains.anywhere.Known(ctx)
+		overview, failed = n.chains.Known(ctx)
 	})
 	usages := n.usages(ctx, members)
 	wait.Wait()

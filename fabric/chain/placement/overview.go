@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -135,15 +136,18 @@ func nodesOf(all []chain.Replica) []fabric.NodeID {
 	return ids
 }
 
-// OnlyOn says which chain has a replica on a node, and none that serves on another one that belongs to the cluster.
-func (o *Overview) OnlyOn(id fabric.NodeID, belongs func(fabric.NodeID) bool) error {
+// ErrOnlyCopy says that a node has the only copy of something.
+var ErrOnlyCopy = errors.New("nobody else has the keys")
+
+// OnlyOn says which chain has a replica on a node, and none that serves on another one that belongs to the cluster. If there are several it is not SharedBucket's.
+func (o *Overview) OnlyOn(id fabric.NodeID, belongs func(fabric.NodeID) bool) (bucket string, err error) {
 	for _, c := range o.Chains {
 		elsewhere := slices.ContainsFunc(c.Members, func(m MemberView) bool {
 			return m.Node != id && belongs(m.Node) && m.State == chain.Serving && m.Gone == ""
 		})
-		if c.On(id) >= 0 && !elsewhere {
-			return fmt.Errorf("nobody else has the keys of chain %d of bucket %s", c.ID, c.Bucket)
+		if c.On(id) >= 0 && !elsewhere && (bucket == "" || bucket == SharedBucket) {
+			bucket, err = c.Bucket, fmt.Errorf("%w of chain %d of bucket %s", ErrOnlyCopy, c.ID, c.Bucket)
 		}
 	}
-	return nil
+	return bucket, err
 }
