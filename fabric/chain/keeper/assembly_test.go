@@ -35,6 +35,7 @@ import (
 // assembly is nodes as a program assembles them, with real connections and disks, and one table.
 type assembly struct {
 	t      *testing.T
+	times  placement.Config
 	table  *memory.Table
 	leader atomic.Int32
 	nodes  []*assembled
@@ -57,12 +58,20 @@ type assembled struct {
 	stop      func()
 }
 
-// brief has times for tests.
-var brief = placement.Config{Lease: 600 * time.Millisecond, Grace: 2 * time.Second, Stall: time.Second, Reserve: 1}
+// brief has times for tests in which nodes are lost. With patient ones no node is, however busy the machine: what fails says so.
+var (
+	brief   = placement.Config{Lease: 600 * time.Millisecond, Grace: 2 * time.Second, Stall: time.Second, Reserve: 1}
+	patient = placement.Config{Lease: time.Minute, Grace: time.Minute, Stall: time.Minute, Reserve: 1}
+)
 
 func assemble(t *testing.T, count int) *assembly {
 	t.Helper()
-	a := &assembly{t: t, table: memory.New(), addresses: map[fabric.NodeID]string{}, peers: map[fabric.NodeID]*rpc.Peer{}}
+	return assembleWith(t, count, brief)
+}
+
+func assembleWith(t *testing.T, count int, times placement.Config) *assembly {
+	t.Helper()
+	a := &assembly{t: t, times: times, table: memory.New(), addresses: map[fabric.NodeID]string{}, peers: map[fabric.NodeID]*rpc.Peer{}}
 	cluster := authoritytest.NewCluster(t, "node-0")
 	for i := range count {
 		holder := cluster.First
@@ -121,7 +130,7 @@ func (n *assembled) start() {
 	}
 	n.replicas = replicas
 	known := append(rpc.FabricErrors(), keeper.Errors()...)
-	n.keeper = keeper.New(keeper.Config{Self: n.id(), Table: n.all.table, Leads: func() bool { return n.all.leader.Load() == n.index }, Placement: brief, Tick: 10 * time.Millisecond})
+	n.keeper = keeper.New(keeper.Config{Self: n.id(), Table: n.all.table, Leads: func() bool { return n.all.leader.Load() == n.index }, Placement: n.all.times, Tick: 10 * time.Millisecond})
 	connections := rpc.NewClient(rpc.ClientConfig{Authority: n.authority, Errors: known, Lookup: n.all.lookup})
 	n.anywhere = &keeper.Anywhere{
 		Self: n.id(), Local: n.keeper, Leader: func() fabric.NodeID { return n.all.nodes[n.all.leader.Load()].id() },
@@ -177,12 +186,14 @@ func (a *assembly) keeper() *keeper.Anywhere { return a.nodes[a.leader.Load()].a
 // whole waits until there are so many chains, each with so many serving replicas.
 func (a *assembly) whole(chains, factor int) {
 	a.t.Helper()
-	ctx, cancel := context.WithTimeout(a.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(a.t.Context(), time.Minute)
 	defer cancel()
+	var last *placement.Overview
 	for {
 		o, err := a.keeper().Overview(ctx)
 		good := err == nil && len(o.Chains) == chains
-		if good {
+		if err == nil {
+			last = o
 			for _, c := range o.Chains {
 				good = good && len(c.Members) == factor && len(c.Serving()) == factor && c.Move == nil && c.Split == nil
 			}
@@ -190,11 +201,9 @@ func (a *assembly) whole(chains, factor int) {
 		if good {
 			return
 		}
-		select {
-		case <-ctx.Done():
-			a.show(o)
+		if !clock.Wait(ctx, 10*time.Millisecond) {
+			a.show(last)
 			a.t.Fatalf("not whole: %v", err)
-		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }
@@ -573,7 +582,7 @@ func (a *assembly) failed() *assembled {
 func TestAssemblyStepsFail(t *testing.T) {
 	for _, point := range []string{"chain.sync", "chain.synced", "chain.send"} {
 		t.Run(point, func(t *testing.T) {
-			a := assemble(t, 3)
+			a := assembleWith(t, 3, patient)
 			a.create()
 			w := a.write(2)
 			w.more(t, 20)
@@ -591,7 +600,7 @@ func TestAssemblyStepsFail(t *testing.T) {
 func TestAssemblySplitFails(t *testing.T) {
 	for _, point := range []string{"chain.part", "chain.parted", "disk.part.copied", "keeper.write", "keeper.written"} {
 		t.Run(point, func(t *testing.T) {
-			a := assemble(t, 3)
+			a := assembleWith(t, 3, patient)
 			a.create()
 			w := a.write(2)
 			w.more(t, 20)

@@ -86,6 +86,7 @@ type Node struct {
 	parting map[chain.ID]bool // chains that are being split off
 
 	rmu sync.Mutex // held while a replica is replaced
+	amu sync.Mutex // held while one is added
 
 	cmu       sync.Mutex
 	receiving map[chain.ID]*incoming // the newest copy of each
@@ -260,8 +261,13 @@ func names(c chain.Config, self chain.Replica) bool {
 	return false
 }
 
-// add makes the runner of a chain.
+// add makes the runner of a chain, unless there is one: a part that was made, and a config that names this node, may come at the same time.
 func (n *Node) add(id chain.ID) (*runner, error) {
+	n.amu.Lock()
+	defer n.amu.Unlock()
+	if r := n.runner(id); r != nil {
+		return r, nil
+	}
 	r, err := n.openRunner(id)
 	if err != nil {
 		return nil, err

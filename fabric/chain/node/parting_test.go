@@ -1,6 +1,7 @@
 package node
 
 import (
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -64,6 +65,30 @@ func TestPartingKeepsLog(t *testing.T) {
 	if r := write(n, 1); r.store.First() == 1 {
 		t.Error("the log is not cut when the split is over")
 	}
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAddedOnce: a replica that is added by two at the same time is there once.
+func TestAddedOnce(t *testing.T) {
+	d, err := disk.Open(disk.Config{Directory: "db", FS: vfs.NewMem()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := Open(Config{Self: chain.Replica{Node: "a", Incarnation: 1}, Disk: d})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var adding sync.WaitGroup
+	for range 8 {
+		adding.Go(func() {
+			if _, err := n.add(7); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	adding.Wait()
 	if err := n.Close(); err != nil {
 		t.Error(err)
 	}
