@@ -10,6 +10,7 @@ import (
 	"orrery/fabric"
 	"orrery/fabric/authority"
 	"orrery/fabric/chain"
+	"orrery/fabric/chain/keeper"
 	"orrery/fabric/chain/placement"
 	"orrery/fabric/table"
 	"orrery/internal/clock"
@@ -146,7 +147,11 @@ func (n *Node) onlyHere(ctx context.Context) (bucket string, err error) {
 	case len(belongs) == 1 && belongs[n.identity.ID]:
 		return "", errors.New("it is the cluster's last node")
 	}
-	o, err := n.chains.Overview(ctx)
+	var o *placement.Overview
+	err = n.kept(ctx, func() (err error) {
+		o, err = n.chains.Overview(ctx)
+		return err
+	})
 	if err != nil {
 		return "", err
 	}
@@ -155,9 +160,14 @@ func (n *Node) onlyHere(ctx context.Context) (bucket string, err error) {
 
 // Drain has the keeper fill other nodes' replicas, in place of a node's, at once: nobody waits for the place of a node that is drained.
 func (n *Node) Drain(ctx context.Context, id fabric.NodeID) error {
+	return n.kept(ctx, func() error { return n.chains.Drain(ctx, id, true) })
+}
+
+// kept asks the keeper of the chains for something, and again where there is none just now, or it is doing something else.
+func (n *Node) kept(ctx context.Context, ask func() error) error {
 	for {
-		err := n.chains.Drain(ctx, id, true)
-		if !errors.Is(err, chain.ErrBusy) || !clock.Wait(ctx, turnPause) {
+		err := ask()
+		if again := errors.Is(err, chain.ErrBusy) || errors.Is(err, keeper.ErrNotKeeper); !again || !clock.Wait(ctx, turnPause) {
 			return err
 		}
 	}

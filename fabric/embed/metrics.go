@@ -45,7 +45,8 @@ func (n *Node) count() (refusals, error) {
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		r.rpc, r.gossip, dropped{n},
+		r.rpc, r.gossip,
+		dropped{n},
 		counter("gossip_sent_bytes_total", "Bytes of gossip sent, without the headers of the network.", func() uint64 { return traffic().Sent }),
 		counter("gossip_received_bytes_total", "Bytes of gossip received, likewise.", func() uint64 { return traffic().Received }),
 		counter("event_sent_total", "Events that this node sent.", func() uint64 { return n.events.Status().Sent }),
