@@ -48,6 +48,11 @@ func (t *truth) haunt(d *driver, e chain.Entry, m mark) bool {
 	return true
 }
 
+// haunted says whether an entry was committed on a line that had been given up.
+func (t *truth) haunted(m mark) bool {
+	return slices.ContainsFunc(t.lines, func(l line) bool { return l.ghosts[m.sequence].mark == m })
+}
+
 // stays says whether a request that a replica knows the end of ended so on the line that goes on, too.
 func (t *truth) stays(d *driver, name request) bool {
 	sequence := t.done[name]

@@ -162,17 +162,22 @@ func (w *world) hasten() {
 // born takes over what a replica of a chain that is split off begins with, and sees to it that this is what the other chain had at the boundary.
 func (w *world) born(d *driver, s placement.Split, i *image) {
 	parent := w.truths[d.id]
+	before := i.base.epoch < parent.lines[len(parent.lines)-1].base.epoch // a part of before the line is not continued
+	if before && parent.haunted(i.base) {
+		return // nobody knows the state there
+	}
 	if known, ok := parent.markAt(i.base.sequence); !ok || known != i.base {
 		w.fail("%v splits chain %d off as of %v, committed was %v", d.process.self, s.Child, i.base, known)
 		return
 	}
 	t := w.truths[s.Child]
-	if t == nil {
+	switch {
+	case before:
+	case t == nil:
 		t = newTruth(w, s.Child)
 		t.inherit(parent, s.Range, i.base)
 		w.truths[s.Child] = t
-	}
-	if t.lines[0].base != i.base {
+	case t.lines[0].base != i.base:
 		w.fail("%v splits chain %d off as of %v, another member as of %v", d.process.self, s.Child, i.base, t.lines[0].base)
 		return
 	}
