@@ -172,6 +172,39 @@ type Display interface {
 	Close() error
 }
 
+// Window is one of any program; the zero Window is none, or one that the display does not tell of.
+type Window struct {
+	ID  uint64
+	App string
+}
+
+// Chord is a key with others held down, as programs paste by: V or Insert.
+type Chord struct{ Control, Shift, Insert bool }
+
+// String is it as people write it.
+func (c Chord) String() string {
+	text := ""
+	if c.Control {
+		text += "ctrl+"
+	}
+	if c.Shift {
+		text += "shift+"
+	}
+	if c.Insert {
+		return text + "insert"
+	}
+	return text + "v"
+}
+
+// Keyboard presses keys as a person would, in the window that has the focus. It is for one goroutine. Whoever opens one gets an error that wraps ErrUnsupported if the
+// display has no way to do it.
+type Keyboard interface {
+	// Focus is the window that has the focus.
+	Focus() (Window, error)
+	Press(ctx context.Context, c Chord) error
+	Close() error
+}
+
 // textTypes are the names of plain text, the best first. They have the same content, so one of them is read.
 var textTypes = []string{"text/plain;charset=utf-8", "UTF8_STRING", "text/plain;charset=UTF-8", "text/plain", "STRING", "TEXT", "COMPOUND_TEXT"}
 

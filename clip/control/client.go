@@ -44,6 +44,35 @@ func (c Client) Do(ctx context.Context, q Request, contents ...clip.Content) (*R
 	return answer, given, err
 }
 
+// Paste has what the clipboard has pasted into the window that has the focus once the returned function is called, or this process ends. leave means another window than the
+// one that has it now: that of a picker, which goes. An error says that it cannot be done; the function says how it went, and which application it was.
+func (c Client) Paste(ctx context.Context, leave bool) (finish func(ctx context.Context) (app string, err error), err error) {
+	conn, r, _, err := c.ask(ctx, Request{Op: OpPaste, Leave: leave}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (string, error) {
+		defer conn.Close()
+		stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+		defer stop()
+		if u, ok := conn.(*net.UnixConn); ok {
+			if err := u.CloseWrite(); err != nil {
+				return "", err
+			}
+		}
+		var answer Response
+		switch err := readMessage(r, &answer); {
+		case ctx.Err() != nil:
+			return "", ctx.Err()
+		case err != nil:
+			return "", fmt.Errorf("the recorder does not answer: %w", err)
+		case answer.Error != "":
+			return answer.App, &told{answer.Error, kinds[answer.Kind]}
+		}
+		return answer.App, nil
+	}, nil
+}
+
 // Lines asks for lines; the reader ends when ctx does, and is to be closed.
 func (c Client) Lines(ctx context.Context, q Request) (io.ReadCloser, error) {
 	conn, r, _, err := c.ask(ctx, q, nil)

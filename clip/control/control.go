@@ -33,6 +33,7 @@ const (
 	OpDelete  = "delete"
 	OpMark    = "mark"
 	OpPause   = "pause"
+	OpPaste   = "paste" // answers twice: at once, and after the client has ended what it sends
 	OpCompact = "compact"
 	OpStop    = "stop"
 )
@@ -56,6 +57,7 @@ type Request struct {
 	App       string         `json:"app,omitempty"`      // import
 	Change    *Change        `json:"change,omitempty"`   // mark
 	Pause     *Pause         `json:"pause,omitempty"`
+	Leave     bool           `json:"leave,omitempty"` // paste: into the next window that has the focus, not the one that has it now
 }
 
 // The formats of lines.

@@ -20,6 +20,7 @@ import (
 	"orrery/clip"
 	"orrery/clip/find"
 	"orrery/clip/history"
+	"orrery/clip/paste"
 	"orrery/clip/recorder"
 )
 
@@ -28,8 +29,12 @@ type Server struct {
 	Recorder *recorder.Recorder
 	History  *history.History
 	Display  string
-	Stop     func()       // ends the recorder
-	Logger   *slog.Logger // nil discards
+	Stop     func() // ends the recorder
+	// Keyboard opens what pastes; nil: nothing can.
+	Keyboard func() (clip.Keyboard, error)
+	// Paste are rules about how programs paste.
+	Paste  []paste.Rule
+	Logger *slog.Logger // nil discards
 
 	started time.Time
 	work    sync.WaitGroup
@@ -114,6 +119,8 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) error {
 			return err
 		}
 		return s.lines(ctx, c, &q)
+	case OpPaste:
+		return s.paste(ctx, c, q.Leave)
 	}
 	var contents []clip.Content
 	if len(q.Contents) > 0 {

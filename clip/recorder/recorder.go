@@ -337,6 +337,21 @@ func (r *Recorder) Give(s clip.Selection, id clip.ID, plain bool) (clip.Summary,
 	return summary, nil
 }
 
+// Mirror offers what the clipboard has, as far as this history knows it, in the primary selection, too.
+func (r *Recorder) Mirror() error {
+	r.mu.Lock()
+	item, ok := r.live[clip.Clipboard]
+	r.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("what the clipboard has is %w", clip.ErrNotFound)
+	}
+	if err := r.config.Display.Offer(clip.Primary, item.Contents); err != nil {
+		return err
+	}
+	r.setLive(clip.Primary, &item)
+	return nil
+}
+
 // Copy keeps contents that did not come from the display, and puts them into a selection.
 func (r *Recorder) Copy(s clip.Selection, item clip.Item) (clip.Summary, error) {
 	summary, _, err := r.config.History.Add(item)

@@ -36,6 +36,7 @@ type Display struct {
 	client  *wire.Client
 	manager *wire.Object
 	name    string
+	primary bool   // its protocol has the primary selection
 	token   string // of this process, part of its sources' marks
 	work    sync.WaitGroup
 	news    chan struct{} // holds a token while a selection has changed
@@ -125,7 +126,7 @@ func (d *Display) setUp() error {
 			continue
 		}
 		version := min(globals[at].Version, p.version)
-		d.name = "Wayland, " + p.name
+		d.name, d.primary = "Wayland, "+p.name, version >= p.primary
 		if version < p.primary {
 			d.name += " (its version 1, without the primary selection)"
 		}

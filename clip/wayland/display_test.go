@@ -173,8 +173,15 @@ func TestBefore(t *testing.T) {
 		t.Errorf("%v", o.Types())
 	}
 	testenv.Eventually(t, "the other offer is let go", func() bool { return c.Clients()[0].Offers() == 1 })
-	if err := d.Offer(clip.Primary, nil); err == nil {
-		t.Error("offered what is not watched")
+	if err := d.Offer(clip.Primary, []clip.Content{{Type: "text/plain", Data: []byte("x")}}); err != nil { // what is not watched can be offered all the same
+		t.Error(err)
+	}
+	if types := c.Types(seat, clip.Primary); len(types) == 0 || types[0] != "text/plain" {
+		t.Errorf("%v", types)
+	}
+	c.Copy(seat, clip.Primary, nil, "text/plain")
+	if err := d.Clear(clip.Primary); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -28,8 +28,8 @@ const markPrefix = "application/x-orrery-clip-"
 
 // Offer is clip.Display's. It is offered at every seat.
 func (d *Display) Offer(s clip.Selection, contents []clip.Content) error {
-	if !slices.Contains(d.config.Selections, s) {
-		return fmt.Errorf("cannot offer the %s: it is not watched", s)
+	if s == clip.Primary && !d.primary {
+		return fmt.Errorf("cannot offer the %s: %w: the compositor's data-control has none", s, clip.ErrUnsupported)
 	}
 	if err := d.offer(s, contents); err != nil {
 		return fmt.Errorf("cannot offer the %s: %w", s, err)

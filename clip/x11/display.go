@@ -199,7 +199,7 @@ func (d *Display) handle(event xgb.Event) {
 }
 
 func (d *Display) selection(atom xproto.Atom) (clip.Selection, bool) {
-	for _, s := range d.config.Selections {
+	for _, s := range []clip.Selection{clip.Clipboard, clip.Primary} { // one that is not watched may be owned
 		if known, err := d.names.get(atomName(s)); err == nil && known == atom {
 			return s, true
 		}

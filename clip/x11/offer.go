@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jezek/xgb"
 	"github.com/jezek/xgb/xproto"
 
 	"orrery/clip"
@@ -70,7 +71,7 @@ func (o *offer) Cleared() bool { return o.change.cleared }
 // class is the application that a window is of: WM_CLASS, of itself or of what it is in, or of the window that has the focus.
 func (d *Display) class(w xproto.Window) string {
 	for range 16 {
-		if name := d.classOf(w); name != "" {
+		if name := classOf(d.x, w); name != "" {
 			return name
 		}
 		tree, err := xproto.QueryTree(d.x, w).Reply()
@@ -87,12 +88,12 @@ func (d *Display) class(w xproto.Window) string {
 	if err != nil || len(p.Value) < 4 {
 		return ""
 	}
-	return d.classOf(xproto.Window(binary.LittleEndian.Uint32(p.Value)))
+	return classOf(d.x, xproto.Window(binary.LittleEndian.Uint32(p.Value)))
 }
 
 // classOf is the second part of WM_CLASS (ICCCM 4.1.2.5).
-func (d *Display) classOf(w xproto.Window) string {
-	p, err := xproto.GetProperty(d.x, false, w, xproto.AtomWmClass, xproto.AtomString, 0, 64).Reply()
+func classOf(x *xgb.Conn, w xproto.Window) string {
+	p, err := xproto.GetProperty(x, false, w, xproto.AtomWmClass, xproto.AtomString, 0, 64).Reply()
 	if err != nil {
 		return ""
 	}

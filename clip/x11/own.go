@@ -23,9 +23,6 @@ const pieceSize = 128 << 10
 
 // Offer is clip.Display's.
 func (d *Display) Offer(s clip.Selection, contents []clip.Content) error {
-	if !slices.Contains(d.config.Selections, s) {
-		return fmt.Errorf("cannot offer the %s: it is not watched", s)
-	}
 	selection, err := d.names.get(atomName(s))
 	if err != nil {
 		return err

@@ -140,7 +140,7 @@ func (c *cli) item(cmd *cobra.Command, args []string) (clip.Item, error) {
 	if err != nil {
 		return clip.Item{}, err
 	}
-	return source{c.recorder()}.Show(cmd.Context(), id)
+	return c.source().Show(cmd.Context(), id)
 }
 
 func (c *cli) actionRunCommand() *cobra.Command {
@@ -194,7 +194,7 @@ func (c *cli) sayAction(a *action.Action, item *clip.Item) error {
 }
 
 func (c *cli) runAction(cmd *cobra.Command, a action.Action, item *clip.Item) error {
-	s := source{c.recorder()}
+	s := c.source()
 	switch a.Builtin { //nolint:exhaustive // the others make something
 	case action.Edit:
 		return c.edit(cmd, item.ID)
@@ -239,7 +239,7 @@ printed.`,
 }
 
 func (c *cli) edit(cmd *cobra.Command, id clip.ID) error {
-	made, err := source{c.recorder()}.Edit(cmd.Context(), id, c.stdin, c.stderr, c.stderr)
+	made, err := c.source().Edit(cmd.Context(), id, c.stdin, c.stderr, c.stderr)
 	switch {
 	case err != nil:
 		return err

@@ -147,7 +147,8 @@ func (c *cli) examine(cmd *cobra.Command) []check {
 		_, err1 := s.rules()
 		_, err2 := s.limits()
 		_, err3 := s.actions()
-		err = errors.Join(err1, err2, err3)
+		_, err4 := s.pasting()
+		err = errors.Join(err1, err2, err3, err4)
 		if _, missing := os.Stat(c.settings); missing != nil {
 			fine += " is not there; all is as by default"
 		}
@@ -156,6 +157,8 @@ func (c *cli) examine(cmd *cobra.Command) []check {
 	if err == nil {
 		fine, err := c.examineDisplay(s.selections())
 		add("display", err, fine)
+		fine, err = c.examinePasting(s.Paste)
+		add("pasting", err, fine)
 	}
 	r, _, err := c.recorder().Do(cmd.Context(), control.Request{Op: control.OpStatus})
 	fine = ""

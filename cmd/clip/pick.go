@@ -23,7 +23,7 @@ import (
 )
 
 func (c *cli) pickCommand() *cobra.Command {
-	var inWindow, inTerminal bool
+	var inWindow, inTerminal, paste bool
 	cmd := &cobra.Command{
 		Use:   "pick",
 		Short: "Show the history, and put what is picked into the clipboard",
@@ -39,7 +39,7 @@ func (c *cli) pickCommand() *cobra.Command {
 			case !inWindow && !terminals && !hasDisplay():
 				return commandline.Usage(errors.New("pick needs a terminal, or a display (neither WAYLAND_DISPLAY nor DISPLAY is set); scripts use clip list and clip copy"))
 			case inWindow || !inTerminal && !terminals:
-				return c.pickInWindow(cmd.Context())
+				return c.pickInWindow(cmd.Context(), paste)
 			}
 			if _, _, err := c.recorder().Do(cmd.Context(), control.Request{Op: control.OpStatus}); err != nil {
 				return err
@@ -52,16 +52,27 @@ func (c *cli) pickCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return terminal.Run(cmd.Context(), source{c.recorder()}, actions, false)
+			return terminal.Run(cmd.Context(), c.source(), actions, paste || s.Paste)
 		},
 	}
 	cmd.Flags().BoolVar(&inWindow, "window", false, "in a window, also if it is started in a terminal")
 	cmd.Flags().BoolVar(&inTerminal, "terminal", false, "in the terminal")
+	cmd.Flags().BoolVar(&paste, "paste", false, "also paste what is picked into the window that had the focus before")
 	return cmd
 }
 
 // source is the recorder as a picker sees it.
-type source struct{ control.Client }
+type source struct {
+	control.Client
+	// beside says that the picker's window is none that the display tells of: the focus stays where it was.
+	beside bool
+	// pasting is kept until this process ends, and the recorder sees it end.
+	pasting *func(context.Context) (string, error)
+}
+
+func (c *cli) source() source {
+	return source{Client: c.recorder(), pasting: new(func(context.Context) (string, error))}
+}
 
 var _ terminal.Source = source{}
 
@@ -93,10 +104,16 @@ func (s source) Show(ctx context.Context, id clip.ID) (clip.Item, error) {
 	return clip.Item{Summary: *r.Summary, Created: r.Created, App: r.App, Contents: contents}, nil
 }
 
-// Give is terminal.Source's.
-func (s source) Give(ctx context.Context, id clip.ID, plain, _ bool) error {
+// Give is terminal.Source's. What pastes is the recorder, after this process has ended, and the terminal with it.
+func (s source) Give(ctx context.Context, id clip.ID, plain, paste bool) error {
 	_, _, err := s.Do(ctx, control.Request{Op: control.OpGive, IDs: []clip.ID{id}, Plain: plain, Selection: clip.Clipboard})
-	return err
+	if err != nil || !paste {
+		return err
+	}
+	if *s.pasting, err = s.Paste(ctx, !s.beside); err != nil {
+		return fmt.Errorf("it is in the clipboard, and was not pasted: %w", err)
+	}
+	return nil
 }
 
 // Pin is terminal.Source's.

@@ -47,6 +47,10 @@ func (c *cli) record(ctx context.Context, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	pasting, err := s.pasting()
+	if err != nil {
+		return err
+	}
 	h, err := history.Open(history.Config{Directory: c.directory})
 	if err != nil {
 		return err
@@ -69,7 +73,7 @@ func (c *cli) record(ctx context.Context, log *slog.Logger) (err error) {
 	r := recorder.New(recorder.Config{Display: display, History: h, Rules: rules, Limits: limits, Keep: s.kept(), Logger: log})
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	server := &control.Server{Recorder: r, History: h, Display: display.Name(), Stop: stop, Logger: log}
+	server := &control.Server{Recorder: r, History: h, Display: display.Name(), Stop: stop, Logger: log, Keyboard: c.keyboard, Paste: pasting}
 	parts, ctx := errgroup.WithContext(ctx)
 	parts.Go(func() error { return r.Run(ctx) })
 	parts.Go(func() error { return server.Run(ctx, l) })

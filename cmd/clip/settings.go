@@ -1,16 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/BurntSushi/toml"
 
 	"orrery/clip"
 	"orrery/clip/history"
+	"orrery/clip/paste"
 	"orrery/clip/policy"
 )
 
@@ -18,6 +22,7 @@ import (
 type settings struct {
 	Primary bool `toml:"primary"` // record the primary selection, too
 	Keep    bool `toml:"keep"`    // offer again what an owner leaves behind
+	Paste   bool `toml:"paste"`   // the picker also pastes
 	Limits  struct {
 		Items   int    `toml:"items"`
 		Bytes   int64  `toml:"bytes"`
@@ -30,7 +35,9 @@ type settings struct {
 		Types        []string `toml:"types"`
 		Text         []string `toml:"text"` // regular expressions
 	} `toml:"exclude"`
-	Actions []configured `toml:"actions"`
+	// PasteKeys are how applications paste, by patterns of their names.
+	PasteKeys map[string]string `toml:"paste_keys"`
+	Actions   []configured      `toml:"actions"`
 }
 
 // The limits unless the file says otherwise.
@@ -85,6 +92,22 @@ func (s *settings) limits() (history.Limits, error) {
 		return l, errors.New("settings: a limit is not negative; 0 means none")
 	}
 	return l, nil
+}
+
+// pasting are the rules about how applications paste, those first that say more.
+func (s *settings) pasting() ([]paste.Rule, error) {
+	var rules []paste.Rule
+	for app, keys := range s.PasteKeys {
+		r, err := paste.ParseRule(app, keys)
+		if err != nil {
+			return nil, fmt.Errorf("settings: paste_keys: %w", err)
+		}
+		rules = append(rules, r)
+	}
+	slices.SortFunc(rules, func(a, b paste.Rule) int {
+		return cmp.Or(len(b.Application)-len(a.Application), strings.Compare(a.Application, b.Application))
+	})
+	return rules, nil
 }
 
 // selections are those that are watched.

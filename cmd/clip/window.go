@@ -21,13 +21,17 @@ import (
 func hasDisplay() bool { return os.Getenv("WAYLAND_DISPLAY") != "" || os.Getenv("DISPLAY") != "" }
 
 // pickInWindow shows the picker in a window.
-func (c *cli) pickInWindow(ctx context.Context) error {
-	actions, err := c.loadActions()
+func (c *cli) pickInWindow(ctx context.Context, paste bool) error {
+	s, err := load(c.settings)
+	if err != nil {
+		return err
+	}
+	actions, err := s.actions()
 	if err != nil {
 		return err
 	}
 	system := &fonts.System{Cache: filepath.Join(folder("XDG_CACHE_HOME", ".cache"), "orrery-clip")}
-	return window.Run(ctx, window.Config{Source: windowSource{source{c.recorder()}, c}, Actions: actions, Open: c.openWindow, Fonts: system.Find})
+	return window.Run(ctx, window.Config{Source: windowSource{c.source(), c}, Actions: actions, Paste: paste || s.Paste, Open: c.openWindow, Fonts: system.Find})
 }
 
 // openWindow opens a window on the display of this session: the compositor's if there is one, else the X server's, which may be XWayland where the compositor lets nobody open one.
