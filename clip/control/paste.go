@@ -44,6 +44,7 @@ func (s *Server) paste(ctx context.Context, c *conn, leave bool) (err error) {
 		}
 		return keys.Chord, nil
 	})
+	s.Logger.DebugContext(ctx, "pasted", "application", app, "before", pasting.Before.App, "error", err)
 	r := &Response{}
 	if err != nil {
 		s.Logger.WarnContext(ctx, "cannot paste", "application", app, "error", err)
