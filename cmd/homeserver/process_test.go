@@ -32,8 +32,8 @@ type process struct {
 	http    *http.Client
 }
 
-// newProcess writes a configuration, with further lines, of a server that anybody may use, and starts it.
-func newProcess(t *testing.T, database string, more ...string) *process {
+// newProcess writes a configuration of a server that anybody may use, as often as they like, and starts it.
+func newProcess(t *testing.T, database string) *process {
 	t.Helper()
 	path, err := server.Init("orrery.test", filepath.Join(t.TempDir(), "data"))
 	if err != nil {
@@ -43,8 +43,9 @@ func newProcess(t *testing.T, database string, more ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed := strings.NewReplacer("database: sqlite:homeserver.db", "database: "+strconv.Quote(database), "open_registration: false", "open_registration: true").Replace(string(text))
-	if err := os.WriteFile(path, []byte(changed+strings.Join(more, "\n")), 0o600); err != nil {
+	changed := strings.NewReplacer("database: sqlite:homeserver.db", "database: "+strconv.Quote(database), "open_registration: false", "open_registration: true",
+		"per_second: 0.5", "per_second: 0", "per_second: 20", "per_second: 0", "per_second: 50", "per_second: 0").Replace(string(text))
+	if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := &process{t: t, config: path, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(testenv.FreePort(t))), http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}

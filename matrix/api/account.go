@@ -24,8 +24,8 @@ func (a *API) accountRoutes() {
 		return map[string]any{"flows": []map[string]any{{"type": stagePassword}, {"type": stageToken, "get_login_token": true}}}, nil
 	})
 	a.loginTokenRoutes()
-	a.open("POST login", a.login)
-	a.open("POST refresh", a.refresh)
+	a.limited("POST login", a.login)
+	a.limited("POST refresh", a.refresh)
 	a.in("POST logout", func(q *request) (any, error) {
 		return empty, a.logOut(q, q.login.Device)
 	})
@@ -53,7 +53,7 @@ func (a *API) tokens(q *request, user string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := a.Accounts.LogIn(q.Context(), user, device, name, q.address(), q.body.Get("refresh_token").IsTrue())
+	t, err := a.Accounts.LogIn(q.Context(), user, device, name, a.address(q.Request), q.body.Get("refresh_token").IsTrue())
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +198,7 @@ func (a *API) secretRegister() {
 		nonces[nonce] = true
 		return map[string]string{"nonce": nonce}, nil
 	})
-	a.open("POST /_synapse/admin/v1/register", func(q *request) (any, error) {
+	a.limited("POST /_synapse/admin/v1/register", func(q *request) (any, error) {
 		nonce := q.body.Get("nonce").String()
 		mu.Lock()
 		known := nonces[nonce]

@@ -5,11 +5,11 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -47,7 +47,9 @@ type Config struct {
 	NeedInvitation   bool     // if they have a token for it
 	Terms            []Policy // and accept these
 	Guests           bool     // people without an account may look into rooms that let them
-	SharedSecret     string   // by which accounts can be made by those who know it; "" for none
+	Limits           Limits
+	BehindProxy      bool   // which says in X-Forwarded-For where clients are
+	SharedSecret     string // by which accounts can be made by those who know it; "" for none
 }
 
 // API serves clients.
@@ -59,6 +61,8 @@ type API struct {
 	routes []string
 
 	transactions locks
+	limits       limiters
+	metrics      metrics
 }
 
 // Routes are the requests that are served: METHOD, a space, and the path, as ServeMux has it.
@@ -69,7 +73,7 @@ func New(c Config) *API {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	a := &API{Config: c, mux: http.NewServeMux(), auth: newUIA(c.Now)}
+	a := &API{Config: c, mux: http.NewServeMux(), auth: newUIA(c.Now), limits: newLimiters(c.Limits), metrics: newMetrics()}
 	a.serverRoutes()
 	a.accountRoutes()
 	a.roomRoutes()
@@ -103,7 +107,14 @@ type request struct {
 type handler func(*request) (any, error)
 
 // open registers a request that anybody may make, in all versions of the API that clients use.
-func (a *API) open(route string, h handler) { a.route(route, a.handler(h)) }
+func (a *API) open(route string, h handler) {
+	a.route(route, a.handler(func(q *request) (any, error) {
+		if err := a.admit(q, ""); err != nil {
+			return nil, err
+		}
+		return h(q)
+	}))
+}
 
 // in registers a request that needs a login.
 func (a *API) in(route string, h handler) {
@@ -143,7 +154,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	a.mux.ServeHTTP(w, r)
+	a.measure(w, r)
 }
 
 // otherMethod says whether a path exists with another method than the request's.
@@ -163,7 +174,7 @@ func (a *API) handler(h handler) http.Handler {
 		defer func() {
 			if p := recover(); p != nil {
 				a.Logger.ErrorContext(r.Context(), "a request panicked", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
-				a.write(w, http.StatusInternalServerError, fail(0, "M_UNKNOWN", "the server failed"))
+				a.write(w, r, http.StatusInternalServerError, fail(0, "M_UNKNOWN", "the server failed"))
 			}
 		}()
 		q := &request{Request: r, w: w}
@@ -176,22 +187,24 @@ func (a *API) handler(h handler) http.Handler {
 			if fault {
 				a.Logger.ErrorContext(r.Context(), "a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 			}
-			a.write(w, e.Status, e)
+			retryAfter(w.Header(), e)
+			a.write(w, r, e.Status, e)
 			return
 		}
 		if result != nil {
-			a.write(w, http.StatusOK, result)
+			a.write(w, r, http.StatusOK, result)
 		}
 	})
 }
 
-func (a *API) write(w http.ResponseWriter, status int, v any) {
+func (a *API) write(w http.ResponseWriter, r *http.Request, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	body, err := json.Marshal(v)
 	if err != nil {
-		a.Logger.Error("an answer cannot be written", "error", err)
+		a.Logger.ErrorContext(r.Context(), "an answer cannot be written", "error", err)
 		status, body = http.StatusInternalServerError, []byte(`{"errcode":"M_UNKNOWN","error":"the server failed"}`)
 	}
+	body = compressed(w.Header(), r, body)
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
 }
@@ -227,11 +240,11 @@ func (a *API) logIn(q *request) error {
 		}
 	}
 	login, err := a.Accounts.Authenticate(q.Context(), token)
-	if err != nil {
-		return err
-	}
 	q.login = login
-	return nil
+	if limited := a.admit(q, login.User); err == nil || errors.Is(err, account.ErrToken) {
+		err = cmp.Or(limited, err)
+	}
+	return err
 }
 
 // text is a string of the body; an error if it is there and is none.
@@ -261,15 +274,6 @@ func (q *request) strictBody() (canonical.Value, error) {
 		return v, badJSON(err.Error())
 	}
 	return v, nil
-}
-
-// address is where the client is.
-func (q *request) address() string {
-	host, _, err := net.SplitHostPort(q.RemoteAddr)
-	if err != nil {
-		return q.RemoteAddr
-	}
-	return host
 }
 
 // raw is a value as an answer.

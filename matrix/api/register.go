@@ -23,7 +23,7 @@ type Policy struct {
 }
 
 func (a *API) registerRoutes() {
-	a.open("POST register", a.register)
+	a.limited("POST register", a.register)
 	a.open("GET register/available", func(q *request) (any, error) {
 		err := a.Accounts.Free(q.Context(), q.URL.Query().Get("username"))
 		return map[string]bool{"available": true}, err

@@ -38,6 +38,8 @@ type Config struct {
 	Reachable          []string `yaml:"reachable_networks"`
 	LogLevel           string   `yaml:"log_level"`
 
+	Running `yaml:",inline"`
+
 	folder string
 }
 
@@ -118,7 +120,7 @@ func Init(name, dir string) (string, error) {
 	if err := os.WriteFile(filepath.Join(dir, keyFile), []byte(key), 0o600); err != nil {
 		return "", err
 	}
-	return path, os.WriteFile(path, fmt.Appendf(nil, defaults, name), 0o600)
+	return path, os.WriteFile(path, fmt.Appendf(nil, defaults+runningDefaults, name), 0o600)
 }
 
 // ReadConfig reads a configuration and says what is wrong with it.
@@ -128,6 +130,7 @@ func ReadConfig(path string) (*Config, error) {
 		return nil, err
 	}
 	c := &Config{Listen: "127.0.0.1:8008", Database: "sqlite:homeserver.db", SigningKey: keyFile, Media: "media", MaxUpload: 50, Presence: true, LogLevel: "info", folder: filepath.Dir(path)}
+	c.Running = newRunning()
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
 	if err := d.Decode(c); err != nil {
@@ -159,6 +162,9 @@ func (c *Config) check() error {
 	}
 	if c.BaseURL != "" && !isWeb(c.BaseURL) {
 		return fmt.Errorf("base_url %q is not https://HOST", c.BaseURL)
+	}
+	if err := c.Running.check(); err != nil {
+		return err
 	}
 	if _, isPath := strings.CutPrefix(c.Listen, "unix:"); !isPath {
 		if _, _, err := net.SplitHostPort(c.Listen); err != nil {

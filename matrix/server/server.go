@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -99,6 +100,7 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	s.api = api.New(api.Config{
 		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: keys.New(stream, syncer), Media: files, Pushers: s.pushers, Stream: stream, Now: time.Now, Logger: logger,
 		OpenRegistration: c.OpenRegistration, NeedInvitation: c.NeedInvitation, Terms: c.policies(), Guests: c.Guests, SharedSecret: secret,
+		Limits: api.Limits(c.Limits), BehindProxy: c.BehindProxy,
 	})
 	s.pushers.Begin()
 	return s, nil
@@ -126,6 +128,17 @@ func (s *Server) Serve(ctx context.Context, ready func(net.Addr)) error {
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
+	cert, err := s.config.certificate(s.logger)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	if cert != nil {
+		l = tls.NewListener(l, cert.config())
+	}
+	observed, err := s.observe(ctx)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
 	requests, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	h := &http.Server{
@@ -137,7 +150,7 @@ func (s *Server) Serve(ctx context.Context, ready func(net.Addr)) error {
 	ready(l.Addr())
 	select {
 	case err := <-ended:
-		return err
+		return errors.Join(err, observed())
 	case <-ctx.Done():
 	}
 	end() // those who wait get their answers
@@ -147,7 +160,7 @@ func (s *Server) Serve(ctx context.Context, ready func(net.Addr)) error {
 	if e := <-ended; !errors.Is(e, http.ErrServerClosed) {
 		err = errors.Join(err, e)
 	}
-	return err
+	return errors.Join(err, observed())
 }
 
 // dropSocket removes the socket of a server that has ended.

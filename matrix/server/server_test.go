@@ -51,6 +51,7 @@ func newSite(t *testing.T, database string, settings ...string) *site {
 	if s.config, err = server.ReadConfig(path); err != nil {
 		t.Fatal(err)
 	}
+	s.config.Limits = server.Limits{}
 	s.start()
 	t.Cleanup(func() { s.stop() })
 	return s

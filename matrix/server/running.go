@@ -1,0 +1,58 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+
+	"orrery/matrix/rate"
+)
+
+// Running is a configuration's part about how the server runs.
+type Running struct {
+	TLSCertificate string `yaml:"tls_certificate"`
+	TLSKey         string `yaml:"tls_key"`
+	BehindProxy    bool   `yaml:"behind_proxy"`
+	Limits         Limits `yaml:"limits"`
+	Metrics        string `yaml:"metrics"`
+}
+
+// Limits are how often clients may ask.
+type Limits struct {
+	Logins rate.Limit `yaml:"logins"`
+	Writes rate.Limit `yaml:"writes"`
+	Reads  rate.Limit `yaml:"reads"`
+}
+
+const runningDefaults = `
+# Files of a certificate and its key, to serve TLS; "" serves none. They are read again when they change.
+tls_certificate: ""
+tls_key: ""
+
+# Whether a proxy is before the server, which says in X-Forwarded-For where clients are. Without one anybody could say that.
+behind_proxy: false
+
+# How many requests a second are answered, and how many at once after a pause: logins of each address, requests of each user that change something, all others.
+# per_second: 0 is no limit.
+limits:
+  logins: {per_second: 0.5, burst: 20}
+  writes: {per_second: 20, burst: 200}
+  reads: {per_second: 50, burst: 500}
+
+# Where /metrics (for Prometheus) and /debug/pprof/ are served, on this machine only: 127.0.0.1:9008. "" is nowhere.
+metrics: ""
+`
+
+// newRunning is the defaults.
+func newRunning() Running {
+	return Running{Limits: Limits{rate.Limit{PerSecond: 0.5, Burst: 20}, rate.Limit{PerSecond: 20, Burst: 200}, rate.Limit{PerSecond: 50, Burst: 500}}}
+}
+
+func (r *Running) check() error {
+	if (r.TLSCertificate == "") != (r.TLSKey == "") {
+		return errors.New("tls_certificate and tls_key belong together")
+	}
+	if r.Metrics != "" && !loopback(r.Metrics) {
+		return fmt.Errorf("metrics %q is not a host:port of this machine only, such as 127.0.0.1:9008", r.Metrics)
+	}
+	return nil
+}
