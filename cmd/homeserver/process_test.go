@@ -24,12 +24,12 @@ const asHomeserver = "ORRERY_TEST_HOMESERVER"
 
 // process is a homeserver that tests start and kill.
 type process struct {
-	t       *testing.T
-	config  string
-	address string
-	cmd     *exec.Cmd
-	log     bytes.Buffer
-	http    *http.Client
+	t      *testing.T
+	config string
+	socket string // not a port, which could be somebody else's after a restart
+	cmd    *exec.Cmd
+	log    bytes.Buffer
+	http   *http.Client
 }
 
 // newProcess writes a configuration of a server that anybody may use, as often as they like, and starts it.
@@ -48,7 +48,10 @@ func newProcess(t *testing.T, database string) *process {
 	if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, config: path, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(testenv.FreePort(t))), http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	p := &process{t: t, config: path, socket: filepath.Join(filepath.Dir(path), "socket")}
+	p.http = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", p.socket)
+	}}}
 	p.start()
 	t.Cleanup(func() {
 		p.kill()
@@ -65,7 +68,7 @@ func (p *process) start() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.cmd = exec.CommandContext(context.WithoutCancel(p.t.Context()), self, "--config", p.config, "serve", "--listen", p.address)
+	p.cmd = exec.CommandContext(context.WithoutCancel(p.t.Context()), self, "--config", p.config, "serve", "--listen", "unix:"+filepath.Base(p.socket))
 	p.cmd.Env = append(os.Environ(), asHomeserver+"=1")
 	p.cmd.Stderr = &p.log
 	if err := p.cmd.Start(); err != nil {
@@ -97,7 +100,7 @@ func (p *process) ask(ctx context.Context, token, method, path string, body any)
 	if err != nil {
 		return 0, nil, err
 	}
-	q, err := http.NewRequestWithContext(ctx, method, "http://"+p.address+path, bytes.NewReader(text))
+	q, err := http.NewRequestWithContext(ctx, method, "http://homeserver"+path, bytes.NewReader(text))
 	if err != nil {
 		return 0, nil, err
 	}

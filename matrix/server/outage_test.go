@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -33,8 +33,8 @@ func TestDatabaseGone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := testenv.OwnPostgreSQL(t, "")
-			s := newSite(t, durable(t, p.NewDatabase(t, "")))
+			p, database := durable(t)
+			s := newSite(t, database)
 			anne := s.register("anne")
 			room := anne.create(object{})
 			anne.send(room, "1", "before")
@@ -64,32 +64,40 @@ func TestDatabaseGone(t *testing.T) {
 	}
 }
 
-// durable makes a database of a test keep what it commits, also when its server is killed.
-func durable(t *testing.T, at string) string {
+// durable is a database of a server of the test's own, which keeps what it commits, also when it is killed. It is reached by a socket: a port could be somebody
+// else's when the server comes back.
+func durable(t *testing.T) (*testenv.Postgres, string) {
 	t.Helper()
-	u, err := url.Parse(at)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testenv.OwnPostgreSQL(t, "")
+	at := p.NewDatabase(t, "")
 	conn, err := pgx.Connect(t.Context(), at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Exec(t.Context(), "ALTER DATABASE "+strings.TrimPrefix(u.Path, "/")+" SET synchronous_commit = on"); err != nil {
-		t.Fatal(err)
+	for _, change := range []string{"synchronous_commit = on", "listen_addresses = ''"} {
+		if _, err := conn.Exec(t.Context(), "ALTER SYSTEM SET "+change); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := conn.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return at
+	p.Stop(t)
+	p.Start(t)
+	u, err := url.Parse(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Host, u.RawQuery = "", url.Values{"host": {p.SocketDir}, "port": {strconv.Itoa(p.Port)}}.Encode()
+	return p, u.String()
 }
 
 // TestDatabaseKilled: what was sent while the database was killed is there once when it is back, in memory as in the database, whether the database had
 // committed it or not.
 func TestDatabaseKilled(t *testing.T) {
 	const senders, rounds, each = 4, 4, 20
-	p := testenv.OwnPostgreSQL(t, "")
-	s := newSite(t, durable(t, p.NewDatabase(t, "")))
+	p, database := durable(t)
+	s := newSite(t, database)
 	anne := s.register("anne")
 	room := anne.create(object{})
 	since := anne.sync("", "").Next

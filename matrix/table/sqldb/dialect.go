@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -66,12 +67,13 @@ var postgresDialect = &dialect{
 	kind: func(err error) error {
 		var e *pgconn.PgError
 		var n net.Error
+		var c *pgconn.ConnectError
 		switch {
 		case errors.As(err, &e) && e.Code == "23505": // unique_violation
 			return table.ErrDuplicate
 		case errors.As(err, &e) && (strings.HasPrefix(e.Code, "08") || strings.HasPrefix(e.Code, "53") || strings.HasPrefix(e.Code, "57P") || e.Code == "25006"): // connection, resources, shutdown, read only
 			return table.ErrUnavailable
-		case errors.As(err, &n), errors.Is(err, driver.ErrBadConn), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), pgconn.SafeToRetry(err), err.Error() == "conn closed":
+		case errors.As(err, &c), errors.As(err, &n), errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), pgconn.SafeToRetry(err), err.Error() == "conn closed":
 			return table.ErrUnavailable
 		}
 		return nil
