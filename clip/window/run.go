@@ -20,7 +20,7 @@ import (
 const (
 	// maxItems is how many matches are listed: nobody scrolls further.
 	maxItems = 1000
-	// firstWait is how long the first frame waits for the first items, so that it is not empty.
+	// firstWait is how long the first frame waits for the first items and for the theme, so that it is not empty, and does not flash.
 	firstWait = 30 * time.Millisecond
 )
 
@@ -30,7 +30,7 @@ type Config struct {
 	Actions action.Set
 	Paste   bool // enter pastes, too
 	Open    func(ctx context.Context) (Screen, error)
-	// Theme says which colours to use; it may be slow: until it has answered they are light. nil: they stay so.
+	// Theme says which colours to use. The first frame waits for it, for a moment; until it has answered they are light. nil: they stay so.
 	Theme func(ctx context.Context) paint.Theme
 	// Fonts finds fonts for characters that those that are built in lack; nil: there are none.
 	Fonts func(ctx context.Context, missing []rune) map[rune]*font.Face
@@ -45,10 +45,11 @@ func Run(ctx context.Context, c Config) error {
 	var first []picker.Effect
 	l.state, first = picker.Start(10, c.Actions, c.Paste)
 	l.do(first) // while the window opens
-	if c.Theme != nil {
+	if l.waits = 1; c.Theme != nil {
+		l.waits++
 		l.start(func() func() []picker.Effect {
 			theme := c.Theme(ctx)
-			return func() []picker.Effect { l.painter.Theme = theme; return nil }
+			return func() []picker.Effect { l.painter.Theme = theme; l.waits--; return nil }
 		})
 	}
 	set, err := typeset.New()
@@ -78,7 +79,8 @@ type loop struct {
 	answers chan func() []picker.Effect
 
 	sized     bool // it is known how large the window is
-	filled    bool // the first items are there, or nobody waits for them any more
+	waits     int  // for what the first frame waits yet
+	found     bool // the first items are there
 	busy      int  // programs that may take the keyboard, and gifts: they are waited for
 	quit      bool
 	failed    error
@@ -114,14 +116,14 @@ func (l *loop) run(events <-chan Event, ended <-chan error) error {
 		case a := <-l.answers:
 			l.do(a())
 		case <-timer.C:
-			l.filled = true
+			l.waits = 0
 		case err := <-ended:
 			if errors.Is(err, io.EOF) {
 				return nil
 			}
 			return err
 		}
-		if l.quit || !l.sized || !l.filled {
+		if l.quit || !l.sized || l.waits > 0 {
 			continue
 		}
 		if err := l.show(); err != nil {
@@ -241,7 +243,10 @@ func (l *loop) one(effect picker.Effect) {
 				if ctx.Err() != nil {
 					return nil
 				}
-				l.filled = true
+				if !l.found {
+					l.found = true
+					l.waits--
+				}
 				return l.state.Found(e, items, err)
 			}
 		})

@@ -38,6 +38,9 @@ type settings struct {
 	// PasteKeys are how applications paste, by patterns of their names.
 	PasteKeys map[string]string `toml:"paste_keys"`
 	Actions   []configured      `toml:"actions"`
+	Window    struct {
+		Theme string `toml:"theme"` // auto, light or dark
+	} `toml:"window"`
 }
 
 // The limits unless the file says otherwise.

@@ -30,8 +30,12 @@ func (c *cli) pickInWindow(ctx context.Context, paste bool) error {
 	if err != nil {
 		return err
 	}
+	theme, err := s.theme()
+	if err != nil {
+		return err
+	}
 	system := &fonts.System{Cache: filepath.Join(folder("XDG_CACHE_HOME", ".cache"), "orrery-clip")}
-	return window.Run(ctx, window.Config{Source: windowSource{c.source(), c}, Actions: actions, Paste: paste || s.Paste, Open: c.openWindow, Fonts: system.Find})
+	return window.Run(ctx, window.Config{Source: windowSource{c.source(), c}, Actions: actions, Paste: paste || s.Paste, Open: c.openWindow, Theme: theme, Fonts: system.Find})
 }
 
 // openWindow opens a window on the display of this session: the compositor's if there is one, else the X server's, which may be XWayland where the compositor lets nobody open one.
