@@ -43,13 +43,15 @@ X-systemd-skip=true
 X-GNOME-HiddenUnderSystemd=true
 `
 
-// bindings are how desktops start the picker by a key. %[1]s is the program.
-const bindings = `Bind a key to the picker; it needs a terminal, here foot or the desktop's own:
-  GNOME     Settings, Keyboard, Custom Shortcuts: gnome-terminal -- %[1]s pick
-  KDE       System Settings, Shortcuts, Add Command: konsole -e %[1]s pick
-  sway      bindsym $mod+v exec foot %[1]s pick
-  Hyprland  bind = SUPER, V, exec, foot %[1]s pick
-  i3        bindsym $mod+v exec --no-startup-id i3-sensible-terminal -e %[1]s pick
+// bindings are how desktops start the picker by a key. %[1]s is the program. It is told to open a window, because a window manager that was started on a console hands that on to
+// programs, which looks like a terminal to them.
+const bindings = `Bind a key to the picker:
+  GNOME     Settings, Keyboard, Custom Shortcuts: %[1]s pick --window
+  KDE       System Settings, Shortcuts, Add Command: %[1]s pick --window
+  sway      bindsym $mod+v exec %[1]s pick --window
+  Hyprland  bind = SUPER, V, exec, %[1]s pick --window
+  i3        bindsym $mod+v exec --no-startup-id %[1]s pick --window
+A screen reader reads the picker in a terminal: pick --terminal in the desktop's own, such as foot %[1]s pick --terminal
 Where a window manager starts no programs by itself, let it start the recorder:
   sway, i3  exec %[1]s record
   Hyprland  exec-once = %[1]s record

@@ -41,7 +41,7 @@ func TestInstall(t *testing.T) {
 		if said, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(said), unitName) {
 			t.Errorf("%s: %v: %s", name, err, said)
 		}
-		if name == "clip" && !strings.Contains(out.String(), "exec foot "+program+" pick") {
+		if name == "clip" && !strings.Contains(out.String(), "exec "+program+" pick --window") {
 			t.Error(out.String())
 		}
 		sh, err := exec.CommandContext(t.Context(), "sh", "-c", shellQuoted(program)).CombinedOutput() //nolint:gosec // of a test
