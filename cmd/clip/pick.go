@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -65,13 +66,13 @@ func (c *cli) pickCommand() *cobra.Command {
 type source struct {
 	control.Client
 	// beside says that the picker's window is none that the display tells of: the focus stays where it was.
-	beside bool
+	beside *atomic.Bool
 	// pasting is kept until this process ends, and the recorder sees it end.
 	pasting *func(context.Context) (string, error)
 }
 
 func (c *cli) source() source {
-	return source{Client: c.recorder(), pasting: new(func(context.Context) (string, error))}
+	return source{Client: c.recorder(), beside: new(atomic.Bool), pasting: new(func(context.Context) (string, error))}
 }
 
 var _ terminal.Source = source{}
@@ -110,7 +111,7 @@ func (s source) Give(ctx context.Context, id clip.ID, plain, paste bool) error {
 	if err != nil || !paste {
 		return err
 	}
-	if *s.pasting, err = s.Paste(ctx, !s.beside); err != nil {
+	if *s.pasting, err = s.Paste(ctx, !s.beside.Load()); err != nil {
 		return fmt.Errorf("it is in the clipboard, and was not pasted: %w", err)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/kballard/go-shellquote"
 
@@ -35,15 +36,19 @@ func (c *cli) pickInWindow(ctx context.Context, paste bool) error {
 		return err
 	}
 	system := &fonts.System{Cache: filepath.Join(folder("XDG_CACHE_HOME", ".cache"), "orrery-clip")}
-	return window.Run(ctx, window.Config{Source: windowSource{c.source(), c}, Actions: actions, Paste: paste || s.Paste, Open: c.openWindow, Theme: theme, Fonts: system.Find})
+	source := windowSource{c.source(), c}
+	open := func(ctx context.Context) (window.Screen, error) { return c.openWindow(ctx, source.beside) }
+	return window.Run(ctx, window.Config{Source: source, Actions: actions, Paste: paste || s.Paste, Open: open, Theme: theme, Fonts: system.Find})
 }
 
 // openWindow opens a window on the display of this session: the compositor's if there is one, else the X server's, which may be XWayland where the compositor lets nobody open one.
-func (c *cli) openWindow(ctx context.Context) (window.Screen, error) {
+// beside is told whether the window is one that the display tells others of.
+func (c *cli) openWindow(ctx context.Context, beside *atomic.Bool) (window.Screen, error) {
 	hasWayland, hasX11 := os.Getenv("WAYLAND_DISPLAY") != "", os.Getenv("DISPLAY") != ""
 	if c.display == displayWayland || c.display == displayAuto && hasWayland {
 		s, err := waylandwindow.Open(ctx, "")
 		if err == nil {
+			beside.Store(s.Layered())
 			return s, nil
 		}
 		if c.display == displayWayland || !hasX11 || !errors.Is(err, clip.ErrUnsupported) {

@@ -221,6 +221,9 @@ func (s *Screen) create() (err error) {
 	return s.surface.Request(surfaceCommit)
 }
 
+// Layered says whether it is in a layer, and thus no window that the compositor tells others of.
+func (s *Screen) Layered() bool { return s.layered }
+
 // Next is window.Screen's.
 func (s *Screen) Next(ctx context.Context) (window.Event, error) {
 	for {
