@@ -1,6 +1,7 @@
 package dnssd
 
 import (
+	"cmp"
 	"net"
 	"net/netip"
 	"slices"
@@ -17,6 +18,8 @@ const maxKnown = 1024
 
 // Browser puts records together that may come in several messages. Its zero value is ready; it is not safe for concurrent use.
 type Browser struct {
+	Service string // the type whose instances count; empty: Type
+
 	instances map[string]*instance
 	hosts     map[string]netip.Addr
 }
@@ -57,12 +60,14 @@ func (b *Browser) Take(m *dns.Msg) (complete []fabric.Beacon, ask []byte, err er
 	return complete, ask, err
 }
 
+func (b *Browser) service() string { return cmp.Or(b.Service, Type) }
+
 // note remembers a record and says what it is about.
 func (b *Browser) note(r dns.RR) string {
 	h := r.Header()
 	switch r := r.(type) {
 	case *dns.PTR:
-		if same(h.Name, Type) {
+		if same(h.Name, b.service()) {
 			return b.pointer(r)
 		}
 	case *dns.SRV:
@@ -85,7 +90,7 @@ func (b *Browser) note(r dns.RR) string {
 
 func (b *Browser) pointer(r *dns.PTR) string {
 	key := canonical(r.Ptr)
-	if !strings.HasSuffix(key, "."+canonical(Type)) {
+	if !strings.HasSuffix(key, "."+canonical(b.service())) {
 		return ""
 	}
 	if r.Hdr.Ttl == 0 {
@@ -100,7 +105,7 @@ func (b *Browser) pointer(r *dns.PTR) string {
 
 // known is the instance that a record is of, nil for a record that takes it back, and for other services.
 func (b *Browser) known(h *dns.RR_Header) *instance {
-	if h.Ttl == 0 || !strings.HasSuffix(canonical(h.Name), "."+canonical(Type)) {
+	if h.Ttl == 0 || !strings.HasSuffix(canonical(h.Name), "."+canonical(b.service())) {
 		return nil
 	}
 	return b.instance(h.Name)

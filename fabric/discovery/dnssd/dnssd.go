@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	// Type is what nodes are instances of.
+	// Type is what nodes are instances of. Other programs that use this package have types of their own.
 	Type = "_orrery._udp.local."
 	// types is where browsers ask which types there are.
 	types = "_services._dns-sd._udp.local."
@@ -36,13 +36,16 @@ const (
 
 // Announcement are the records of one node.
 type Announcement struct {
-	instance, host, subtype string
-	port                    uint16
-	txt                     []string
+	service, instance, host, subtype string
+	port                             uint16
+	txt                              []string
 }
 
-// Announce makes the records of a beacon.
-func Announce(b fabric.Beacon) (*Announcement, error) {
+// Announce makes the records of a beacon, as an instance of Type.
+func Announce(b fabric.Beacon) (*Announcement, error) { return AnnounceAs(Type, b) }
+
+// AnnounceAs makes the records of a beacon, as an instance of another type.
+func AnnounceAs(service string, b fabric.Beacon) (*Announcement, error) {
 	_, port, err := net.SplitHostPort(b.RPC)
 	if err != nil {
 		return nil, fmt.Errorf("cannot announce node %q by DNS-SD: %w", b.Name, err)
@@ -52,9 +55,10 @@ func Announce(b fabric.Beacon) (*Announcement, error) {
 		return nil, fmt.Errorf("cannot announce node %q by DNS-SD: %w", b.Name, err)
 	}
 	a := &Announcement{
-		instance: label(b.Name, " ("+string(b.ID)+")") + "." + Type,
+		service:  service,
+		instance: label(b.Name, " ("+string(b.ID)+")") + "." + service,
 		host:     label("orrery-"+string(b.ID), "") + ".local.",
-		subtype:  label("_"+b.Cluster, "") + "._sub." + Type,
+		subtype:  label("_"+b.Cluster, "") + "._sub." + service,
 		port:     uint16(number),
 	}
 	for _, field := range []struct{ key, value string }{
@@ -144,7 +148,7 @@ func (a *Announcement) records(addresses []netip.Addr, ttl uint32) []dns.RR {
 	}
 	pointer := func(name, to string) dns.RR { return &dns.PTR{Hdr: head(name, dns.TypePTR, dns.ClassINET), Ptr: to} }
 	all := []dns.RR{
-		pointer(Type, a.instance), pointer(a.subtype, a.instance), pointer(types, Type),
+		pointer(a.service, a.instance), pointer(a.subtype, a.instance), pointer(types, a.service),
 		&dns.SRV{Hdr: head(a.instance, dns.TypeSRV, dns.ClassINET|flush), Port: a.port, Target: a.host},
 		&dns.TXT{Hdr: head(a.instance, dns.TypeTXT, dns.ClassINET|flush), Txt: a.txt},
 	}
@@ -241,8 +245,11 @@ func canonical(name string) string {
 }
 
 // Browse is the query for all nodes.
-func Browse() ([]byte, error) {
-	return query(dns.Question{Name: Type, Qtype: dns.TypePTR, Qclass: dns.ClassINET})
+func Browse() ([]byte, error) { return BrowseFor(Type) }
+
+// BrowseFor is the query for all instances of another type.
+func BrowseFor(service string) ([]byte, error) {
+	return query(dns.Question{Name: service, Qtype: dns.TypePTR, Qclass: dns.ClassINET})
 }
 
 func query(questions ...dns.Question) ([]byte, error) {

@@ -190,3 +190,28 @@ func FuzzTake(f *testing.F) {
 		_, _, _ = browser.Take(m)
 	})
 }
+
+// TestOtherService: instances of another type are told apart from nodes.
+func TestOtherService(t *testing.T) {
+	const other = "_other._udp.local."
+	a, err := AnnounceAs(other, own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := a.Hello(addresses)
+	m := message(t, content, err)
+	nodes, others := Browser{}, Browser{Service: other}
+	if found, _, err := nodes.Take(m); err != nil || len(found) != 0 {
+		t.Errorf("%+v, %v", found, err)
+	}
+	if found, _, err := others.Take(m); err != nil || len(found) != 1 || found[0] != own {
+		t.Errorf("%+v, %v", found, err)
+	}
+	browse, err := BrowseFor(other)
+	if answer, err := a.Answer(message(t, browse, err), addresses, false); err != nil || answer == nil {
+		t.Errorf("no answer: %v", err)
+	}
+	if answer, err := announce(t, own).Answer(message(t, browse, err), addresses, false); err != nil || answer != nil {
+		t.Errorf("a node answers: %v", err)
+	}
+}

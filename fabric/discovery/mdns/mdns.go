@@ -6,6 +6,7 @@
 package mdns
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -45,7 +46,8 @@ var ErrNoMulticast = errors.New("no interface takes multicast")
 
 // Way finds and announces nodes. The zero value is ready.
 type Way struct {
-	Logger *slog.Logger // nil discards
+	Logger  *slog.Logger // nil discards
+	Service string       // what is announced and looked for; empty: dnssd.Type
 
 	dropped atomic.Uint64
 }
@@ -59,17 +61,18 @@ func (w *Way) Dropped() uint64 { return w.dropped.Load() }
 // Run announces own, if it is not nil, and reports what it hears until ctx ends; nil then. It returns ErrNoMulticast, with reasons, if
 // there is no interface for it. found may be called by several goroutines at once.
 func (w *Way) Run(ctx context.Context, own *fabric.Beacon, found func(fabric.Beacon)) error {
-	r := &run{way: w, found: found, links: map[key]*link{}, log: w.Logger}
+	service := cmp.Or(w.Service, dnssd.Type)
+	r := &run{way: w, found: found, links: map[key]*link{}, log: w.Logger, browser: dnssd.Browser{Service: service}}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	var err error
 	if own != nil {
-		if r.own, err = dnssd.Announce(*own); err != nil {
+		if r.own, err = dnssd.AnnounceAs(service, *own); err != nil {
 			return err
 		}
 	}
-	if r.browse, err = dnssd.Browse(); err != nil {
+	if r.browse, err = dnssd.BrowseFor(service); err != nil {
 		return err
 	}
 	defer r.close()
