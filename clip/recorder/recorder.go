@@ -38,6 +38,8 @@ const (
 	// tidyEvery is how often expired items are looked for.
 	tidyEvery = 30 * time.Second
 	maxHint   = 64
+	// standingTime is how long after the start the display may take to say what the clipboard has.
+	standingTime = 5 * time.Second
 )
 
 // Recorder is a running recorder.
@@ -51,6 +53,8 @@ type Recorder struct {
 	skip     bool                         // the next copy is not recorded
 	cancel   map[clip.Selection]func()    // ends what is done about the offer before
 	live     map[clip.Selection]clip.Item // what a selection has, as far as it was recorded
+	begun    map[clip.Selection]bool      // there was an offer
+	started  time.Time
 	watchers map[chan clip.Summary]bool
 	counts   Counts
 	searched time.Time
@@ -71,7 +75,7 @@ func New(c Config) *Recorder {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Recorder{
-		config: c, cancel: map[clip.Selection]func(){}, live: map[clip.Selection]clip.Item{}, watchers: map[chan clip.Summary]bool{},
+		config: c, cancel: map[clip.Selection]func(){}, live: map[clip.Selection]clip.Item{}, watchers: map[chan clip.Summary]bool{}, begun: map[clip.Selection]bool{},
 		counts: Counts{Refused: map[string]int{}},
 	}
 }
@@ -81,6 +85,9 @@ func (r *Recorder) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer r.work.Wait()
 	defer stop()
+	r.mu.Lock()
+	r.started = time.Now()
+	r.mu.Unlock()
 	r.work.Go(func() { r.tidyAlways(ctx) })
 	for {
 		o, err := r.config.Display.Next(ctx)
@@ -103,6 +110,7 @@ func (r *Recorder) begin(ctx context.Context, o clip.Offer) {
 		end()
 		delete(r.cancel, s)
 	}
+	standing := r.standing(s)
 	if o.Own() {
 		return
 	}
@@ -118,7 +126,7 @@ func (r *Recorder) begin(ctx context.Context, o clip.Offer) {
 			r.ownerless(ctx, s)
 			return
 		}
-		r.take(ctx, o)
+		r.take(ctx, o, standing)
 	})
 }
 
@@ -145,7 +153,7 @@ func (r *Recorder) ownerless(ctx context.Context, s clip.Selection) {
 }
 
 // take reads an offer and keeps it.
-func (r *Recorder) take(ctx context.Context, o clip.Offer) {
+func (r *Recorder) take(ctx context.Context, o clip.Offer, standing bool) {
 	ctx, end := context.WithTimeout(ctx, transferTime)
 	defer end()
 	s := o.Selection()
@@ -167,7 +175,7 @@ func (r *Recorder) take(ctx context.Context, o clip.Offer) {
 		return
 	}
 	item := clip.Item{App: o.App(), Contents: contents}
-	if err := r.record(s, item); err != nil {
+	if err := r.record(s, item, standing); err != nil {
 		r.config.Logger.ErrorContext(ctx, "cannot keep what was copied", "error", err)
 	}
 }
@@ -211,8 +219,12 @@ func (r *Recorder) read(ctx context.Context, o clip.Offer) ([]clip.Content, poli
 }
 
 // record keeps an item, and tells those who watch.
-func (r *Recorder) record(s clip.Selection, item clip.Item) error {
-	summary, fresh, err := r.config.History.Add(item)
+func (r *Recorder) record(s clip.Selection, item clip.Item, standing bool) error {
+	add := r.config.History.Add
+	if standing {
+		add = r.config.History.Import // it was copied before the recorder started, and may be known
+	}
+	summary, fresh, err := add(item)
 	if err != nil {
 		return err
 	}
@@ -232,6 +244,13 @@ func (r *Recorder) record(s clip.Selection, item clip.Item) error {
 	}
 	r.mu.Unlock()
 	return r.tidy(time.Now())
+}
+
+// standing notes whether an offer was there before the recorder: it is the first of its selection, and comes as the recorder starts. It is called with the lock held.
+func (r *Recorder) standing(s clip.Selection) bool {
+	before := r.begun[s]
+	r.begun[s] = true
+	return !before && time.Since(r.started) < standingTime
 }
 
 func (r *Recorder) setLive(s clip.Selection, item *clip.Item) {

@@ -25,11 +25,21 @@ type rig struct {
 
 func start(t *testing.T, c recorder.Config) *rig {
 	t.Helper()
-	r := &rig{t: t, d: cliptest.New()}
-	var err error
-	if r.h, err = history.Open(history.Config{Directory: t.TempDir()}); err != nil {
+	return run(t, cliptest.New(), open(t), c)
+}
+
+func open(t *testing.T) *history.History {
+	t.Helper()
+	h, err := history.Open(history.Config{Directory: t.TempDir()})
+	if err != nil {
 		t.Fatal(err)
 	}
+	return h
+}
+
+func run(t *testing.T, d *cliptest.Display, h *history.History, c recorder.Config) *rig {
+	t.Helper()
+	r := &rig{t: t, d: d, h: h}
 	c.Display, c.History = r.d, r.h
 	r.Recorder = recorder.New(c)
 	ctx, stop := context.WithCancel(t.Context())
@@ -215,4 +225,21 @@ func TestLimits(t *testing.T) {
 		})
 	}
 	r.has("three", "two")
+}
+
+// TestStart: what the clipboard has when the recorder starts is no new copy if it is known.
+func TestStart(t *testing.T) {
+	t.Parallel()
+	d, h := cliptest.New(), open(t)
+	for _, s := range []string{"one", "two"} {
+		if _, _, err := h.Add(clip.Item{Contents: []clip.Content{text(s)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.Copy(clip.Clipboard, cliptest.App{}, text("one"))
+	r := run(t, d, h, recorder.Config{})
+	testenv.Eventually(t, "record", func() bool { return r.Counts().Repeated == 1 })
+	r.has("two", "one")
+	r.d.Copy(clip.Clipboard, cliptest.App{}, text("one"))
+	r.has("one", "two")
 }
