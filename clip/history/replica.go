@@ -70,7 +70,8 @@ type replicas struct {
 	wanted map[replica.Key]int64 // live entries without their item, and when that was used
 	last   digest                // of the item that was added last, while the log is read
 	lastID clip.ID
-	wake   func() // tells of changes
+	newest replica.Stamp // of the last copy of all
+	wake   func()        // tells of changes
 }
 
 func newReplicas(own replica.Device) *replicas {
@@ -157,6 +158,9 @@ func (h *History) put(r entryOf) {
 		return
 	}
 	m.Put(r.key, &r.entry)
+	if last := r.entry.Last(); last.After(m.newest) {
+		m.newest = last
+	}
 	e := h.held(r.key)
 	switch {
 	case !r.entry.Live() || e != nil:
@@ -470,6 +474,44 @@ func (h *History) Forget(keys ...replica.Key) error {
 		}
 	}
 	return nil
+}
+
+// Newest is the stamp of the last copy on any machine.
+func (h *History) Newest() replica.Stamp {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if h.machines == nil {
+		return replica.Stamp{}
+	}
+	return h.machines.newest
+}
+
+// Worth says whether an item that could be fetched would stay within the limits.
+func (h *History) Worth(e *replica.Entry, l Limits, now time.Time) bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if h.closed || h.machines == nil {
+		return false
+	}
+	m := e.Mark()
+	if !m.Expires.IsZero() && !now.Before(m.Expires) {
+		return false
+	}
+	if m.Pinned {
+		return true
+	}
+	if l.Age > 0 && e.Used() < now.Add(-l.Age).UnixMilli() {
+		return false
+	}
+	if (l.Items == 0 || len(h.index.order) < l.Items) && (l.Bytes == 0 || h.index.bytes+e.Size <= l.Bytes) {
+		return true
+	}
+	for _, place := range h.index.order {
+		if oldest := &h.index.entries[place]; !h.index.marks[oldest.id].Pinned {
+			return oldest.used < e.Used()
+		}
+	}
+	return false
 }
 
 // Find is the id of an item that is here.

@@ -18,7 +18,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -173,6 +175,9 @@ func (r *run) pair(ctx context.Context) (m Machine, err error) {
 		return m, err
 	}
 	m = Machine{Name: r.greeting.name, Key: []byte(r.otherKey), Port: r.greeting.port, Paired: time.Now().UTC().Truncate(time.Second)}
+	if host, _, err := net.SplitHostPort(r.conn.RemoteAddr().String()); err == nil && m.Port != 0 {
+		m.MetAt(net.JoinHostPort(host, strconv.Itoa(int(m.Port)))) // it will be there for sync, too
+	}
 	if err := r.agree(ctx, Greeting{r.greeting.name, m.Device(), words}); err != nil {
 		return m, err
 	}

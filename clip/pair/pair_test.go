@@ -108,7 +108,7 @@ func TestPairs(t *testing.T) {
 		t.Errorf("%+v and %+v", x, y)
 	}
 	known, err := a.book.Load()
-	if err != nil || len(known.Machines) != 1 || known.Find(b.id.Public()) == nil || known.Machines[0].Port != 7 {
+	if err != nil || len(known.Machines) != 1 || known.Find(b.id.Public()) == nil || !slices.Equal(known.Machines[0].Addresses, []string{"127.0.0.1:7"}) {
 		t.Fatalf("%+v, %v", known, err)
 	}
 	// Again: other words, and still one machine.

@@ -66,6 +66,7 @@ const (
 	Ignored     Refusal = "it matches an expression that is ignored"
 	Blank       Refusal = "it is blank or too short"
 	TooLarge    Refusal = "it is too large"
+	Type        Refusal = "one of its types is excluded"
 )
 
 // Begin says which types of an offer to read, in which order, or why none. ask says that Hint has to be read first.
