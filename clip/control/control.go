@@ -14,6 +14,7 @@ import (
 
 	"orrery/clip"
 	"orrery/clip/history"
+	"orrery/clip/mirror"
 	"orrery/clip/recorder"
 )
 
@@ -36,6 +37,7 @@ const (
 	OpPaste   = "paste" // answers twice: at once, and after the client has ended what it sends
 	OpCompact = "compact"
 	OpStop    = "stop"
+	OpSync    = "sync"
 )
 
 // Request is what a client asks. Operations use the fields that they name; the others are zero.
@@ -58,6 +60,7 @@ type Request struct {
 	Change    *Change        `json:"change,omitempty"`   // mark
 	Pause     *Pause         `json:"pause,omitempty"`
 	Leave     bool           `json:"leave,omitempty"` // paste: into the next window that has the focus, not the one that has it now
+	Sync      *Sync          `json:"sync,omitempty"`
 }
 
 // The formats of lines.
@@ -82,6 +85,21 @@ type Change struct {
 	Expires *time.Time `json:"expires,omitempty"` // zero: never
 }
 
+// What OpSync does.
+const (
+	SyncStatus = "status"
+	SyncNow    = "now"
+	SyncPause  = "pause"
+	SyncResume = "resume"
+	SyncReload = "reload" // machines were paired or removed
+)
+
+// Sync is about the machines that are paired with this one.
+type Sync struct {
+	Do  string        `json:"do"`
+	For time.Duration `json:"for,omitempty"` // pause; 0: until it is resumed
+}
+
 // Pause is what OpPause does: Resume, Skip the next copy, or pause For a time (0: until Resume).
 type Pause struct {
 	For    time.Duration `json:"for,omitempty"`
@@ -97,10 +115,11 @@ type Response struct {
 	App     string        `json:"app,omitempty"`
 	Created time.Time     `json:"created,omitzero"`
 	// Contents are announced: their bytes follow.
-	Contents []Sized `json:"contents,omitempty"`
-	Count    int     `json:"count,omitempty"`
-	Refused  string  `json:"refused,omitempty"` // import: why it is not kept
-	Status   *Status `json:"status,omitempty"`
+	Contents []Sized        `json:"contents,omitempty"`
+	Count    int            `json:"count,omitempty"`
+	Sync     *mirror.Status `json:"sync,omitempty"`
+	Refused  string         `json:"refused,omitempty"` // import: why it is not kept
+	Status   *Status        `json:"status,omitempty"`
 }
 
 // Status is how the recorder is.

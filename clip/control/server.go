@@ -20,6 +20,7 @@ import (
 	"orrery/clip"
 	"orrery/clip/find"
 	"orrery/clip/history"
+	"orrery/clip/mirror"
 	"orrery/clip/paste"
 	"orrery/clip/recorder"
 )
@@ -28,6 +29,7 @@ import (
 type Server struct {
 	Recorder *recorder.Recorder
 	History  *history.History
+	Sync     *mirror.Node // nil: there are no other machines
 	Display  string
 	Stop     func() // ends the recorder
 	// Keyboard opens what pastes; nil: nothing can.
@@ -173,6 +175,9 @@ func (s *Server) do(q *Request, contents []clip.Content) (r *Response, give []cl
 	case OpPause:
 		s.pause(q.Pause)
 		return r, nil, nil
+	case OpSync:
+		r.Sync, err = s.sync(q.Sync)
+		return r, nil, err
 	case OpDelete:
 		r.Count, err = s.Recorder.Delete(q.IDs...)
 		return r, nil, err
@@ -263,6 +268,28 @@ func (s *Server) pause(p *Pause) {
 	default:
 		s.Recorder.Pause(p.For)
 	}
+}
+
+// sync answers with how other machines are.
+func (s *Server) sync(q *Sync) (*mirror.Status, error) {
+	if s.Sync == nil || q == nil {
+		return nil, errors.New("this recorder has no other machines")
+	}
+	switch q.Do {
+	case SyncStatus:
+	case SyncNow:
+		s.Sync.Now()
+	case SyncPause:
+		s.Sync.Pause(q.For)
+	case SyncResume:
+		s.Sync.Resume()
+	case SyncReload:
+		s.Sync.Reload()
+	default:
+		return nil, fmt.Errorf("sync cannot %q", q.Do)
+	}
+	status := s.Sync.Status()
+	return &status, nil
 }
 
 func (s *Server) status() *Status {

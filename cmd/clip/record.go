@@ -73,10 +73,15 @@ func (c *cli) record(ctx context.Context, log *slog.Logger) (err error) {
 	r := recorder.New(recorder.Config{Display: display, History: h, Rules: rules, Limits: limits, Keep: s.kept(), Logger: log})
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	server := &control.Server{Recorder: r, History: h, Display: display.Name(), Stop: stop, Logger: log, Keyboard: c.keyboard, Paste: pasting}
+	node, err := c.node(s, h, r, limits, log)
+	if err != nil {
+		return err
+	}
+	server := &control.Server{Recorder: r, History: h, Sync: node, Display: display.Name(), Stop: stop, Logger: log, Keyboard: c.keyboard, Paste: pasting}
 	parts, ctx := errgroup.WithContext(ctx)
 	parts.Go(func() error { return r.Run(ctx) })
 	parts.Go(func() error { return server.Run(ctx, l) })
+	parts.Go(func() error { return node.Run(ctx) })
 	log.InfoContext(ctx, "recording", "display", display.Name(), "items", h.Stats().Items, "socket", c.socket)
 	return parts.Wait()
 }

@@ -37,6 +37,7 @@ type settings struct {
 	} `toml:"exclude"`
 	// PasteKeys are how applications paste, by patterns of their names.
 	PasteKeys map[string]string `toml:"paste_keys"`
+	Sync      syncSettings      `toml:"sync"`
 	Actions   []configured      `toml:"actions"`
 	Window    struct {
 		Theme string `toml:"theme"` // auto, light or dark
@@ -52,7 +53,7 @@ const (
 
 // load reads the file of settings; without one all are as they are by default.
 func load(path string) (*settings, error) {
-	s := &settings{Keep: true}
+	s := &settings{Keep: true, Sync: defaultSync()}
 	s.Limits.Items, s.Limits.Bytes, s.Limits.Item = defaultItems, defaultBytes, defaultItem
 	meta, err := toml.DecodeFile(path, s)
 	if errors.Is(err, fs.ErrNotExist) {
