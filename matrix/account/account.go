@@ -64,7 +64,8 @@ type Login struct {
 	User    string
 	Device  string
 	Guest   bool
-	Expires int64 // milliseconds since 1970; 0: never
+	Client  string // that came by OAuth; "": it came otherwise
+	Expires int64  // milliseconds since 1970; 0: never
 }
 
 // New is the accounts in a database.
@@ -209,13 +210,20 @@ func (a *Accounts) CheckPassword(ctx context.Context, id, password string) error
 	return nil
 }
 
-// SetPassword changes a user's password.
+// SetPassword changes a user's password, and ends their visits to the server's own pages.
 func (a *Accounts) SetPassword(ctx context.Context, id, password string) error {
 	hash, err := a.hasher.hash(ctx, password)
 	if err != nil {
 		return err
 	}
-	return a.change(ctx, id, func(u *store.User) { u.Password = hash })
+	return a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
+		u, err := user(tx, id)
+		if err != nil {
+			return err
+		}
+		u.Password = hash
+		return errors.Join(store.Users.Put(tx, u), store.Browsers.DeleteAll(tx, table.Range{Index: "user", Prefix: []any{id}}))
+	})
 }
 
 // SetAdmin makes a user an administrator, or no more.
@@ -240,7 +248,8 @@ func (a *Accounts) Deactivate(ctx context.Context, id string) error {
 		return err
 	}
 	return errors.Join(a.LogoutAll(ctx, id, ""), a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
-		return store.Externals.DeleteAll(tx, table.Range{Index: "user", Prefix: []any{id}})
+		of := table.Range{Index: "user", Prefix: []any{id}}
+		return errors.Join(store.Externals.DeleteAll(tx, of), store.Browsers.DeleteAll(tx, of))
 	}))
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"orrery/matrix/store"
@@ -19,6 +20,8 @@ type Tokens struct {
 	Access  string
 	Refresh string        // "" if the access token never expires
 	Expires time.Duration // of the access token, from now; 0: never
+
+	client, scope string
 }
 
 // LogIn makes a device of a user, or gives the one with this id new tokens, after which its old ones do not count. An empty id makes a new one.
@@ -26,7 +29,33 @@ func (a *Accounts) LogIn(ctx context.Context, user, device, name, address string
 	if device == "" {
 		device = rand.Text()[:10]
 	}
-	t := newTokens(device, refresh)
+	return a.enter(ctx, user, device, name, address, newTokens(device, refresh))
+}
+
+// Grant is LogIn for a client that came by OAuth, with what the user allowed it.
+func (a *Accounts) Grant(ctx context.Context, user, device, name, address, client, scope string) (Tokens, error) {
+	t := newTokens(device, true)
+	t.client, t.scope = client, scope
+	return a.enter(ctx, user, device, name, address, t)
+}
+
+// Identify is a token by which a client that came by OAuth may ask who the user is, and nothing else.
+func (a *Accounts) Identify(ctx context.Context, user, client, scope string) (Tokens, error) {
+	t := newTokens("", false)
+	t.client, t.scope, t.Expires = client, scope, Lifetime
+	err := a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
+		old, err := store.Tokens.All(tx, table.Range{Index: "device", Prefix: []any{user, ""}})
+		for _, o := range old {
+			if o.Expires < a.now() {
+				err = errors.Join(err, store.Tokens.Delete(tx, o.Hash))
+			}
+		}
+		return errors.Join(err, active(tx, user), a.putTokens(tx, user, t, nil))
+	})
+	return t, err
+}
+
+func (a *Accounts) enter(ctx context.Context, user, device, name, address string, t Tokens) (Tokens, error) {
 	err := a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
 		if err := active(tx, user); err != nil {
 			return err
@@ -58,12 +87,15 @@ func newTokens(device string, refresh bool) Tokens {
 
 // putTokens writes tokens of a device, which may replace an older refresh token once they are used.
 func (a *Accounts) putTokens(tx table.Tx, user string, t Tokens, replaces []byte) error {
-	row := store.Token{Hash: hash(t.Access), User: user, Device: t.Device, Replaces: replaces}
-	if t.Refresh == "" {
-		return store.Tokens.Put(tx, row)
+	row := store.Token{Hash: hash(t.Access), User: user, Device: t.Device, Replaces: replaces, Client: t.client, Scope: t.scope}
+	if t.Expires != 0 {
+		row.Expires = a.c.Now().Add(t.Expires).UnixMilli()
 	}
-	row.Expires = a.c.Now().Add(t.Expires).UnixMilli()
-	return errors.Join(store.Tokens.Put(tx, row), store.Tokens.Put(tx, store.Token{Hash: hash(t.Refresh), User: user, Device: t.Device, Refresh: true, Replaces: replaces}))
+	if err := store.Tokens.Put(tx, row); err != nil || t.Refresh == "" {
+		return err
+	}
+	row.Hash, row.Refresh, row.Expires = hash(t.Refresh), true, 0
+	return store.Tokens.Put(tx, row)
 }
 
 func dropTokens(tx table.Tx, user, device string) error {
@@ -81,16 +113,22 @@ func dropRange(tx table.Tx, r table.Range) error {
 // Refresh gives new tokens for a refresh token. The old access token does not count any more, the old refresh token does until one of the new ones is
 // used: their answer may be lost (clause client-server API, POST /refresh).
 func (a *Accounts) Refresh(ctx context.Context, refresh string) (t Tokens, err error) {
+	return a.RefreshFor(ctx, refresh, "")
+}
+
+// RefreshFor is Refresh for a client that came by OAuth, whose token it must be.
+func (a *Accounts) RefreshFor(ctx context.Context, refresh, client string) (t Tokens, err error) {
 	var user string
 	err = a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
 		row, ok, err := store.Tokens.Get(tx, hash(refresh))
 		if err != nil {
 			return err
 		}
-		if !ok || !row.Refresh {
+		if !ok || !row.Refresh || row.Client != client {
 			return ErrToken
 		}
 		user, t = row.User, newTokens(row.Device, true)
+		t.client, t.scope = row.Client, row.Scope
 		row.Replaces = nil
 		if err := errors.Join(dropTokens(tx, row.User, row.Device), store.Tokens.Put(tx, row)); err != nil {
 			return err
@@ -122,11 +160,11 @@ func (a *Accounts) Authenticate(ctx context.Context, token string) (Login, error
 			if err != nil {
 				return err
 			}
-			if !ok || row.Refresh {
+			if !ok || row.Refresh || row.Device == "" {
 				return ErrToken
 			}
 			u, err := user(tx, row.User)
-			l, replaces = Login{User: row.User, Device: row.Device, Guest: u.Guest, Expires: row.Expires}, row.Replaces
+			l, replaces = Login{User: row.User, Device: row.Device, Guest: u.Guest, Client: row.Client, Expires: row.Expires}, row.Replaces
 			return err
 		})
 		if err == nil && len(replaces) > 0 {
@@ -149,6 +187,22 @@ func (a *Accounts) Authenticate(ctx context.Context, token string) (Login, error
 	}
 	return l, nil
 }
+
+// Inspect is what is known of a token that counts, access or refresh.
+func (a *Accounts) Inspect(ctx context.Context, token string) (row store.Token, err error) {
+	err = a.c.Stream.DB().View(ctx, func(tx table.Tx) error {
+		found, ok, err := store.Tokens.Get(tx, hash(token))
+		if err == nil && (!ok || found.Expires != 0 && a.now() >= found.Expires) {
+			err = ErrToken
+		}
+		row = found
+		return err
+	})
+	return row, err
+}
+
+// Scope is what the user allowed the client whose tokens these are.
+func (t Tokens) Scope() string { return t.scope }
 
 // arrived gives up the refresh token that a new access token replaces: its client has it.
 func (a *Accounts) arrived(ctx context.Context, access []byte) error {
@@ -239,5 +293,30 @@ func (a *Accounts) NameDevice(ctx context.Context, user, id, name string) error 
 		}
 		d.Name = name
 		return store.Devices.Put(tx, d)
+	})
+}
+
+// Provide makes the account and the device that a login elsewhere is for, unless they are there.
+func (a *Accounts) Provide(ctx context.Context, name, shown, device, address string) error {
+	name = strings.ToLower(name)
+	id := a.Full(name)
+	u, err := a.User(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		if _, err = a.Make(ctx, NewUser{Name: name, Shown: shown}); errors.Is(err, ErrTaken) { // another request was faster
+			err = nil
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case u.Deactivated:
+		return ErrToken
+	}
+	return a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
+		known, err := store.Devices.Has(tx, id, device)
+		if err != nil || known {
+			return err
+		}
+		return store.Devices.Put(tx, store.Device{User: id, ID: device, Created: a.now(), Seen: a.now(), Address: address})
 	})
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha1"
@@ -21,7 +22,14 @@ func (a *API) accountRoutes() {
 	a.registerRoutes()
 	a.secretRegister()
 	a.open("GET login", func(*request) (any, error) {
-		return map[string]any{"flows": []map[string]any{{"type": stagePassword}, {"type": stageToken, "get_login_token": true}}}, nil
+		flows := []map[string]any{{"type": stageToken, "get_login_token": true}}
+		if !a.NoPasswords {
+			flows = append(flows, map[string]any{"type": stagePassword})
+		}
+		if a.sso != nil {
+			flows = append(flows, a.ssoFlow())
+		}
+		return map[string]any{"flows": flows}, nil
 	})
 	a.loginTokenRoutes()
 	a.limited("POST login", a.login)
@@ -74,6 +82,9 @@ func (a *API) login(q *request) (any, error) {
 	var err error
 	switch kind := q.body.Get("type").String(); kind {
 	case stagePassword:
+		if a.NoPasswords {
+			return nil, forbidden("users log in with no password here")
+		}
 		if user, err = a.identifier(q.body); err == nil {
 			err = a.Accounts.CheckPassword(q.Context(), user, q.body.Get("password").String())
 		}
@@ -88,10 +99,15 @@ func (a *API) login(q *request) (any, error) {
 	return a.tokens(q, user)
 }
 
-// logOut removes a device of the user's, and tells others whose list of devices changed.
+// logOut removes a device of the user's.
 func (a *API) logOut(q *request, device string) error {
-	err := a.Accounts.Logout(q.Context(), q.login.User, device)
-	a.Syncer.WakeSharing(q.Context(), q.login.User)
+	return a.logOutDevice(q.Context(), q.login.User, device)
+}
+
+// logOutDevice removes a device, and tells others whose list of devices changed.
+func (a *API) logOutDevice(ctx context.Context, user, device string) error {
+	err := a.Accounts.Logout(ctx, user, device)
+	a.Syncer.WakeSharing(ctx, user)
 	return err
 }
 
@@ -127,7 +143,13 @@ func (a *API) refresh(q *request) (any, error) {
 
 // confirm lets the user prove again who they are.
 func (a *API) confirm(q *request) error {
-	_, err := a.auth.check(q, [][]string{{stagePassword}}, map[string]stage{stagePassword: {check: a.ownPassword}})
+	if q.login.Client != "" { // clause client-server API, OAuth 2.0 API: its tokens cannot be used for this
+		return fail(http.StatusForbidden, "M_FORBIDDEN", "an app that logged in by OAuth cannot do this, the user's account page can")
+	}
+	flows, stages, err := a.confirmFlows(q)
+	if err == nil {
+		_, err = a.auth.check(q, flows, stages)
+	}
 	return err
 }
 
@@ -167,18 +189,19 @@ func (a *API) deactivate(q *request) (any, error) {
 	if err := a.confirm(q); err != nil {
 		return nil, err
 	}
-	if err := a.leaveAll(q.Context(), q.login.User); err != nil {
-		return nil, err
+	return map[string]string{"id_server_unbind_result": "no-support"}, a.end(q.Context(), q.login.User, q.body.Get("erase").IsTrue())
+}
+
+// end ends an account, and may have it forgotten.
+func (a *API) end(ctx context.Context, user string, erase bool) error {
+	if err := a.leaveAll(ctx, user); err != nil {
+		return err
 	}
-	if err := a.Accounts.Deactivate(q.Context(), q.login.User); err != nil {
-		return nil, err
+	err := a.Accounts.Deactivate(ctx, user)
+	if err == nil && erase {
+		err = a.Accounts.Erase(ctx, user)
 	}
-	if q.body.Get("erase").IsTrue() {
-		if err := a.Accounts.Erase(q.Context(), q.login.User); err != nil {
-			return nil, err
-		}
-	}
-	return map[string]string{"id_server_unbind_result": "no-support"}, nil
+	return err
 }
 
 // secretRegister makes accounts for whoever knows the shared secret, as Synapse does at the same path.

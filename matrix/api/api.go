@@ -43,13 +43,11 @@ type Config struct {
 	Now      func() time.Time
 	Logger   *slog.Logger
 
-	OpenRegistration bool     // anybody may make an account
-	NeedInvitation   bool     // if they have a token for it
-	Terms            []Policy // and accept these
-	Guests           bool     // people without an account may look into rooms that let them
-	Limits           Limits
-	BehindProxy      bool   // which says in X-Forwarded-For where clients are
-	SharedSecret     string // by which accounts can be made by those who know it; "" for none
+	Limits       Limits
+	BehindProxy  bool   // which says in X-Forwarded-For where clients are
+	SharedSecret string // by which accounts can be made by those who know it; "" for none
+
+	LogIn
 }
 
 // API serves clients.
@@ -63,6 +61,7 @@ type API struct {
 	transactions locks
 	limits       limiters
 	metrics      metrics
+	entry
 }
 
 // Routes are the requests that are served: METHOD, a space, and the path, as ServeMux has it.
@@ -75,6 +74,8 @@ func New(c Config) *API {
 	}
 	a := &API{Config: c, mux: http.NewServeMux(), auth: newUIA(c.Now), limits: newLimiters(c.Limits), metrics: newMetrics()}
 	a.serverRoutes()
+	a.ssoRoutes()
+	a.oauthRoutes()
 	a.accountRoutes()
 	a.roomRoutes()
 	a.stateRoutes()
@@ -240,6 +241,9 @@ func (a *API) logIn(q *request) error {
 		}
 	}
 	login, err := a.Accounts.Authenticate(q.Context(), token)
+	if errors.Is(err, account.ErrToken) && a.delegate != nil {
+		login, err = a.delegate.Authenticate(q.Context(), token, a.address(q.Request))
+	}
 	q.login = login
 	if limited := a.admit(q, login.User); err == nil || errors.Is(err, account.ErrToken) {
 		err = cmp.Or(limited, err)

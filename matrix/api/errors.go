@@ -13,6 +13,7 @@ import (
 	"orrery/matrix/auth"
 	"orrery/matrix/keys"
 	"orrery/matrix/media"
+	"orrery/matrix/oauth"
 	"orrery/matrix/push"
 	"orrery/matrix/room"
 	"orrery/matrix/sync"
@@ -72,6 +73,7 @@ var kinds = []struct {
 	{matrix.ErrTooLarge, http.StatusRequestEntityTooLarge, "M_TOO_LARGE"},
 	{matrix.ErrVersion, http.StatusBadRequest, "M_UNSUPPORTED_ROOM_VERSION"},
 	{matrix.ErrMalformed, http.StatusBadRequest, "M_BAD_JSON"},
+	{oauth.ErrIssuer, http.StatusServiceUnavailable, "M_UNKNOWN"},
 	{table.ErrUnavailable, http.StatusServiceUnavailable, "M_UNKNOWN"},
 	{table.ErrClosed, http.StatusServiceUnavailable, "M_UNKNOWN"},
 }
@@ -98,7 +100,7 @@ func toError(err error) (e *Error, fault bool) {
 		if errors.Is(err, k.is) {
 			text := err.Error()
 			if k.status == http.StatusServiceUnavailable {
-				return fail(k.status, k.code, "the database is not available, try again"), true
+				return fail(k.status, k.code, "what the server needs is not available, try again"), true
 			}
 			return fail(k.status, k.code, text), false
 		}

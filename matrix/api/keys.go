@@ -131,7 +131,7 @@ func (a *API) setCross(q *request) (any, error) {
 		return nil, err
 	}
 	if has && !same {
-		if err := a.confirm(q); err != nil {
+		if err := a.confirmReset(q); err != nil {
 			return nil, err
 		}
 	}

@@ -46,7 +46,7 @@ func (a *API) register(q *request) (any, error) {
 	default:
 		return nil, invalidParam("kind is neither user nor guest")
 	}
-	if !a.OpenRegistration {
+	if !a.OpenRegistration || a.NoPasswords {
 		return nil, forbidden("this server makes no accounts for everybody (ask whoever runs it)")
 	}
 	var in struct {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -136,4 +137,32 @@ func (u uia) missing(id string, known bool, session uiaSession, flows [][]string
 		e.Code, e.Text = problem.Code, problem.Text
 	}
 	return e
+}
+
+// pass marks a stage of a session as passed, on a page.
+func (u uia) pass(id, stage string) {
+	u.Lock()
+	defer u.Unlock()
+	if s := u.sessions[id]; s != nil && u.now().Sub(s.begun) <= uiaLifetime && !slices.Contains(s.done, stage) {
+		s.done = append(s.done, stage)
+	}
+}
+
+// passUser is pass for a user, whose session it must be.
+func (u uia) passUser(id, stage, user string) bool {
+	if who, _, _ := strings.Cut(u.what(id), " "); who != user {
+		return false
+	}
+	u.pass(id, stage)
+	return true
+}
+
+// what is the user and the request that a session is for; "" if there is none.
+func (u uia) what(id string) string {
+	u.Lock()
+	defer u.Unlock()
+	if s := u.sessions[id]; s != nil && u.now().Sub(s.begun) <= uiaLifetime {
+		return s.what
+	}
+	return ""
 }

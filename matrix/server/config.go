@@ -29,16 +29,13 @@ type Config struct {
 	SigningKey         string   `yaml:"signing_key"`
 	Media              string   `yaml:"media"`
 	MaxUpload          int64    `yaml:"max_upload_mib"`
-	OpenRegistration   bool     `yaml:"open_registration"`
-	NeedInvitation     bool     `yaml:"registration_needs_token"`
-	Terms              []Term   `yaml:"terms"`
-	Guests             bool     `yaml:"guests"`
 	RegistrationSecret string   `yaml:"registration_secret_file"`
 	Presence           bool     `yaml:"presence"`
 	Reachable          []string `yaml:"reachable_networks"`
 	LogLevel           string   `yaml:"log_level"`
 
 	Running `yaml:",inline"`
+	LogIn   `yaml:",inline"`
 
 	folder string
 }
@@ -81,6 +78,24 @@ terms: []
 
 # Whether people without an account may read rooms that anybody may read, and join those that let guests in.
 guests: false
+
+# Whether users log in with passwords.
+password_login: true
+
+# Servers of OpenID Connect where users have an account by which they log in here, as in
+#   - {id: work, name: Work, issuer: https://id.example.org, client_id: chat, client_secret_file: work-secret, scopes: [profile], name_claim: preferred_username}
+# base_url must be set; they must know the address base_url/_matrix/client/v3/login/sso/callback.
+sso: []
+
+# Addresses of clients to which those who log in so are sent back without being asked, as in https://app.example.org/
+sso_clients: []
+
+# Logging in by OAuth 2.0, as newer clients do: "" for not at all, "here" for pages of this server's own below /account/ and /oauth2/ (base_url must be
+# set), or the address of another issuer, such as Matrix Authentication Service, at which this server is known by a client id and a secret in a file.
+oauth:
+  issuer: ""
+  client_id: ""
+  client_secret_file: ""
 
 # A file with a secret: whoever knows it can make accounts at /_synapse/admin/v1/register. "" allows that to nobody.
 registration_secret_file: ""
@@ -129,7 +144,7 @@ func ReadConfig(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Config{Listen: "127.0.0.1:8008", Database: "sqlite:homeserver.db", SigningKey: keyFile, Media: "media", MaxUpload: 50, Presence: true, LogLevel: "info", folder: filepath.Dir(path)}
+	c := &Config{Listen: "127.0.0.1:8008", Database: "sqlite:homeserver.db", SigningKey: keyFile, Media: "media", MaxUpload: 50, Presence: true, LogLevel: "info", LogIn: LogIn{PasswordLogin: true}, folder: filepath.Dir(path)}
 	c.Running = newRunning()
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
@@ -153,6 +168,9 @@ func (c *Config) check() error {
 		if t.ID == "" || t.Version == "" || t.Title == "" || t.Language == "" || !isWeb(t.URL) {
 			return fmt.Errorf("terms %q lack one of id, version, language, title, url (https://...)", t.ID)
 		}
+	}
+	if err := errors.Join(c.checkOAuth(), c.checkSSO()); err != nil {
+		return err
 	}
 	if c.MaxUpload <= 0 || c.MaxUpload > 1<<20 {
 		return fmt.Errorf("max_upload_mib %d is not a number of MiB", c.MaxUpload)
@@ -210,10 +228,15 @@ func (c *Config) secret() (string, error) {
 	if c.RegistrationSecret == "" {
 		return "", nil
 	}
-	text, err := os.ReadFile(c.path(c.RegistrationSecret))
+	return c.read(c.RegistrationSecret)
+}
+
+// read is the secret in a file.
+func (c *Config) read(path string) (string, error) {
+	text, err := os.ReadFile(c.path(path))
 	s := strings.TrimSpace(string(text))
 	if err == nil && s == "" {
-		err = fmt.Errorf("file %s has no secret", c.RegistrationSecret)
+		err = fmt.Errorf("file %s has no secret", path)
 	}
 	return s, err
 }

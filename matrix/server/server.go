@@ -68,6 +68,10 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	if err != nil {
 		return nil, err
 	}
+	entry, err := c.entry()
+	if err != nil {
+		return nil, err
+	}
 	db, err := OpenDatabase(ctx, c, logger)
 	if err != nil {
 		return nil, err
@@ -99,8 +103,7 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	}
 	s.api = api.New(api.Config{
 		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: keys.New(stream, syncer), Media: files, Pushers: s.pushers, Stream: stream, Now: time.Now, Logger: logger,
-		OpenRegistration: c.OpenRegistration, NeedInvitation: c.NeedInvitation, Terms: c.policies(), Guests: c.Guests, SharedSecret: secret,
-		Limits: api.Limits(c.Limits), BehindProxy: c.BehindProxy,
+		SharedSecret: secret, LogIn: entry, Limits: api.Limits(c.Limits), BehindProxy: c.BehindProxy,
 	})
 	s.pushers.Begin()
 	return s, nil

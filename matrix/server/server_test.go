@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -27,10 +28,52 @@ type site struct {
 	config *server.Config
 	server *server.Server
 	http   *httptest.Server
+
+	listener net.Listener // where it is to serve; nil: anywhere
 }
 
 // newSite makes a homeserver with a database, and with lines of the configuration replaced: the old one, the new one, and so on.
 func newSite(t *testing.T, database string, settings ...string) *site {
+	t.Helper()
+	s := configured(t, database, settings...)
+	s.start()
+	t.Cleanup(func() { s.stop() })
+	return s
+}
+
+// newWebSite makes one that knows where it is, as base_url says.
+func newWebSite(t *testing.T, settings ...string) *site {
+	t.Helper()
+	return newWebSiteBefore(t, func(*site) []string { return settings })
+}
+
+// newWebSiteBefore is newWebSite with lines that depend on where it is.
+func newWebSiteBefore(t *testing.T, settings func(s *site) []string) *site {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := configured(t, "memory", `base_url: ""`, "base_url: http://"+l.Addr().String())
+	s.listener = l
+	path := filepath.Join(s.dir, server.ConfigFile)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(strings.NewReplacer(settings(s)...).Replace(string(text))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s.config, err = server.ReadConfig(path); err != nil {
+		t.Fatal(err)
+	}
+	s.config.Limits = server.Limits{}
+	s.start()
+	t.Cleanup(func() { s.stop() })
+	return s
+}
+
+func configured(t *testing.T, database string, settings ...string) *site {
 	t.Helper()
 	path, err := server.Init("orrery.test", filepath.Join(t.TempDir(), "data"))
 	if err != nil {
@@ -52,8 +95,6 @@ func newSite(t *testing.T, database string, settings ...string) *site {
 		t.Fatal(err)
 	}
 	s.config.Limits = server.Limits{}
-	s.start()
-	t.Cleanup(func() { s.stop() })
 	return s
 }
 
@@ -63,7 +104,12 @@ func (s *site) start() {
 	if s.server, err = server.Open(s.t.Context(), s.config, slog.New(slog.NewTextHandler(s.t.Output(), nil))); err != nil {
 		s.t.Fatal(err)
 	}
-	s.http = httptest.NewServer(s.server.Handler())
+	s.http = httptest.NewUnstartedServer(s.server.Handler())
+	if s.listener != nil {
+		_ = s.http.Listener.Close()
+		s.http.Listener = s.listener
+	}
+	s.http.Start()
 }
 
 func (s *site) stop() {

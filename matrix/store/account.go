@@ -33,6 +33,10 @@ type Token struct {
 
 	// Replaces is the refresh token that this one came from, which counts until this one is used.
 	Replaces []byte `col:"replaces"`
+
+	// Client and Scope are those of tokens that came by OAuth; one without a device says only who the user is.
+	Client string `col:"client"`
+	Scope  string `col:"scope"`
 }
 
 // Invitation is a token by which accounts can be made.

@@ -1,0 +1,96 @@
+package api
+
+import (
+	"net/http"
+
+	"orrery/matrix/canonical"
+	"orrery/matrix/oauth"
+	"orrery/matrix/sso"
+)
+
+// LogIn says how people get in.
+type LogIn struct {
+	OpenRegistration bool     // anybody may make an account
+	NeedInvitation   bool     // if they have a token for it
+	Terms            []Policy // and accept these
+	Guests           bool     // people without an account may look into rooms that let them
+	NoPasswords      bool     // users log in by providers or OAuth only
+	Providers        []sso.Provider
+	SSOClients       []string              // addresses of clients that get their tokens unasked
+	Issuer           bool                  // clients log in by OAuth, at this server's own issuer
+	Delegate         *oauth.DelegateConfig // or at another one; its Accounts are set here
+}
+
+// entry is what is made of that.
+type entry struct {
+	issuer   *oauth.Issuer   // nil: there is none
+	delegate *oauth.Delegate // nil: there is none
+	sso      *sso.SSO        // nil: there is none
+}
+
+// Stages by which the user of an OAuth client allows something on a page of their account; the second is the proposal's name for it.
+const (
+	stageOAuth         = "m.oauth"
+	stageProposedReset = "org.matrix.cross_signing_reset"
+)
+
+func (a *API) oauthRoutes() {
+	metadata := func(*request) (any, error) {
+		return nil, fail(http.StatusNotFound, "M_UNRECOGNIZED", "clients do not log in by OAuth here")
+	}
+	switch {
+	case a.Delegate != nil:
+		c := *a.Delegate
+		c.Accounts = a.Accounts
+		a.delegate = oauth.NewDelegate(c)
+		metadata = func(q *request) (any, error) { return a.delegate.Metadata(q.Context()) }
+	case a.Issuer:
+		c := oauth.Config{
+			URL: a.BaseURL, Server: a.Server, Accounts: a.Accounts, Stream: a.Stream, Now: a.Now, Logger: a.Logger,
+			NoPasswords: a.NoPasswords, Register: a.OpenRegistration && !a.NoPasswords, NeedInvitation: a.NeedInvitation, LogOut: a.logOutDevice, Deactivate: a.end,
+		}
+		for _, t := range a.Terms {
+			c.Terms = append(c.Terms, oauth.Term{Title: t.Title, URL: t.URL})
+		}
+		for _, p := range a.Providers {
+			c.Providers = append(c.Providers, oauth.Provider{Name: p.Name, URL: "/_matrix/client/v3/login/sso/redirect/" + p.ID})
+		}
+		a.issuer = oauth.New(c)
+		for _, p := range oauth.Paths {
+			a.mux.Handle(p, a.issuer)
+		}
+		metadata = func(*request) (any, error) { return a.issuer.Metadata(), nil }
+	}
+	a.open("GET auth_metadata", metadata)
+	a.open("GET /_matrix/client/unstable/org.matrix.msc2965/auth_metadata", metadata)
+	a.open("GET /_matrix/client/unstable/org.matrix.msc2965/auth_issuer", func(q *request) (any, error) {
+		m, err := metadata(q)
+		if all, ok := m.(map[string]any); ok && err == nil {
+			m = map[string]any{"issuer": all["issuer"]}
+		}
+		return m, err
+	})
+}
+
+// confirmReset is confirm for a request that replaces the identity of a user's keys: the user of an OAuth client allows it on a page (clause client-server
+// API, OAuth authentication).
+func (a *API) confirmReset(q *request) error {
+	if q.login.Client == "" {
+		return a.confirm(q)
+	}
+	var page string
+	switch {
+	case a.issuer != nil:
+		page = a.issuer.AllowReset()
+	case a.delegate != nil:
+		page = a.delegate.AllowReset(q.Context())
+	}
+	params := map[string]string{"url": page}
+	asked := stage{params: params, check: func(*request, canonical.Value) error { return forbidden("the user has to allow this at " + page) }}
+	stages := map[string]stage{stageOAuth: asked, stageProposedReset: asked}
+	if session := q.body.Get("auth").Get("session").String(); session != "" && a.issuer != nil && a.issuer.ResetAllowed(q.login.User) {
+		a.auth.pass(session, stageOAuth)
+	}
+	_, err := a.auth.check(q, [][]string{{stageOAuth}, {stageProposedReset}}, stages)
+	return err
+}
