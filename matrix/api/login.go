@@ -35,41 +35,51 @@ const (
 )
 
 func (a *API) oauthRoutes() {
-	metadata := func(*request) (any, error) {
-		return nil, fail(http.StatusNotFound, "M_UNRECOGNIZED", "clients do not log in by OAuth here")
-	}
 	switch {
 	case a.Delegate != nil:
 		c := *a.Delegate
 		c.Accounts = a.Accounts
 		a.delegate = oauth.NewDelegate(c)
-		metadata = func(q *request) (any, error) { return a.delegate.Metadata(q.Context()) }
 	case a.Issuer:
-		c := oauth.Config{
-			URL: a.BaseURL, Server: a.Server, Accounts: a.Accounts, Stream: a.Stream, Now: a.Now, Logger: a.Logger,
-			NoPasswords: a.NoPasswords, Register: a.OpenRegistration && !a.NoPasswords, NeedInvitation: a.NeedInvitation, LogOut: a.logOutDevice, Deactivate: a.end,
-		}
-		for _, t := range a.Terms {
-			c.Terms = append(c.Terms, oauth.Term{Title: t.Title, URL: t.URL})
-		}
-		for _, p := range a.Providers {
-			c.Providers = append(c.Providers, oauth.Provider{Name: p.Name, URL: "/_matrix/client/v3/login/sso/redirect/" + p.ID})
-		}
-		a.issuer = oauth.New(c)
+		a.issuer = oauth.New(a.issuerConfig())
 		for _, p := range oauth.Paths {
 			a.mux.Handle(p, a.issuer)
 		}
-		metadata = func(*request) (any, error) { return a.issuer.Metadata(), nil }
 	}
-	a.open("GET auth_metadata", metadata)
-	a.open("GET /_matrix/client/unstable/org.matrix.msc2965/auth_metadata", metadata)
+	a.open("GET auth_metadata", a.authMetadata)
+	a.open("GET /_matrix/client/unstable/org.matrix.msc2965/auth_metadata", a.authMetadata)
 	a.open("GET /_matrix/client/unstable/org.matrix.msc2965/auth_issuer", func(q *request) (any, error) {
-		m, err := metadata(q)
+		m, err := a.authMetadata(q)
 		if all, ok := m.(map[string]any); ok && err == nil {
 			m = map[string]any{"issuer": all["issuer"]}
 		}
 		return m, err
 	})
+}
+
+func (a *API) issuerConfig() oauth.Config {
+	c := oauth.Config{
+		URL: a.BaseURL, Server: a.Server, Accounts: a.Accounts, Stream: a.Stream, Now: a.Now, Logger: a.Logger, NoPasswords: a.NoPasswords,
+		Register: a.OpenRegistration && !a.NoPasswords, NeedInvitation: a.NeedInvitation, LogOut: a.logOutDevice, Deactivate: a.end,
+	}
+	for _, t := range a.Terms {
+		c.Terms = append(c.Terms, oauth.Term{Title: t.Title, URL: t.URL})
+	}
+	for _, p := range a.Providers {
+		c.Providers = append(c.Providers, oauth.Provider{Name: p.Name, URL: "/_matrix/client/v3/login/sso/redirect/" + p.ID})
+	}
+	return c
+}
+
+// authMetadata is what clients must know to log in by OAuth (clause client-server API, GET /auth_metadata).
+func (a *API) authMetadata(q *request) (any, error) {
+	switch {
+	case a.delegate != nil:
+		return a.delegate.Metadata(q.Context())
+	case a.issuer != nil:
+		return a.issuer.Metadata(), nil
+	}
+	return nil, fail(http.StatusNotFound, "M_UNRECOGNIZED", "clients do not log in by OAuth here")
 }
 
 // confirmReset is confirm for a request that replaces the identity of a user's keys: the user of an OAuth client allows it on a page (clause client-server

@@ -15,10 +15,10 @@ import (
 
 // asked is a request for authorisation (RFC 6749, section 4.1.1) that a user can be asked about.
 type asked struct {
-	client                             *client
-	redirect, mode, state, nonce, text string
-	scope                              scope
-	challenge                          string
+	client                       *client
+	redirect, mode, state, nonce string
+	scope                        scope
+	challenge                    string
 }
 
 // authorize asks the user whether a client may do what it wants, and sends the browser back to it with a code.
@@ -27,8 +27,7 @@ func (i *Issuer) authorize(v *visit) error {
 	if err != nil || answered {
 		return err
 	}
-	prompt := strings.Fields(v.URL.Query().Get("prompt"))
-	for _, p := range prompt {
+	for p := range strings.FieldsSeq(v.URL.Query().Get("prompt")) {
 		switch {
 		case p == "none":
 			return v.answer(a, "error", "interaction_required")

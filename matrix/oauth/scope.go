@@ -29,7 +29,7 @@ func readScope(text string) (scope, error) {
 	var s scope
 	var api bool
 	var devices, known []string
-	for _, one := range strings.Fields(text) {
+	for one := range strings.FieldsSeq(text) {
 		device, isDevice := strings.CutPrefix(one, scopeDevice)
 		if !isDevice {
 			device, isDevice = strings.CutPrefix(one, proposedDevice)

@@ -91,7 +91,7 @@ func (s *SSO) callback(w http.ResponseWriter, r *http.Request) error {
 		return &page.Problem{Status: http.StatusForbidden, Text: "This is another user's login."}
 	}
 	flow.Subject, flow.Name, flow.Shown = said.subject, localpart(said.name), said.shown
-	if err := s.change(r.Context(), func(tx table.Tx) error { return store.SSOFlows.Put(tx, flow) }); err != nil {
+	if err := s.c.Stream.DB().Update(r.Context(), func(tx table.Tx) error { return store.SSOFlows.Put(tx, flow) }); err != nil {
 		return err
 	}
 	return s.join(w, r, flow, state, flow.Name)

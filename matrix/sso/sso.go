@@ -209,11 +209,9 @@ func (s *SSO) find(r *http.Request, state string) (flow store.SSOFlow, err error
 	return flow, err
 }
 
-func (s *SSO) change(ctx context.Context, f func(tx table.Tx) error) error { return s.c.Stream.DB().Update(ctx, f) }
-
 // end ends a login under way; it is false if another request did.
 func (s *SSO) end(ctx context.Context, flow store.SSOFlow) (was bool, err error) {
-	err = s.change(ctx, func(tx table.Tx) error {
+	err = s.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
 		if was, err = store.SSOFlows.Has(tx, flow.Hash); err != nil {
 			return err
 		}
