@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"strings"
 
 	"orrery/matrix/canonical"
 	"orrery/matrix/oauth"
@@ -43,7 +44,7 @@ func (a *API) oauthRoutes() {
 	case a.Issuer:
 		a.issuer = oauth.New(a.issuerConfig())
 		for _, p := range oauth.Paths {
-			a.mux.Handle(p, a.issuer)
+			a.mux.Handle(p, a.limitedPages(a.issuer))
 		}
 	}
 	a.open("GET auth_metadata", a.authMetadata)
@@ -57,9 +58,28 @@ func (a *API) oauthRoutes() {
 	})
 }
 
+// limitedPages lets nobody guess passwords and codes on pages faster than by other requests.
+func (a *API) limitedPages(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		l := a.limits.writes
+		if strings.HasPrefix(r.URL.Path, "/account/") {
+			l = a.limits.logins
+		}
+		if r.Method != http.MethodGet {
+			if wait := l.Take("from "+a.address(r), a.Now()); wait > 0 {
+				retryAfter(w.Header(), &Error{After: wait})
+				http.Error(w, "Too many requests. Wait a while.", http.StatusTooManyRequests)
+				return
+			}
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
 func (a *API) issuerConfig() oauth.Config {
 	c := oauth.Config{
-		URL: a.BaseURL, Server: a.Server, Accounts: a.Accounts, Stream: a.Stream, Now: a.Now, Logger: a.Logger, NoPasswords: a.NoPasswords,
+		Address: a.address,
+		URL:     a.BaseURL, Server: a.Server, Accounts: a.Accounts, Stream: a.Stream, Now: a.Now, Logger: a.Logger, NoPasswords: a.NoPasswords,
 		Register: a.OpenRegistration && !a.NoPasswords, NeedInvitation: a.NeedInvitation, LogOut: a.logOutDevice, Deactivate: a.end,
 	}
 	for _, t := range a.Terms {

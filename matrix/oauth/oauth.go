@@ -48,6 +48,8 @@ type Config struct {
 	Terms          []Term
 	Providers      []Provider // by which people may log in instead of a password
 
+	// Address is where a client is.
+	Address func(*http.Request) string
 	// LogOut removes a device of a user's.
 	LogOut func(ctx context.Context, user, device string) error
 	// Deactivate ends an account.

@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -83,7 +82,7 @@ func (i *Issuer) grant(r *http.Request, c *client, code store.OAuthCode) (any, e
 	}
 	var t account.Tokens
 	if s.device != "" {
-		t, err = i.c.Accounts.Grant(r.Context(), code.User, s.device, c.shown(), address(r), c.id, code.Scope)
+		t, err = i.c.Accounts.Grant(r.Context(), code.User, s.device, c.shown(), i.c.Address(r), c.id, code.Scope)
 	} else {
 		t, err = i.c.Accounts.Identify(r.Context(), code.User, c.id, code.Scope)
 	}
@@ -180,12 +179,4 @@ func (i *Issuer) claims(ctx context.Context, user string) (map[string]any, error
 		a["name"] = name
 	}
 	return a, err
-}
-
-func address(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
 }
