@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
@@ -79,7 +80,11 @@ var _ terminal.Source = source{}
 
 // Search is terminal.Source's.
 func (s source) Search(ctx context.Context, query string, mode find.Mode, limit int) (found []clip.Summary, err error) {
-	lines, err := s.Lines(ctx, control.Request{Op: control.OpSearch, Query: query, Mode: string(mode), Limit: limit, Format: control.FormatJSON})
+	q := control.Request{Op: control.OpSearch, Query: query, Mode: string(mode), Limit: limit, Format: control.FormatJSON}
+	if strings.TrimSpace(query) == "" { // the newest, for which nothing is looked through
+		q = control.Request{Op: control.OpList, Limit: limit, Format: control.FormatJSON}
+	}
+	lines, err := s.Lines(ctx, q)
 	if err != nil {
 		return nil, err
 	}
