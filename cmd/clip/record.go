@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -82,6 +83,16 @@ func (c *cli) record(ctx context.Context, log *slog.Logger) (err error) {
 	parts.Go(func() error { return r.Run(ctx) })
 	parts.Go(func() error { return server.Run(ctx, l) })
 	parts.Go(func() error { return node.Run(ctx) })
+	parts.Go(func() error {
+		select {
+		case <-ctx.Done():
+		case <-time.After(begins):
+			if err := letGo(); err != nil {
+				log.DebugContext(ctx, "pages of the program stay in memory", "error", err)
+			}
+		}
+		return nil
+	})
 	log.InfoContext(ctx, "recording", "display", display.Name(), "items", h.Stats().Items, "socket", c.socket)
 	return parts.Wait()
 }

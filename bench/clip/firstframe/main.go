@@ -82,10 +82,11 @@ func corpus(folder string, n int) (export, lines string, err error) {
 	words := strings.Fields("the of and a to in is you that it he was for on are as with his they at be this have from or one had by word but not what all were we when")
 	at := time.Now().Add(-time.Duration(n) * time.Minute)
 	for i := range n {
-		text := "item " + strconv.Itoa(i)
+		said := []string{"item", strconv.Itoa(i)}
 		for j := range 12 {
-			text += " " + words[(i*7+j*j*13+i*j)%len(words)]
+			said = append(said, words[(i*7+j*j*13+i*j)%len(words)])
 		}
+		text := strings.Join(said, " ")
 		fmt.Fprintln(&texts, text)
 		when := at.Add(time.Duration(i) * time.Minute).UTC().Format(time.RFC3339)
 		fmt.Fprintf(&items, `{"contents":[{"type":"text/plain;charset=utf-8","data":%q}],"created":%q,"used":%q,"count":1}`+"\n", base64.StdEncoding.EncodeToString([]byte(text)), when, when)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -62,7 +63,7 @@ func newRig(program string, items int) (r *rig, err error) {
 	if err := r.startSway(); err != nil {
 		return r, err
 	}
-	if err := r.start(exec.Command(program, "record"), "recorder"); err != nil {
+	if err := r.start(r.command(program, "record"), "recorder"); err != nil {
 		return r, err
 	}
 	stats := func() error { return r.command(program, "stats").Run() }
@@ -76,15 +77,12 @@ func newRig(program string, items int) (r *rig, err error) {
 }
 
 func (r *rig) command(program string, args ...string) *exec.Cmd {
-	cmd := exec.Command(program, args...)
+	cmd := exec.Command(program, args...) //nolint:noctx // it ends with the benchmark
 	cmd.Env = r.env
 	return cmd
 }
 
 func (r *rig) start(cmd *exec.Cmd, name string) error {
-	if cmd.Env == nil {
-		cmd.Env = r.env
-	}
 	p, err := server.Start(cmd, filepath.Join(r.folder, name+".log"))
 	if err == nil {
 		r.processes = append(r.processes, p)
@@ -98,7 +96,7 @@ func (r *rig) startX() error {
 		return err
 	}
 	defer from.Close() //nolint:errcheck // it was only read
-	cmd := exec.Command("Xvfb", "-displayfd", "3", "-screen", "0", "1280x800x24", "-nolisten", "tcp", "-noreset")
+	cmd := r.command("Xvfb", "-displayfd", "3", "-screen", "0", "1280x800x24", "-nolisten", "tcp", "-noreset")
 	cmd.ExtraFiles = []*os.File{to}
 	if err := errors.Join(r.start(cmd, "x"), to.Close()); err != nil {
 		return err
@@ -118,7 +116,7 @@ func (r *rig) startX() error {
 const nobody = 65534
 
 func (r *rig) startSway() error {
-	if _, err := exec.LookPath("sway"); err != nil {
+	if path, _ := exec.LookPath("sway"); path == "" {
 		return nil // it is left out
 	}
 	folder := filepath.Join(r.folder, "sway")
@@ -260,8 +258,8 @@ func (r *rig) close() error {
 		r.x.Close()
 	}
 	var errs []error
-	for i := len(r.processes) - 1; i >= 0; i-- {
-		errs = append(errs, r.processes[i].Stop(syscall.SIGTERM))
+	for _, p := range slices.Backward(r.processes) {
+		errs = append(errs, p.Stop(syscall.SIGTERM))
 	}
 	return errors.Join(append(errs, os.RemoveAll(r.folder))...)
 }
