@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,6 +23,7 @@ import (
 	"orrery/fabric"
 	"orrery/fabric/authority"
 	"orrery/fabric/chain"
+	"orrery/fabric/chain/placement"
 	"orrery/fabric/chain/replica"
 	"orrery/fabric/chain/wire"
 	"orrery/fabric/rpc"
@@ -150,6 +152,18 @@ func TestBadInputIsRefusedAndCounted(t *testing.T) {
 	})
 	const handshake, certificate, role = `orrery_rpc_refused_total{why="handshake"}`, `orrery_rpc_refused_total{why="certificate"}`, `orrery_rpc_refused_total{why="role"}`
 	const corrupt, truncated, sender = `orrery_chain_refused_total{why="corrupt"}`, `orrery_chain_refused_total{why="truncated"}`, `orrery_chain_refused_total{why="sender"}`
+	overview, err := ask[placement.Overview](c, n.dir, "kv", "chains")
+	if err != nil {
+		t.Fatal(err)
+	}
+	here := overview.Chains[slices.IndexFunc(overview.Chains, func(c placement.ChainView) bool { return c.Bucket == "b" })]
+	self := here.Members[0].Replica
+	old := func(epoch, incarnation uint64) []byte {
+		return wire.AppendMessage(nil, &replica.Message{
+			Kind: replica.KindAppend, Chain: here.ID, Epoch: epoch, From: self, To: chain.Replica{Node: self.Node, Incarnation: incarnation},
+		})
+	}
+	const epoch, incarnation = `orrery_chain_refused_total{why="epoch"}`, `orrery_chain_refused_total{why="incarnation"}`
 	const gossip = "orrery_gossip_refused_total"
 	for _, try := range []struct {
 		name, counted string
@@ -164,6 +178,8 @@ func TestBadInputIsRefusedAndCounted(t *testing.T) {
 		{"a request of a kind from the future", corrupt, func() { s.says(own, wire.Protocol, wire.AppendRequest(nil, &chain.Request{ID: 1, Ask: 99}), true) }},
 		{"a frame that is cut short", truncated, func() { s.says(own, wire.Protocol, good[:len(good)-1], true) }},
 		{"another node's message", sender, func() { s.says(own, wire.Protocol, replayed, false) }},
+		{"a message of an older epoch", epoch, func() { s.says(own, wire.Protocol, old(here.Epoch-1, self.Incarnation), true) }},
+		{"a message to the node before it was started again", incarnation, func() { s.says(own, wire.Protocol, old(here.Epoch, self.Incarnation-1), true) }},
 		{"no certificate", role, func() { s.says(nil, wire.Protocol, good, false) }},
 		{"a certificate of another cluster", certificate, func() { s.says(other, wire.Protocol, good, false) }},
 		{"garbage for gossip", gossip, func() { s.shouts("udp", s.beacon.Gossip, garbage[:900]) }},

@@ -116,6 +116,7 @@ func (s *session) takeCopy(frame []byte) error {
 	}
 	r := s.node.runner(c.Chain)
 	if r == nil || !r.wantsCopy(c) {
+		s.node.metrics.refused.WithLabelValues("epoch").Inc()
 		return fmt.Errorf("chain %d: no copy is wanted in epoch %d", c.Chain, c.Epoch)
 	}
 	in, err := s.addCopy(c)

@@ -28,6 +28,16 @@ type metrics struct {
 	copied      prometheus.Counter
 }
 
+// stale counts a message that is of before, on which the replica does not act.
+func (r *runner) stale(m *replica.Message) {
+	switch {
+	case m.To != r.node.config.Self:
+		r.node.metrics.refused.WithLabelValues("incarnation").Inc()
+	case m.Epoch < r.config.Epoch && m.Kind != replica.KindRefused:
+		r.node.metrics.refused.WithLabelValues("epoch").Inc()
+	}
+}
+
 // answerBuckets are from 5 microseconds to 5 seconds.
 var answerBuckets = prometheus.ExponentialBuckets(0.000005, 2, 21)
 
@@ -56,7 +66,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	}
 	m := &metrics{
 		connections: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: space, Subsystem: part, Name: "connections", Help: "Connections that clients and other nodes have to this node's replicas."}),
-		refused:     counter("refused_total", "What was turned away: connections by certificate, frames that are corrupt or cut short, requests by role, messages by sender.", "why"),
+		refused:     counter("refused_total", "What was turned away: connections by certificate, frames that are corrupt or cut short, requests by role, messages by sender, and those of an older epoch or to an earlier incarnation of this node.", "why"),
 		writes:      counter("writes_total", "Commands answered, by whether the outcome was known.", "outcome"),
 		messages:    counter("messages_total", "Messages of replicas, sent and received.", "direction"),
 		dropped:     prometheus.NewCounter(prometheus.CounterOpts{Namespace: space, Subsystem: part, Name: "messages_dropped_total", Help: "Messages to other nodes that were dropped because these do not take them; they are repeated."}),
@@ -80,7 +90,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m.readNow, m.readLater = reads.WithLabelValues("now"), reads.WithLabelValues("later")
 	m.sent, m.received = m.messages.WithLabelValues("sent"), m.messages.WithLabelValues("received")
 	// So that they are there, as zeros, before the first event.
-	for _, why := range []string{"certificate", "corrupt", "truncated", "role", "sender"} {
+	for _, why := range []string{"certificate", "corrupt", "truncated", "role", "sender", "epoch", "incarnation"} {
 		m.refused.WithLabelValues(why)
 	}
 	if r == nil {

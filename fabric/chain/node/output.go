@@ -253,6 +253,7 @@ func (r *runner) step(in *input) (replica.Output, error) {
 	case in.broken != nil:
 		return replica.Output{}, in.broken
 	case in.message != nil:
+		r.stale(in.message)
 		return r.core.Receive(now, in.message)
 	case in.write != nil:
 		r.token++
