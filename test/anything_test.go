@@ -244,7 +244,7 @@ func (n *nemesis) play(seed uint64, clients []*client.Client) *round {
 	begun := time.Now()
 	what := fmt.Sprintf("seed %d: %s: %s", seed, weather.name, list(faults))
 	n.Log(what)
-	n.lan.ShapeAll(weather.link)
+	n.shape(weather.link, weather.nft)
 	for i, c := range clients {
 		work.Go(func() { r.work(ctx, i, c.Bucket("b")) })
 	}
@@ -258,7 +258,7 @@ func (n *nemesis) play(seed uint64, clients []*client.Client) *round {
 		f.end()
 		n.rest(ctx, 0, 500)
 	}
-	n.lan.ShapeAll(lan.Link{})
+	n.shape(lan.Link{}, weather.nft)
 	n.whole()
 	n.rest(ctx, 200, 500)
 	cancel()

@@ -41,12 +41,27 @@ type fault struct {
 var weathers = []struct {
 	name string
 	link lan.Link
+	nft  bool // the kernels lose, and not the switch
 }{
-	{"a good network", lan.Link{}},
-	{"20 ms and jitter", lan.Link{Delay: 20 * time.Millisecond, Jitter: 10 * time.Millisecond}},
-	{"10% loss", lan.Link{Loss: 0.10}},
-	{"10% duplicates, 10% late", lan.Link{Duplicate: 0.10, Reorder: 0.10}},
-	{"some of all", lan.Link{Delay: 5 * time.Millisecond, Jitter: 10 * time.Millisecond, Loss: 0.03, Duplicate: 0.05, Reorder: 0.05}},
+	{name: "a good network"},
+	{name: "20 ms and jitter", link: lan.Link{Delay: 20 * time.Millisecond, Jitter: 10 * time.Millisecond}},
+	{name: "10% loss", link: lan.Link{Loss: 0.10}},
+	{name: "25% loss by nft", link: lan.Link{Loss: 0.25}, nft: true},
+	{name: "10% duplicates, 10% late", link: lan.Link{Duplicate: 0.10, Reorder: 0.10}},
+	{name: "some of all", link: lan.Link{Delay: 5 * time.Millisecond, Jitter: 10 * time.Millisecond, Loss: 0.03, Duplicate: 0.05, Reorder: 0.05}},
+}
+
+// shape makes the weather. A kernel without nft is named, and the switch loses what it should have lost.
+func (n *nemesis) shape(link lan.Link, nft bool) {
+	n.Helper()
+	if nft {
+		if err := n.lan.Lose(link.Loss); err != nil {
+			n.Logf("the kernel does not lose packets, the switch does: %v", err)
+		} else {
+			link.Loss = 0
+		}
+	}
+	n.lan.ShapeAll(link)
 }
 
 // victim is a node in a role: at a place of a chain, the leader of the table, or any.

@@ -3,8 +3,11 @@ package lan
 import (
 	"context"
 	"io"
+	"net"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -212,4 +215,64 @@ func TestHosts(t *testing.T) {
 	if c, err := l.Host("one").Dial(ctx, "tcp", l.Host("two").IPv4+":7000"); err == nil || strings.Contains(err.Error(), "refused") {
 		t.Errorf("a host was reached over a link that is cut: %v, %v", c, err)
 	}
+}
+
+// Kernels lose packets by nft. One that refuses to is named, and the switch does it (as the cluster's rounds do).
+func TestHostsLose(t *testing.T) {
+	l := New(t, 1, "one", "two")
+	if err := l.Lose(0.25); err != nil {
+		testenv.Missing(t, "a kernel that loses packets by nft ("+err.Error()+")", "use one with nf_tables; the switch loses frames without it")
+	}
+	var listener net.PacketConn
+	err := l.Host("two").Do(func() (err error) {
+		var listen net.ListenConfig
+		listener, err = listen.ListenPacket(t.Context(), "udp", l.Host("two").IPv4+":7000")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got atomic.Int64
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for {
+			if _, _, err := listener.ReadFrom(make([]byte, 10)); err != nil {
+				return
+			}
+			got.Add(1)
+		}
+	})
+	defer reading.Wait()
+	defer listener.Close()
+	c, err := l.Host("one").Dial(t.Context(), "udp", l.Host("two").IPv4+":7000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	begun, sent := l.Lost("two"), 0
+	send := func() {
+		for range 100 {
+			if _, err := c.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sent += 100
+		testenv.Eventually(t, "all came or are lost", func() bool { return int(got.Load())+l.Lost("two")-begun >= sent })
+	}
+	for range 20 {
+		send()
+	}
+	if share := 1 - float64(got.Load())/float64(sent); share < 0.2 || share > 0.3 {
+		t.Errorf("a share of %.3f is lost, not 0.25", share)
+	}
+	if err := l.Lose(0); err != nil {
+		t.Fatal(err)
+	}
+	before := got.Load()
+	for range 100 {
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testenv.Eventually(t, "nothing is lost any more", func() bool { return got.Load() >= before+100 })
 }
