@@ -52,16 +52,22 @@ func (n *Node) openChains() error {
 	}
 	n.reporter = keeper.NewReporter(keeper.ReporterConfig{
 		Self: self, Zone: c.Zone, Table: n.table, Replicas: n.replicas, Send: n.report, Logger: c.Logger,
-		Free: func() (uint64, error) { return disk.Free(dir) },
-		Addresses: func() map[fabric.NodeID]string {
-			all := map[fabric.NodeID]string{}
-			for _, m := range n.Members() {
-				all[m.ID] = m.Address
-			}
-			return all
-		},
+		Free:      func() (uint64, error) { return disk.Free(dir) },
+		Addresses: n.addresses,
 	})
 	return nil
+}
+
+// addresses are where nodes are reached. Before the membership knows them it is where they were seen before: whoever asks for keys then need not wait for it.
+func (n *Node) addresses() map[fabric.NodeID]string {
+	all := map[fabric.NodeID]string{}
+	for _, b := range n.seen.All() {
+		all[b.ID] = b.RPC
+	}
+	for _, m := range n.Members() {
+		all[m.ID] = m.Address
+	}
+	return all
 }
 
 // ping asks a node for anything at all.

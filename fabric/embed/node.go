@@ -187,6 +187,16 @@ func (n *Node) run() {
 		})
 	}
 	n.expel() // who was put out while this node did not look
+	n.greet()
+}
+
+// greet lets those who vote on the table know that this node is there: one of them leads it, and may have tried in vain to reach this node.
+func (n *Node) greet() {
+	for _, id := range n.table.Status().Voters {
+		if id != n.identity.ID {
+			n.courier.Greet(id)
+		}
+	}
 }
 
 // follow ends when the table does.

@@ -74,7 +74,7 @@ func (n *Node) mux() *rpc.Mux {
 	})
 	rpc.HandleStanding(m, n.roll)
 	rpc.HandleJoin(m, n.registrar, func() []fabric.Beacon { return n.members.Load().Beacons() })
-	m.HandleStream(courier.Kind, fabric.RoleNode, courier.Receiver(n.table))
+	m.HandleStream(courier.Kind, fabric.RoleNode, n.courier.Receiver(n.table))
 	m.HandleConn(wire.Protocol, fabric.RoleViewer, n.replicas.Serve, n.replicas.Refused)
 	keeper.Offer(m, n.keeper, n.chains)
 	event.Offer(m, n.events)
