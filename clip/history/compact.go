@@ -24,7 +24,7 @@ func (h *History) Compact() error {
 func (h *History) Wasteful() bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return h.index.dead > 1000 && h.index.dead > len(h.index.order)
+	return h.index.dead > 1000 && h.index.dead > len(h.index.order) || h.machines.wasteful(len(h.index.order))
 }
 
 // Rekey encrypts the history with a new key, which the secrets open afterwards; with none, it is not encrypted any more.
@@ -80,6 +80,9 @@ func (h *History) compact(key []byte, slots []Slot) (err error) {
 	before := h.log.file
 	for _, k := range old {
 		h.machines.Forget(k)
+	}
+	if h.machines != nil {
+		h.machines.stale = 0
 	}
 	h.log, h.objects, h.index, h.key = fresh.log, fresh.objects, fresh.index, fresh.key
 	err2 := errors.Join(syncDir(h.dir), before.Close())

@@ -15,6 +15,8 @@ const (
 	// tombstoneLife is how long a deletion is remembered, for machines that are away.
 	tombstoneLife = 180 * 24 * time.Hour
 	maxTombstones = 20_000
+	// maxEntries are the bytes of entries in memory at which no more are taken from other machines: a million of the usual size.
+	maxEntries = 160 << 20
 	// ahead is how far other machines' clocks may be ahead before their times count as now.
 	ahead = time.Minute
 )
@@ -71,12 +73,16 @@ type replicas struct {
 	last   digest                // of the item that was added last, while the log is read
 	lastID clip.ID
 	newest replica.Stamp // of the last copy of all
+	stale  int           // records of entries that later ones replace
 	wake   func()        // tells of changes
 }
 
 func newReplicas(own replica.Device) *replicas {
 	return &replicas{State: replica.NewState(own), wanted: map[replica.Key]int64{}, wake: func() {}}
 }
+
+// wasteful says that most records of entries are replaced by later ones.
+func (m *replicas) wasteful(items int) bool { return m != nil && m.stale > max(20_000, 4*items) }
 
 // held is the index's entry of the item with a key; nil if it is not here.
 func (h *History) held(k replica.Key) *entry {
@@ -152,6 +158,7 @@ func (h *History) addWith(r *added, record entryOf) (clip.Summary, bool, error) 
 // put takes in an entry that is on disk, and makes the item as it says.
 func (h *History) put(r entryOf) {
 	m := h.machines
+	m.stale++ // the first record of an entry counts, too: there are as many as items
 	if r.gone {
 		m.Forget(r.key)
 		delete(m.wanted, r.key)
@@ -336,10 +343,13 @@ func (h *History) Merge(changes []replica.Change, take func(*replica.Entry) bool
 	if h.closed || h.machines == nil {
 		return m, errAlone
 	}
+	if n, bytes := h.machines.Size(); bytes > maxEntries {
+		return m, fmt.Errorf("%d items and deletions of other machines: %w", n, clip.ErrTooLarge)
+	}
 	var records [][]byte
 	var entries []entryOf
 	var gone []*entry
-	for _, c := range changes {
+	for _, c := range unique(changes) {
 		e, known := h.machines.Get(c.Key)
 		here := h.held(c.Key)
 		if !e.Merge(&c.Entry) || here == nil && e.Live() && !take(&e) && !known {
@@ -365,6 +375,21 @@ func (h *History) Merge(changes []replica.Change, take func(*replica.Entry) bool
 	_, err = h.delete(gone, nil)
 	h.machines.wake()
 	return m, err
+}
+
+// unique joins changes of the same item.
+func unique(changes []replica.Change) []replica.Change {
+	places := make(map[replica.Key]int, len(changes))
+	all := make([]replica.Change, 0, len(changes))
+	for _, c := range changes {
+		if at, ok := places[c.Key]; ok {
+			all[at].Entry.Merge(&c.Entry)
+			continue
+		}
+		places[c.Key] = len(all)
+		all = append(all, c)
+	}
+	return all
 }
 
 // Heard notes that all changes up to a vector were merged.

@@ -215,6 +215,36 @@ func TestWantedIsKept(t *testing.T) {
 	})
 }
 
+// TestLogStaysSmall: an item that changes again and again does not make the log grow for ever.
+func TestLogStaysSmall(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a := open(t, history.Config{Directory: dir})
+	replicate(t, a, 1)
+	compacted := false
+	for i := range 21 {
+		var changes []replica.Change
+		for j := range 1000 {
+			e := replica.Entry{Kind: clip.Text, Size: 3}
+			e.Delete(replica.Stamp{At: replica.TimeOf(time.Now()) + replica.Time(i), By: replica.Device{2}})
+			changes = append(changes, replica.Change{Key: replica.Key{byte(j), byte(j >> 8)}, Entry: e})
+		}
+		if _, err := a.Merge(changes, all); err != nil {
+			t.Fatal(err)
+		}
+		if a.Wasteful() {
+			before := size(t, filepath.Join(dir, "history"))
+			if err := a.Compact(); err != nil {
+				t.Fatal(err)
+			}
+			compacted = size(t, filepath.Join(dir, "history")) < before/10
+		}
+	}
+	if !compacted || a.Wasteful() {
+		t.Error("the log is as large as before")
+	}
+}
+
 // TestAheadOfTime: copies of a machine whose clock is years ahead are not above all others for years.
 func TestAheadOfTime(t *testing.T) {
 	t.Parallel()

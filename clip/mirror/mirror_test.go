@@ -46,6 +46,7 @@ type settings struct {
 	rules  mirror.Rules
 	policy policy.Rules
 	limits history.Limits
+	dir    string
 }
 
 func everything() mirror.Rules {
@@ -59,10 +60,11 @@ func everything() mirror.Rules {
 // boot makes a machine, and starts it.
 func boot(t *testing.T, name string, change func(*settings)) *machine {
 	t.Helper()
-	m := &machine{t: t, name: name, dir: t.TempDir(), set: settings{rules: everything()}}
+	m := &machine{t: t, name: name, set: settings{rules: everything(), dir: t.TempDir()}}
 	if change != nil {
 		change(&m.set)
 	}
+	m.dir = m.set.dir
 	m.book = pair.Book{Directory: filepath.Join(m.dir, "sync")}
 	var err error
 	if m.id, err = pair.MakeIdentity(m.book.Directory); err != nil {

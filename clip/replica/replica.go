@@ -117,6 +117,7 @@ type State struct {
 	last    Time // the greatest time heard of
 	seen    Vector
 	entries map[Key]string // encoded, which is a fraction of the size
+	bytes   int64          // of entries
 	recent  []Key          // the last changes, a ring
 	changes uint64         // how many there were
 }
@@ -138,8 +139,10 @@ func (s *State) Become(own Device) { s.own = own }
 // Seen is up to when it has heard all; a copy.
 func (s *State) Seen() Vector { return maps.Clone(s.seen) }
 
-// Len is how many entries there are.
-func (s *State) Len() int { return len(s.entries) }
+// Size is how many entries there are, and about how many bytes they need in memory.
+func (s *State) Size() (entries int, bytes int64) {
+	return len(s.entries), s.bytes + 64*int64(len(s.entries))
+}
 
 // Next is the stamp of a change that this machine makes now. It is taken once an entry with it is Put.
 func (s *State) Next(now time.Time) Stamp { return Stamp{max(s.last+1, TimeOf(now)), s.own} }
@@ -162,12 +165,17 @@ func (s *State) Put(k Key, e *Entry) {
 			s.seen[s.own] = max(s.seen[s.own], st.At)
 		}
 	})
-	s.entries[k] = string(e.Append(nil))
+	text := string(e.Append(nil))
+	s.bytes += int64(len(text) - len(s.entries[k]))
+	s.entries[k] = text
 	s.changed(k)
 }
 
 // Forget drops an entry, of which the vector still says that it was heard.
-func (s *State) Forget(k Key) { delete(s.entries, k) }
+func (s *State) Forget(k Key) {
+	s.bytes -= int64(len(s.entries[k]))
+	delete(s.entries, k)
+}
 
 // Heard notes that all changes up to a vector were put.
 func (s *State) Heard(v Vector) {

@@ -166,6 +166,10 @@ func (c *cli) examine(cmd *cobra.Command) []check {
 		fine = fmt.Sprintf("runs as process %d on %s, with %d items", r.Status.PID, r.Status.Display, r.Status.History.Items)
 	}
 	add("recorder", err, fine)
+	if err == nil {
+		fine, err := c.examineSync(cmd.Context())
+		add("machines", err, fine)
+	}
 	info, err := os.Stat(c.directory)
 	if err == nil && info.Mode().Perm()&0o077 != 0 {
 		err = fmt.Errorf("others may look into %s (chmod 700 %s)", c.directory, c.directory)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -184,4 +185,26 @@ func standing(m *mirror.Peer) string {
 		return "away"
 	}
 	return "no recorder runs"
+}
+
+// examineSync says for clip doctor how paired machines are.
+func (c *cli) examineSync(ctx context.Context) (string, error) {
+	r, _, err := c.recorder().Do(ctx, control.Request{Op: control.OpSync, Sync: &control.Sync{Do: control.SyncStatus}})
+	if err != nil {
+		return "", err
+	}
+	s := r.Sync
+	if s.Problem != "" {
+		return "", errors.New(s.Problem)
+	}
+	there := 0
+	for _, m := range s.Machines {
+		if m.State == mirror.Left {
+			return "", fmt.Errorf("%s removed this machine (clip pair remove it, or pair again)", m.Name)
+		}
+		if m.State == mirror.Connected {
+			there++
+		}
+	}
+	return fmt.Sprintf("%d paired, %d connected, %d items still to come", len(s.Machines), there, s.Missing), nil
 }
