@@ -36,6 +36,9 @@ const (
 	OpPause   = "pause"
 	OpPaste   = "paste" // answers twice: at once, and after the client has ended what it sends
 	OpCompact = "compact"
+	OpLock    = "lock"
+	OpUnlock  = "unlock"
+	OpRekey   = "rekey"
 	OpStop    = "stop"
 	OpSync    = "sync"
 )
@@ -59,8 +62,11 @@ type Request struct {
 	App       string         `json:"app,omitempty"`      // import
 	Change    *Change        `json:"change,omitempty"`   // mark
 	Pause     *Pause         `json:"pause,omitempty"`
-	Leave     bool           `json:"leave,omitempty"` // paste: into the next window that has the focus, not the one that has it now
-	Sync      *Sync          `json:"sync,omitempty"`
+	// Secrets are, for unlock, what may open the history besides those that the recorder finds by itself, and for rekey all that are to open it from then on; none: it is
+	// not encrypted any more.
+	Secrets []history.Secret `json:"secrets,omitempty"`
+	Leave   bool             `json:"leave,omitempty"` // paste: into the next window that has the focus, not the one that has it now
+	Sync    *Sync            `json:"sync,omitempty"`
 }
 
 // The formats of lines.

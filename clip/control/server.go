@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -34,6 +35,8 @@ type Server struct {
 	Stop     func() // ends the recorder
 	// Keyboard opens what pastes; nil: nothing can.
 	Keyboard func() (clip.Keyboard, error)
+	// Secrets finds what opens an encrypted history without asking anybody; nil: nothing.
+	Secrets func(ctx context.Context, ways []history.Way) ([]history.Secret, error)
 	// Paste are rules about how programs paste.
 	Paste  []paste.Rule
 	Logger *slog.Logger // nil discards
@@ -134,7 +137,7 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) error {
 			return errors.Join(err, c.answer(failure(err)))
 		}
 	}
-	r, give, err := s.do(&q, contents)
+	r, give, err := s.do(ctx, &q, contents)
 	if err != nil {
 		return c.answer(failure(err))
 	}
@@ -161,7 +164,7 @@ func (c *conn) answer(r *Response) error {
 }
 
 // do carries out a request that has one answer.
-func (s *Server) do(q *Request, contents []clip.Content) (r *Response, give []clip.Content, err error) {
+func (s *Server) do(ctx context.Context, q *Request, contents []clip.Content) (r *Response, give []clip.Content, err error) {
 	r = &Response{}
 	var summary clip.Summary
 	switch q.Op {
@@ -172,6 +175,14 @@ func (s *Server) do(q *Request, contents []clip.Content) (r *Response, give []cl
 		return r, nil, nil
 	case OpCompact:
 		return r, nil, s.History.Compact()
+	case OpLock:
+		err = s.Recorder.Lock()
+		debug.FreeOSMemory() // what was decrypted is not to wait for the next collection
+		return r, nil, err
+	case OpUnlock:
+		return r, nil, s.unlock(ctx, q.Secrets)
+	case OpRekey:
+		return r, nil, s.History.Rekey(q.Secrets)
 	case OpPause:
 		s.pause(q.Pause)
 		return r, nil, nil
@@ -259,6 +270,22 @@ func (c *Change) apply(m *clip.Mark) {
 	}
 }
 
+// unlock opens the history with secrets that were sent, or with those that are at hand.
+func (s *Server) unlock(ctx context.Context, secrets []history.Secret) error {
+	var missing error
+	if s.Secrets != nil && len(secrets) == 0 {
+		secrets, missing = s.Secrets(ctx, s.History.Stats().Keys)
+	}
+	defer debug.FreeOSMemory() // a passphrase takes 64 MB
+	if err := s.History.Unlock(secrets); err != nil {
+		return errors.Join(err, missing)
+	}
+	if r := s.History.Repair(); r.Aside != "" {
+		s.Logger.WarnContext(ctx, "the history was damaged; what could be read is kept, and the damaged file was put aside", "bytes", r.Damaged, "file", r.Aside)
+	}
+	return nil
+}
+
 func (s *Server) pause(p *Pause) {
 	switch {
 	case p == nil || p.Resume:
@@ -312,6 +339,9 @@ func (s *Server) lines(ctx context.Context, c *conn, q *Request) error {
 	line, err := lineWriter(c.w, q.Format)
 	if err != nil {
 		return c.answer(failure(err))
+	}
+	if s.History.Locked() {
+		return c.answer(failure(fmt.Errorf("%w (clip unlock)", clip.ErrLocked)))
 	}
 	switch q.Op {
 	case OpList:

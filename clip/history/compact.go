@@ -17,6 +17,9 @@ import (
 func (h *History) Compact() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if err := h.ready(); err != nil {
+		return err
+	}
 	return h.compact(h.key, h.log.header.Keys)
 }
 
@@ -31,6 +34,9 @@ func (h *History) Wasteful() bool {
 func (h *History) Rekey(secrets []Secret) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if err := h.ready(); err != nil {
+		return err
+	}
 	var key []byte
 	var slots []Slot
 	if len(secrets) > 0 {

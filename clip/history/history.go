@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"os"
@@ -33,6 +34,8 @@ type Config struct {
 	Secrets []Secret
 	// Create are the secrets that a new history is encrypted with; none: it is not encrypted.
 	Create []Secret
+	// Locked opens an encrypted history that none of Secrets opens locked, which is an error otherwise.
+	Locked bool
 }
 
 // History is an open history.
@@ -47,8 +50,10 @@ type History struct {
 	index   *index
 	key     []byte // nil: not encrypted
 	closed  bool
+	locked  bool
 
 	machines *replicas // nil: this machine is alone
+	wake     func()    // machines' while it is locked
 }
 
 // Repair is what Open found that was not as it should be. All zero: nothing.
@@ -101,12 +106,28 @@ func (h *History) open(c Config) error {
 		return err
 	}
 	h.log = &log{file: file}
+	if h.log.header, _, err = readHeader(file); err != nil {
+		return err
+	}
+	err = h.unlock(c.Secrets)
+	if errors.Is(err, clip.ErrLocked) && c.Locked {
+		h.forgetAll()
+		return nil
+	}
+	return err
+}
+
+// unlock reads what a header is known of.
+func (h *History) unlock(secrets []Secret) (err error) {
+	if _, err := h.log.file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
 	var begin int64
-	if h.log.header, begin, err = readHeader(file); err != nil {
+	if h.log.header, begin, err = readHeader(h.log.file); err != nil {
 		return err
 	}
 	if len(h.log.header.Keys) > 0 {
-		if h.key, err = unwrap(h.log.header.Keys, c.Secrets); err != nil {
+		if h.key, err = unwrap(h.log.header.Keys, secrets); err != nil {
 			return err
 		}
 	}
@@ -124,7 +145,7 @@ func (h *History) open(c Config) error {
 
 // useKey makes what encrypts.
 func (h *History) useKey() (err error) {
-	h.objects = &objects{dir: filepath.Join(h.dir, objectsDir), key: h.key}
+	h.objects = &objects{dir: h.objectsFolder(), key: h.key}
 	if h.key == nil {
 		return nil
 	}
@@ -133,6 +154,8 @@ func (h *History) useKey() (err error) {
 	}
 	return err
 }
+
+func (h *History) objectsFolder() string { return filepath.Join(h.dir, objectsDir) }
 
 // create writes an empty log.
 func (h *History) create(path string, secrets []Secret) error {
@@ -264,13 +287,10 @@ func (h *History) added(e *entry) (*added, error) {
 }
 
 // Repair is what was found when it was opened.
-func (h *History) Repair() Repair { return h.repair }
-
-// Encrypted says whether it is, and the kinds of secrets that open it.
-func (h *History) Encrypted() []Slot {
+func (h *History) Repair() Repair {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return h.log.header.Keys
+	return h.repair
 }
 
 // Add keeps what was copied. If the history has the same contents already, that item is moved up and counted, and fresh is false.
@@ -290,8 +310,8 @@ func (h *History) add(item clip.Item, again bool) (s clip.Summary, fresh bool, e
 	sum := digestOf(item.Contents)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed {
-		return s, false, os.ErrClosed
+	if err := h.ready(); err != nil {
+		return s, false, err
 	}
 	now := h.index.now(time.Now())
 	if !item.Used.IsZero() {
@@ -402,6 +422,9 @@ func (h *History) keep(contents []clip.Content) ([]part, error) {
 func (h *History) Get(id clip.ID) (clip.Item, error) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
+	if err := h.ready(); err != nil {
+		return clip.Item{}, err
+	}
 	e := h.index.find(id)
 	if e == nil {
 		return clip.Item{}, fmt.Errorf("item %d: %w", id, clip.ErrNotFound)
@@ -426,6 +449,9 @@ func (h *History) Get(id clip.ID) (clip.Item, error) {
 func (h *History) Mark(id clip.ID, change func(*clip.Mark)) (clip.Summary, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if err := h.ready(); err != nil {
+		return clip.Summary{}, err
+	}
 	e := h.index.find(id)
 	if e == nil {
 		return clip.Summary{}, fmt.Errorf("item %d: %w", id, clip.ErrNotFound)
@@ -457,6 +483,9 @@ func (h *History) Mark(id clip.ID, change func(*clip.Mark)) (clip.Summary, error
 func (h *History) Delete(ids ...clip.ID) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if err := h.ready(); err != nil {
+		return 0, err
+	}
 	return h.delete(h.index.living(ids), h.bereave)
 }
 
@@ -509,6 +538,9 @@ type Limits struct {
 func (h *History) Enforce(l Limits, now time.Time) ([]clip.ID, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.locked {
+		return nil, nil // it is looked at again
+	}
 	items, bytes := len(h.index.order), h.index.bytes
 	for id, m := range h.index.marks {
 		if e := h.index.find(id); e != nil && m.Pinned {
@@ -549,13 +581,24 @@ type Stats struct {
 	LogBytes  int64 `json:"log_bytes"` // of the log, without the files of large contents
 	Dead      int   `json:"dead"`      // deleted items that Compact would take out of the log
 	Encrypted bool  `json:"encrypted"`
+	Locked    bool  `json:"locked"`
+	Keys      []Way `json:"keys,omitempty"` // where encrypted: what opens it
+}
+
+// Way is what opens an encrypted history: the kind of a secret, and which one.
+type Way struct {
+	Kind string `json:"kind"`
+	Hint string `json:"hint,omitempty"`
 }
 
 // Stats are its figures.
 func (h *History) Stats() Stats {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	s := Stats{Items: len(h.index.order), Bytes: h.index.bytes, LogBytes: h.log.end, Dead: h.index.dead, Encrypted: h.key != nil}
+	s := Stats{Items: len(h.index.order), Bytes: h.index.bytes, LogBytes: h.log.end, Dead: h.index.dead, Encrypted: len(h.log.header.Keys) > 0, Locked: h.locked}
+	for _, k := range h.log.header.Keys {
+		s.Keys = append(s.Keys, Way{k.Kind, k.Hint})
+	}
 	for _, m := range h.index.marks {
 		if m.Pinned {
 			s.Pinned++
@@ -609,6 +652,10 @@ type Found struct {
 // Search returns the limit best matches: by score, then the one that was used last first.
 func (h *History) Search(ctx context.Context, m Matcher, limit int) ([]Found, error) {
 	h.mu.RLock()
+	if err := h.ready(); err != nil {
+		h.mu.RUnlock()
+		return nil, err
+	}
 	for h.index.lower == nil {
 		h.mu.RUnlock()
 		h.mu.Lock()

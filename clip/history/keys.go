@@ -36,9 +36,9 @@ type Slot struct {
 
 // Secret opens a slot, or is to open a new one.
 type Secret struct {
-	Kind string
-	Hint string
-	Text []byte
+	Kind string `json:"kind"`
+	Hint string `json:"hint,omitempty"`
+	Text []byte `json:"text"`
 }
 
 // Slow kinds are secrets that can be guessed.
@@ -78,13 +78,25 @@ func (s *Slot) derive(secret []byte) (*seal, error) {
 	return newSeal(argon2.IDKey(secret, s.Salt, s.Time, s.Memory, s.Threads, keySize))
 }
 
+// The kinds of secrets.
+const (
+	Passphrase    = slowKind
+	KeyFile       = "file"
+	SecretService = "secret-service"
+)
+
+// ErrWrong says that a passphrase is not the one that opens a history.
+var ErrWrong = fmt.Errorf("%w, and the passphrase is wrong", clip.ErrLocked)
+
 // unwrap is the history's key by one of its slots.
 func unwrap(slots []Slot, secrets []Secret) ([]byte, error) {
+	wrong := false
 	for _, s := range slots {
 		for _, secret := range secrets {
-			if secret.Kind != s.Kind {
+			if secret.Kind != s.Kind || s.Kind != slowKind && secret.Hint != s.Hint {
 				continue
 			}
+			wrong = wrong || s.Kind == slowKind
 			wrapping, err := s.derive(secret.Text)
 			if err != nil {
 				return nil, err
@@ -93,6 +105,9 @@ func unwrap(slots []Slot, secrets []Secret) ([]byte, error) {
 				return key, nil
 			}
 		}
+	}
+	if wrong {
+		return nil, ErrWrong
 	}
 	var kinds []string
 	for _, s := range slots {

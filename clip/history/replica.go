@@ -3,7 +3,6 @@ package history
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
@@ -194,8 +193,8 @@ func (h *History) put(r entryOf) {
 func (h *History) Replicate(own replica.Device, wake func()) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed {
-		return os.ErrClosed
+	if err := h.ready(); err != nil {
+		return err
 	}
 	var records [][]byte
 	fresh := h.machines == nil

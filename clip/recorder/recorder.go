@@ -158,11 +158,15 @@ func (r *Recorder) take(ctx context.Context, o clip.Offer, standing bool) {
 	defer end()
 	s := o.Selection()
 	r.setLive(s, nil) // whatever comes of it: what was there before is not offered again
-	if why := r.paused(); why != "" {
+	why := r.paused()
+	if r.config.History.Locked() {
+		why = "the history is locked"
+	}
+	if why != "" {
 		r.refused(o, why)
 		return
 	}
-	contents, why, err := r.read(ctx, o)
+	contents, refusal, err := r.read(ctx, o)
 	switch {
 	case errors.Is(err, clip.ErrGone) || errors.Is(err, context.Canceled):
 		return // somebody copied meanwhile
@@ -170,8 +174,8 @@ func (r *Recorder) take(ctx context.Context, o clip.Offer, standing bool) {
 		r.count(func(c *Counts) { c.Failed++ })
 		r.config.Logger.WarnContext(ctx, "cannot record what was copied", "selection", s.String(), "application", o.App(), "error", err)
 		return
-	case why != "":
-		r.refused(o, string(why))
+	case refusal != "":
+		r.refused(o, string(refusal))
 		return
 	}
 	item := clip.Item{App: o.App(), Contents: contents}
@@ -396,6 +400,17 @@ func (r *Recorder) Import(item clip.Item) (s clip.Summary, fresh bool, why polic
 	}
 	s, fresh, err = r.config.History.Import(item)
 	return s, fresh, "", err
+}
+
+// Lock locks the history, and forgets what was copied. What this process offers to others stays in the clipboard.
+func (r *Recorder) Lock() error {
+	if err := r.config.History.Lock(); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.live)
+	return nil
 }
 
 // Delete deletes items, also from the live selections.

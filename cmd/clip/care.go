@@ -6,12 +6,14 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"orrery/clip/control"
+	"orrery/clip/history"
 	"orrery/internal/commandline"
 )
 
@@ -86,7 +88,7 @@ func (c *cli) printStatus(s *control.Status) error {
 	fmt.Fprintf(w, "running\tfor %s, process %d\n", time.Since(s.Started).Round(time.Second), s.PID)
 	fmt.Fprintf(w, "paused\t%s\n", paused)
 	fmt.Fprintf(w, "items\t%d, %d of them pinned, %s\n", s.History.Items, s.History.Pinned, commandline.Size(s.History.Bytes))
-	fmt.Fprintf(w, "encrypted\t%t\n", s.History.Encrypted)
+	fmt.Fprintf(w, "encrypted\t%s\n", encryption(&s.History))
 	fmt.Fprintf(w, "recorded\t%d new, %d known, since it runs\n", s.Counts.Recorded, s.Counts.Repeated)
 	fmt.Fprintf(w, "offered again\t%d, after their owner had gone\n", s.Counts.Restored)
 	for _, why := range slices.Sorted(maps.Keys(s.Counts.Refused)) {
@@ -96,6 +98,22 @@ func (c *cli) printStatus(s *control.Status) error {
 		fmt.Fprintf(w, "not recorded\t%d: the owner did not give what it offered\n", s.Counts.Failed)
 	}
 	return w.Flush()
+}
+
+// encryption says how a history is encrypted.
+func encryption(s *history.Stats) string {
+	if !s.Encrypted {
+		return "no"
+	}
+	ways := make([]string, 0, len(s.Keys))
+	for _, w := range s.Keys {
+		ways = append(ways, strings.TrimSpace(w.Kind+" "+w.Hint))
+	}
+	text := "yes, opened by " + strings.Join(ways, ", or by ")
+	if s.Locked {
+		text += "; locked (clip unlock)"
+	}
+	return text
 }
 
 // check is something that clip doctor looks at.
@@ -164,6 +182,9 @@ func (c *cli) examine(cmd *cobra.Command) []check {
 	fine = ""
 	if err == nil {
 		fine = fmt.Sprintf("runs as process %d on %s, with %d items", r.Status.PID, r.Status.Display, r.Status.History.Items)
+		if r.Status.History.Locked {
+			err = errors.New("the history is locked, and nothing is recorded (clip unlock)")
+		}
 	}
 	add("recorder", err, fine)
 	if err == nil {

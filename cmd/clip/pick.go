@@ -43,7 +43,7 @@ func (c *cli) pickCommand() *cobra.Command {
 			case inWindow || !inTerminal && !terminals:
 				return c.pickInWindow(cmd.Context(), paste)
 			}
-			if _, _, err := c.recorder().Do(cmd.Context(), control.Request{Op: control.OpStatus}); err != nil {
+			if err := c.unlocked(cmd.Context()); err != nil {
 				return err
 			}
 			s, err := load(c.settings)
@@ -61,6 +61,15 @@ func (c *cli) pickCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&inTerminal, "terminal", false, "in the terminal")
 	cmd.Flags().BoolVar(&paste, "paste", false, "also paste what is picked into the window that had the focus before")
 	return cmd
+}
+
+// unlocked says whether items can be had.
+func (c *cli) unlocked(ctx context.Context) error {
+	s, err := c.status(ctx)
+	if err == nil && s.History.Locked {
+		err = fmt.Errorf("%w (clip unlock)", clip.ErrLocked)
+	}
+	return err
 }
 
 // source is the recorder as a picker sees it.

@@ -12,6 +12,7 @@ import (
 	"orrery/clip"
 	"orrery/clip/control"
 	"orrery/clip/history"
+	"orrery/clip/keyring"
 	"orrery/clip/reconnect"
 	"orrery/clip/recorder"
 	"orrery/internal/commandline"
@@ -52,14 +53,12 @@ func (c *cli) record(ctx context.Context, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	h, err := history.Open(history.Config{Directory: c.directory})
+	h, err := history.Open(history.Config{Directory: c.directory, Locked: true})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	if r := h.Repair(); r.Aside != "" {
-		log.WarnContext(ctx, "the history was damaged; what could be read is kept, and the damaged file was put aside", "bytes", r.Damaged, "file", r.Aside)
-	}
+	sayRepair(ctx, h, log)
 	display, err := reconnect.Open(reconnect.Config{Selections: s.selections(), Logger: log, Open: func() (clip.Display, error) {
 		return c.open(s.selections(), log)
 	}})
@@ -78,8 +77,11 @@ func (c *cli) record(ctx context.Context, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	server := &control.Server{Recorder: r, History: h, Sync: node, Display: display.Name(), Stop: stop, Logger: log, Keyboard: c.keyboard, Paste: pasting}
+	server := &control.Server{Recorder: r, History: h, Sync: node, Display: display.Name(), Stop: stop, Logger: log, Keyboard: c.keyboard, Paste: pasting, Secrets: keyring.Find}
 	parts, ctx := errgroup.WithContext(ctx)
+	begun := make(chan struct{})
+	parts.Go(func() error { return unlocking(ctx, h, log, begun) })
+	<-begun
 	parts.Go(func() error { return r.Run(ctx) })
 	parts.Go(func() error { return server.Run(ctx, l) })
 	parts.Go(func() error { return node.Run(ctx) })
@@ -95,4 +97,10 @@ func (c *cli) record(ctx context.Context, log *slog.Logger) (err error) {
 	})
 	log.InfoContext(ctx, "recording", "display", display.Name(), "items", h.Stats().Items, "socket", c.socket)
 	return parts.Wait()
+}
+
+func sayRepair(ctx context.Context, h *history.History, log *slog.Logger) {
+	if r := h.Repair(); r.Aside != "" {
+		log.WarnContext(ctx, "the history was damaged; what could be read is kept, and the damaged file was put aside", "bytes", r.Damaged, "file", r.Aside)
+	}
 }

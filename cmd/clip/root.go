@@ -89,8 +89,8 @@ the desktop, shows the history and gives one item back. All else is for scripts.
 	root.PersistentFlags().StringVar(&c.display, "display", displayAuto, "whose clipboard record and doctor look at, and where pick opens its window: auto, wayland ($WAYLAND_DISPLAY) or x11 ($DISPLAY)")
 	root.AddCommand(c.recordCommand(), c.pickCommand(), c.listCommand(), c.searchCommand(), c.watchCommand(), c.showCommand(), c.copyCommand(), c.addCommand(),
 		c.deleteCommand(), c.pinCommand(), c.unpinCommand(), c.tagCommand(), c.untagCommand(), c.noteCommand(), c.expireCommand(), c.importCommand(), c.exportCommand(),
-		c.pauseCommand(), c.resumeCommand(), c.statsCommand(), c.compactCommand(), c.actionCommand(), c.editCommand(), c.pasteCommand(), c.doctorCommand(), c.installCommand(),
-		c.pairCommand(), c.syncCommand())
+		c.pauseCommand(), c.resumeCommand(), c.statsCommand(), c.compactCommand(), c.actionCommand(), c.editCommand(), c.pasteCommand(), c.encryptCommand(), c.decryptCommand(), c.lockCommand(), c.unlockCommand(), c.doctorCommand(),
+		c.installCommand(), c.pairCommand(), c.syncCommand())
 	commandline.Strict(root)
 	return root
 }

@@ -23,6 +23,9 @@ func hasDisplay() bool { return os.Getenv("WAYLAND_DISPLAY") != "" || os.Getenv(
 
 // pickInWindow shows the picker in a window.
 func (c *cli) pickInWindow(ctx context.Context, paste bool) error {
+	if err := c.unlocked(ctx); errors.Is(err, clip.ErrLocked) {
+		return err
+	}
 	s, err := load(c.settings)
 	if err != nil {
 		return err
