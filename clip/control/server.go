@@ -51,8 +51,11 @@ const (
 	requestTime    = 10 * time.Second // for the request to arrive
 )
 
-// Listen opens the socket, with mode 0600 in a folder with mode 0700. One that nobody answers on is replaced; clip.ErrInUse if somebody does.
+// Listen takes the socket that the service manager has opened, or opens one, with mode 0600 in a folder with mode 0700. One that nobody answers on is replaced; clip.ErrInUse if somebody does.
 func Listen(ctx context.Context, path string) (net.Listener, error) {
+	if l, err := passed(); l != nil || err != nil {
+		return l, err
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}

@@ -13,8 +13,11 @@ import (
 	"orrery/internal/commandline"
 )
 
-// unitName is the recorder's in systemd's user manager.
-const unitName = "orrery-clip.service"
+// The recorder's units in systemd's user manager.
+const (
+	unitName   = "orrery-clip.service"
+	socketName = "orrery-clip.socket"
+)
 
 // unit starts the recorder with desktops that run in systemd's user manager. Of a second recorder (7), and where nothing can be watched (6), no more is made.
 const unit = `[Unit]
@@ -30,6 +33,19 @@ Slice=background.slice
 
 [Install]
 WantedBy=graphical-session.target
+`
+
+// socketUnit has systemd listen for the recorder, so that whoever asks first starts it.
+const socketUnit = `[Unit]
+Description=History of the clipboard, on demand
+
+[Socket]
+ListenStream=%t/orrery-clip/socket
+SocketMode=0600
+DirectoryMode=0700
+
+[Install]
+WantedBy=sockets.target
 `
 
 // autostart starts it with desktops that do not; those that do leave it out (X-systemd-skip).
@@ -62,7 +78,7 @@ func (c *cli) installCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "install",
 		Short: "Start the recorder with the desktop, and say how to bind the picker to a key",
-		Long: `Start the recorder with the desktop: by a unit of systemd's user manager and, for desktops that do not run in it, an entry of XDG autostart. Only the user's own files
+		Long: `Start the recorder with the desktop: by a unit of systemd's user manager, which also starts it for whoever asks first, and, for desktops that do not run in it, an entry of XDG autostart. Only the user's own files
 are written. What it was before does not matter, so it can be repeated after the program has moved.`,
 		Args: commandline.Exactly(),
 		RunE: func(*cobra.Command, []string) error {
@@ -82,13 +98,14 @@ are written. What it was before does not matter, so it can be repeated after the
 }
 
 // installation are the files that clip install writes.
-type installation struct{ unit, wanted, autostart string }
+type installation struct{ unit, wanted, socket, socketWanted, autostart string }
 
 func installed() installation {
 	dir := folder("XDG_CONFIG_HOME", ".config")
 	units := filepath.Join(dir, "systemd", "user")
 	return installation{
 		unit: filepath.Join(units, unitName), wanted: filepath.Join(units, "graphical-session.target.wants", unitName), // as systemctl --user enable has it
+		socket: filepath.Join(units, socketName), socketWanted: filepath.Join(units, "sockets.target.wants", socketName),
 		autostart: filepath.Join(dir, "autostart", "orrery-clip.desktop"),
 	}
 }
@@ -98,19 +115,21 @@ func (c *cli) install(files installation, program string) error {
 		return fmt.Errorf("cannot install %q: its path has a quote or another character that systemd refuses (move it)", program)
 	}
 	for path, text := range map[string]string{
-		files.unit: fmt.Sprintf(unit, systemdQuoted(program)), files.autostart: fmt.Sprintf(autostart, desktopQuoted(program)),
+		files.unit: fmt.Sprintf(unit, systemdQuoted(program)), files.socket: socketUnit, files.autostart: fmt.Sprintf(autostart, desktopQuoted(program)),
 	} {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), replace(path, text)); err != nil { //nolint:gosec // as others make it
 			return err
 		}
 	}
-	if err := os.MkdirAll(filepath.Dir(files.wanted), 0o755); err != nil { //nolint:gosec // as others make it
-		return err
+	for link, name := range map[string]string{files.wanted: unitName, files.socketWanted: socketName} {
+		if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil { //nolint:gosec // as others make it
+			return err
+		}
+		if err := os.Symlink(filepath.Join("..", name), link); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
 	}
-	if err := os.Symlink(filepath.Join("..", unitName), files.wanted); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	fmt.Fprintf(c.stdout, "wrote %s\nwrote %s\nThe recorder starts with the next session. Now: systemctl --user daemon-reload && systemctl --user start %s\n\n", files.unit, files.autostart, unitName)
+	fmt.Fprintf(c.stdout, "wrote %s\nwrote %s\nwrote %s\nThe recorder starts with the next session. Now: systemctl --user daemon-reload && systemctl --user start %s %s\n\n", files.unit, files.socket, files.autostart, socketName, unitName)
 	fmt.Fprintf(c.stdout, bindings, shellQuoted(program))
 	return nil
 }
@@ -125,7 +144,7 @@ func replace(path, text string) error {
 }
 
 func (c *cli) uninstall(files installation) error {
-	for _, path := range []string{files.wanted, files.unit, files.autostart} {
+	for _, path := range []string{files.wanted, files.socketWanted, files.unit, files.socket, files.autostart} {
 		switch err := os.Remove(path); {
 		case err == nil:
 			fmt.Fprintln(c.stdout, "removed", path)

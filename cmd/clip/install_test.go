@@ -36,9 +36,9 @@ func TestInstall(t *testing.T) {
 		if _, err := os.Stat(files.wanted); err != nil { // the link leads somewhere
 			t.Error(err)
 		}
-		cmd := exec.CommandContext(t.Context(), analyze, "--user", "verify", "--man=no", files.unit)
+		cmd := exec.CommandContext(t.Context(), analyze, "--user", "verify", "--man=no", files.unit, files.socket)
 		cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+t.TempDir())
-		if said, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(said), unitName) {
+		if said, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(said), "orrery-clip.") {
 			t.Errorf("%s: %v: %s", name, err, said)
 		}
 		if name == "clip" && !strings.Contains(out.String(), "exec "+program+" pick --window") {

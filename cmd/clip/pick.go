@@ -63,9 +63,9 @@ func (c *cli) pickCommand() *cobra.Command {
 	return cmd
 }
 
-// unlocked says whether items can be had.
+// unlocked says whether items can be had; it starts a recorder if none runs.
 func (c *cli) unlocked(ctx context.Context) error {
-	s, err := c.status(ctx)
+	s, err := c.running(ctx)
 	if err == nil && s.History.Locked {
 		err = fmt.Errorf("%w (clip unlock)", clip.ErrLocked)
 	}

@@ -23,8 +23,10 @@ func hasDisplay() bool { return os.Getenv("WAYLAND_DISPLAY") != "" || os.Getenv(
 
 // pickInWindow shows the picker in a window.
 func (c *cli) pickInWindow(ctx context.Context, paste bool) error {
-	if err := c.unlocked(ctx); errors.Is(err, clip.ErrLocked) {
-		return err
+	if hasDisplay() { // else it is said below what is missing
+		if err := c.unlocked(ctx); err != nil {
+			return err
+		}
 	}
 	s, err := load(c.settings)
 	if err != nil {
