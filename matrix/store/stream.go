@@ -13,9 +13,10 @@ import (
 type Stream struct {
 	db table.DB
 
-	mu   sync.Mutex
-	last int64
-	open map[*slot]struct{}
+	mu    sync.Mutex
+	last  int64
+	open  map[*slot]struct{}
+	ended sync.Cond // an update, with mu
 }
 
 // slot is an update under way, with the positions that it has; 0 before it has any.
@@ -24,6 +25,7 @@ type slot struct{ first, last int64 }
 // NewStream is the stream of a database.
 func NewStream(ctx context.Context, db table.DB) (*Stream, error) {
 	s := &Stream{db: db, open: map[*slot]struct{}{}}
+	s.ended.L = &s.mu
 	return s, db.View(ctx, func(tx table.Tx) (err error) {
 		s.last, err = Position(tx)
 		return err
@@ -66,7 +68,8 @@ func (s *Stream) set(o *slot, to slot) {
 	*o = to
 }
 
-// Update is that of the database. The function gets positions by advance. When they are committed show is called, before they count as seen.
+// Update is that of the database. The function gets positions by advance. When they are committed show is called, before they count as seen. When Update
+// returns nil they do, and so do those before them: who is woken then finds what it was woken for.
 func (s *Stream) Update(ctx context.Context, f func(tx table.Tx, advance func(n int) (int64, error)) error, show func()) error {
 	o := &slot{}
 	s.mu.Lock()
@@ -89,5 +92,19 @@ func (s *Stream) Update(ctx context.Context, f func(tx table.Tx, advance func(n 
 	if err == nil {
 		s.last = max(s.last, o.last)
 	}
+	s.ended.Broadcast()
+	for err == nil && s.before(o) { // it was committed before this one, or will not be, so its end is near
+		s.ended.Wait()
+	}
 	return err
+}
+
+// before says whether an update with earlier positions than another's has not ended.
+func (s *Stream) before(o *slot) bool {
+	for other := range s.open {
+		if other.first != 0 && other.first < o.first {
+			return true
+		}
+	}
+	return false
 }
