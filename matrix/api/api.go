@@ -59,6 +59,7 @@ type API struct {
 	routes []string
 
 	transactions locks
+	sent         sent
 	limits       limiters
 	metrics      metrics
 	entry

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -56,18 +55,14 @@ func (a *API) redact(q *request) (any, error) {
 
 // once sends an event, once for each transaction id of a device (clause client-server API, transaction identifiers).
 func (a *API) once(q *request, r *room.Room, d room.Draft) (any, error) {
-	key := []any{q.login.User, q.login.Device, q.URL.Path}
-	defer a.transactions.lock(fmt.Sprint(key...))() // a client may repeat it before it is answered
-	var known store.Transaction
-	var ok bool
-	if err := a.Stream.DB().View(q.Context(), func(tx table.Tx) (err error) {
-		known, ok, err = store.Transactions.Get(tx, key...)
-		return err
-	}); err != nil {
+	user, device, path := q.login.User, q.login.Device, q.URL.Path
+	defer a.transactions.lock(user + " " + device + " " + path)() // a client may repeat it before it is answered
+	known, ok, err := a.sent.find(q.Context(), a.Stream.DB(), user, device, path)
+	if err != nil {
 		return nil, err
 	}
 	if ok {
-		return map[string]string{"event_id": known.Result}, nil
+		return map[string]string{"event_id": known}, nil
 	}
 	a.Syncer.Act(q.login.User)
 	d.TxnID = q.login.Device + " " + q.PathValue("txn")
@@ -86,10 +81,11 @@ func (a *API) once(q *request, r *room.Room, d room.Draft) (any, error) {
 			t.Redact(e, what)
 		}
 		t.Also(func(tx table.Tx, _ int64) error {
-			return store.Transactions.Put(tx, store.Transaction{User: q.login.User, Device: q.login.Device, Path: q.URL.Path, Result: id, Time: a.Now().UnixMilli()})
+			return store.Transactions.Put(tx, store.Transaction{User: user, Device: device, Path: path, Result: id, Time: a.Now().UnixMilli()})
 		})
 		return nil
 	})
+	a.sent.note(user, device, path, id, err)
 	return map[string]string{"event_id": id}, err
 }
 

@@ -120,10 +120,37 @@ type ThreadSummary struct {
 	Senders map[string]bool
 }
 
+// referred are those to which something may relate: what came after an event that is in memory is there, too.
+func (r *Room) referred(events []*Entry) (may []*Entry) {
+	r.mu.RLock()
+	cached := r.timeline
+	r.mu.RUnlock()
+	targets := map[string]bool{}
+	from := len(cached)
+	for _, e := range events {
+		at, ok := slices.BinarySearchFunc(cached, e.Order, byOrder)
+		if !ok {
+			may = append(may, e)
+			continue
+		}
+		for ; from > at; from-- {
+			if target, _, ok := relation(cached[from-1].Event); ok {
+				targets[target] = true
+			}
+		}
+	}
+	for _, e := range events {
+		if targets[e.ID()] {
+			may = append(may, e)
+		}
+	}
+	return may
+}
+
 // Summaries are those of some events, by their ids; events to which nothing relates have none.
 func (r *Room) Summaries(ctx context.Context, events []*Entry) (map[string]Summary, error) {
 	found := map[string]Summary{}
-	if len(events) == 0 {
+	if events = r.referred(events); len(events) == 0 {
 		return found, nil
 	}
 	err := r.rooms.c.Stream.DB().View(ctx, func(tx table.Tx) error {

@@ -309,9 +309,15 @@ func redact(tx table.Tx, room int64, what *Entry, by string) error {
 	return store.Events.Put(tx, row)
 }
 
+// writeEnds writes the ends that are new, and removes those that are none any more.
 func (t *Turn) writeEnds(tx table.Tx, room int64) error {
-	if err := store.Extremities.DeleteAll(tx, table.Range{Prefix: []any{room}}); err != nil {
-		return err
+	for _, x := range t.room.ends {
+		if slices.ContainsFunc(t.ends, func(other end) bool { return other.ID == x.ID }) {
+			continue
+		}
+		if err := store.Extremities.Delete(tx, room, x.ID); err != nil {
+			return err
+		}
 	}
 	for _, x := range t.ends {
 		if err := store.Extremities.Put(tx, store.Extremity{Room: room, EventID: x.ID, Hash: x.Hash, Depth: x.depth}); err != nil {

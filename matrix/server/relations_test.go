@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"runtime"
 	"slices"
 	"testing"
+	"time"
 )
 
 func (c *client) relate(room, txn, kind, target, rel string, content object) string {
@@ -36,6 +38,9 @@ func TestRelations(t *testing.T) {
 			return object{"msgtype": "m.text", "body": "* " + body, "m.new_content": message(body)}
 		}
 		anne.relate(room, "1", "m.room.message", root, "m.replace", edit("first"))
+		for now := time.Now().UnixMilli(); time.Now().UnixMilli() == now; { // of two edits in one millisecond the ids decide
+			runtime.Gosched()
+		}
 		second := anne.relate(room, "2", "m.room.message", root, "m.replace", edit("second"))
 		bob.relate(room, "3", "m.room.message", root, "m.replace", edit("not mine"))
 		reaction := bob.relate(room, "4", "m.reaction", root, "m.annotation", object{})

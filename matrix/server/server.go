@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	gosync "sync"
 	"time"
 
 	"orrery/matrix/account"
@@ -150,6 +151,10 @@ func (s *Server) Serve(ctx context.Context, ready func(net.Addr)) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- h.Serve(l) }()
+	var swept gosync.WaitGroup
+	swept.Go(func() { s.sweep(requests) })
+	defer swept.Wait()
+	defer end()
 	ready(l.Addr())
 	select {
 	case err := <-ended:
@@ -164,6 +169,22 @@ func (s *Server) Serve(ctx context.Context, ready func(net.Addr)) error {
 		err = errors.Join(err, e)
 	}
 	return errors.Join(err, observed())
+}
+
+// sweep removes what is not needed any more, now and then.
+func (s *Server) sweep(ctx context.Context) {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		if err := s.api.Sweep(ctx); err != nil && ctx.Err() == nil {
+			s.logger.ErrorContext(ctx, "what is not needed any more was not removed (the next try is in an hour)", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // dropSocket removes the socket of a server that has ended.

@@ -22,13 +22,15 @@ type Process struct {
 }
 
 // Start starts a program whose output goes to the end of a file.
-func Start(cmd *exec.Cmd, log string) (*Process, error) {
+func Start(cmd *exec.Cmd, log string) (*Process, error) { return start(cmd, log, nil) }
+
+func start(cmd *exec.Cmd, log string, as *syscall.Credential) (*Process, error) {
 	f, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	cmd.Stdout, cmd.Stderr = f, f
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: as}
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}

@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
@@ -29,7 +28,8 @@ type dialect struct {
 	unnest           bool   // a statement takes a list for each column, and writes many rows
 	escape           bool   // a text cannot have a character 0
 	options          func(s *table.Schema) string
-	check            func(ctx context.Context, s *session) error
+	remote           bool // it is a process of its own: round trips cost
+	pool             func(driver, name string) (connect func(context.Context) (session, error), end func() error, err error)
 	kind             func(err error) error // ErrDuplicate or ErrUnavailable, if an error of the driver is one; nil otherwise
 }
 
@@ -41,7 +41,7 @@ var sqliteDialect = &dialect{
 		}
 		return " STRICT, WITHOUT ROWID"
 	},
-	check: func(context.Context, *session) error { return nil },
+	pool: sqlPool,
 	kind: func(err error) error {
 		var e *sqlite.Error
 		if !errors.As(err, &e) {
@@ -60,10 +60,11 @@ var sqliteDialect = &dialect{
 }
 
 var postgresDialect = &dialect{
-	name: "PostgreSQL", driver: "pgx", begin: "BEGIN", view: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", int: "BIGINT", text: `TEXT COLLATE "C"`, bytes: "BYTEA", empty: "''",
+	name: "PostgreSQL", begin: "BEGIN", view: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", int: "BIGINT", text: `TEXT COLLATE "C"`, bytes: "BYTEA", empty: "''",
 	unnest: true, escape: true,
 	options: func(*table.Schema) string { return "" },
-	check:   checkPostgres,
+	remote:  true,
+	pool:    pgPool,
 	kind: func(err error) error {
 		var e *pgconn.PgError
 		var n net.Error
@@ -78,17 +79,6 @@ var postgresDialect = &dialect{
 		}
 		return nil
 	},
-}
-
-func checkPostgres(ctx context.Context, s *session) error {
-	var encoding string
-	if err := s.conn.QueryRowContext(ctx, "SHOW server_encoding").Scan(&encoding); err != nil {
-		return err
-	}
-	if encoding != "UTF8" {
-		return fmt.Errorf("its encoding is %s, not UTF8 (make one by CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0)", encoding)
-	}
-	return nil
 }
 
 // find is the dialect and the driver's name of a database.

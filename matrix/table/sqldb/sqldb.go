@@ -6,7 +6,6 @@ package sqldb
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -20,11 +19,12 @@ const readers = 4
 
 // DB is an open database.
 type DB struct {
-	pool    *sql.DB
+	connect func(ctx context.Context) (session, error)
+	end     func() error
 	dialect *dialect
 	writer  *table.Writer
-	write   *session      // the writer's, nil if it is to be opened
-	idle    chan *session // readers' that nobody uses; nil is one to be opened
+	write   session      // the writer's, nil if it is to be opened
+	idle    chan session // readers' that nobody uses; nil is one to be opened
 
 	closing sync.RWMutex
 	closed  bool
@@ -39,70 +39,18 @@ func Open(ctx context.Context, url string) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool, err := sql.Open(dialect.driver, name)
-	if err != nil {
+	d := &DB{dialect: dialect, idle: make(chan session, readers)}
+	if d.connect, d.end, err = dialect.pool(dialect.driver, name); err != nil {
 		return nil, fmt.Errorf("cannot open %s: %w", dialect.name, err)
 	}
-	pool.SetMaxOpenConns(readers + 1)
-	pool.SetMaxIdleConns(0) // sessions keep theirs
-	d := &DB{pool: pool, dialect: dialect, idle: make(chan *session, readers)}
 	for range readers {
 		d.idle <- nil
 	}
-	if d.write, err = d.connect(ctx); err == nil {
-		err = dialect.check(ctx, d.write)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot open %s: %w", dialect.name, err), pool.Close())
+	if d.write, err = d.connect(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot open %s: %w", dialect.name, err), d.end())
 	}
 	d.writer = table.NewWriter(d.begin)
 	return d, nil
-}
-
-// session is a connection with the statements that were prepared on it.
-type session struct {
-	conn       *sql.Conn
-	statements map[string]*sql.Stmt
-}
-
-func (d *DB) connect(ctx context.Context) (*session, error) {
-	conn, err := d.pool.Conn(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", table.ErrUnavailable, err)
-	}
-	return &session{conn, map[string]*sql.Stmt{}}, nil
-}
-
-// prepared is a statement, prepared the first time. Their texts are few.
-func (s *session) prepared(ctx context.Context, text string) (*sql.Stmt, error) {
-	if found, ok := s.statements[text]; ok {
-		return found, nil
-	}
-	made, err := s.conn.PrepareContext(ctx, text)
-	if err != nil {
-		return nil, err
-	}
-	s.statements[text] = made
-	return made, nil
-}
-
-func (s *session) exec(ctx context.Context, text string, args ...any) error {
-	st, err := s.prepared(ctx, text) //nolint:sqlclosecheck // the session keeps it
-	if err != nil {
-		return err
-	}
-	_, err = st.ExecContext(ctx, args...)
-	return err
-}
-
-func (s *session) close() {
-	if s == nil {
-		return
-	}
-	for _, st := range s.statements {
-		_ = st.Close()
-	}
-	_ = s.conn.Close()
 }
 
 // View is that of table.DB.
@@ -112,31 +60,43 @@ func (d *DB) View(ctx context.Context, f func(table.Tx) error) error {
 	if d.closed {
 		return table.ErrClosed
 	}
-	var s *session
+	var s session
 	select {
 	case s = <-d.idle:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	keep := s
-	defer func() { d.idle <- keep }()
 	if s == nil {
 		var err error
 		if s, err = d.connect(ctx); err != nil {
+			d.idle <- nil
 			return err
 		}
 	}
-	t := &transaction{ctx: ctx, d: d, s: s}
-	err := d.dialect.failure(s.exec(ctx, d.dialect.view))
-	if err == nil {
-		err = f(t)
-		err = errors.Join(err, d.dialect.failure(s.exec(context.WithoutCancel(ctx), "COMMIT")))
+	t := &transaction{ctx: ctx, d: d, s: s, pending: []statement{{text: d.dialect.view}}}
+	defer t.leave() // also of a function that panics
+	return f(t)
+}
+
+// leave ends a view, and gives its session back: later, if it takes a round trip to a server that nobody needs to wait for.
+func (t *transaction) leave() {
+	begun := len(t.pending) == 0
+	t.broken = t.broken || t.ctx.Err() != nil // now: soon whoever asked is gone
+	end := func() {
+		if begun && !t.broken {
+			t.broken = t.s.exec(context.WithoutCancel(t.ctx), statement{text: "COMMIT"}) != nil
+		}
+		if t.broken { // a connection in an unknown state is not used again
+			t.s.close()
+			t.s = nil
+		}
+		t.d.idle <- t.s
 	}
-	if keep = s; err != nil && (t.broken || errors.Is(err, table.ErrUnavailable) || ctx.Err() != nil) { // a connection in an unknown state is not used again
-		s.close()
-		keep = nil
+	if t.d.dialect.remote {
+		go end() // Close waits for it: it takes all sessions out of idle
+		return
 	}
-	return err
+	end()
 }
 
 // Update is that of table.DB.
@@ -151,11 +111,7 @@ func (d *DB) begin(ctx context.Context) (table.Writing, error) {
 			return nil, err
 		}
 	}
-	if err := d.dialect.failure(d.write.exec(ctx, d.dialect.begin)); err != nil {
-		d.drop()
-		return nil, err
-	}
-	return &transaction{ctx: ctx, d: d, s: d.write, writes: true}, nil
+	return &transaction{ctx: ctx, d: d, s: d.write, writes: true, pending: []statement{{text: d.dialect.begin}}}, nil
 }
 
 // drop gives up the writer's connection; the next update opens another one.
@@ -215,25 +171,19 @@ func (t *transaction) prepare(s *table.Schema) error {
 
 // run executes a statement that is not kept.
 func (t *transaction) run(text string) error {
-	_, err := t.s.conn.ExecContext(t.ctx, text)
-	return t.failure(err)
+	if err := t.send(); err != nil {
+		return err
+	}
+	return t.failure(t.s.run(t.ctx, text))
 }
 
 func (t *transaction) columns(s *table.Schema) (map[string]bool, error) {
-	rows, err := t.s.conn.QueryContext(t.ctx, "SELECT * FROM "+quote(s.Name)+" LIMIT 0")
-	if err != nil {
-		return nil, t.failure(err)
-	}
-	defer func() { _ = rows.Close() }()
-	all, err := rows.Columns()
-	if err != nil {
-		return nil, err
-	}
+	all, err := t.s.columns(t.ctx, quote(s.Name))
 	has := map[string]bool{}
 	for _, c := range all {
 		has[c] = true
 	}
-	return has, rows.Err()
+	return has, t.failure(err)
 }
 
 // Close is that of table.DB.
@@ -246,10 +196,14 @@ func (d *DB) Close() error {
 	}
 	d.closed = true
 	for range readers {
-		(<-d.idle).close()
+		if s := <-d.idle; s != nil {
+			s.close()
+		}
 	}
-	d.write.close()
-	return d.pool.Close()
+	if d.write != nil {
+		d.write.close()
+	}
+	return d.end()
 }
 
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

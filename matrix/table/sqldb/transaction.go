@@ -11,17 +11,18 @@ import (
 	"orrery/matrix/table"
 )
 
-// transaction is a transaction on a session. Rows that are put wait, so that those of one table go in one statement: until something is read or
-// deleted, or the commit.
+// transaction is a transaction on a session. Rows that are put wait, so that those of one table go in one statement, and statements wait for the next that
+// has an answer: until something is read, or the commit.
 type transaction struct {
 	ctx     context.Context //nolint:containedctx // of the View, which it does not outlive
 	d       *DB
-	s       *session
+	s       session
 	writes  bool
 	ended   bool
 	broken  bool
 	reading bool // rows of a scan
 	waiting []*pile
+	pending []statement // what goes before the next query: the transaction's beginning, writes
 }
 
 // pile is rows of a table that wait.
@@ -83,33 +84,34 @@ func (t *transaction) Put(s *table.Schema, row []any) error {
 	return nil
 }
 
-// flush writes the rows that wait.
-func (t *transaction) flush() error {
-	waiting := t.waiting
-	t.waiting = nil
-	for _, p := range waiting {
-		if err := t.write(p); err != nil {
-			return fmt.Errorf("table %s: %w", p.schema.Name, err)
+// flush turns the rows that wait into statements.
+func (t *transaction) flush() {
+	for _, p := range t.waiting {
+		text := t.upsert(p.schema)
+		if t.d.dialect.unnest {
+			t.pending = append(t.pending, statement{text, t.lists(p), p.schema.Name})
+			continue
+		}
+		for _, row := range p.rows {
+			args := make([]any, len(row))
+			for i, v := range row {
+				args[i] = t.d.dialect.out(v)
+			}
+			t.pending = append(t.pending, statement{text, args, p.schema.Name})
 		}
 	}
-	return nil
+	t.waiting = nil
 }
 
-func (t *transaction) write(p *pile) error {
-	text := t.upsert(p.schema)
-	if t.d.dialect.unnest {
-		return t.failure(t.s.exec(t.ctx, text, t.lists(p)...))
+// send carries out what is pending.
+func (t *transaction) send(more ...statement) error {
+	t.flush()
+	all := append(t.pending, more...)
+	t.pending = nil
+	if len(all) == 0 {
+		return nil
 	}
-	for _, row := range p.rows {
-		args := make([]any, len(row))
-		for i, v := range row {
-			args[i] = t.d.dialect.out(v)
-		}
-		if err := t.failure(t.s.exec(t.ctx, text, args...)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return t.failure(t.s.exec(t.ctx, all...))
 }
 
 // lists is a list of values for each column.
@@ -171,16 +173,15 @@ func (t *transaction) Delete(s *table.Schema, key []any) error {
 	if err := t.writable(); err != nil {
 		return err
 	}
-	if err := t.flush(); err != nil {
-		return err
-	}
+	t.flush()
 	var where []string
 	args := make([]any, len(key))
 	for i, v := range key {
 		where = append(where, fmt.Sprintf("%s = $%d", quote(s.Columns[i].Name), i+1))
 		args[i] = t.d.dialect.out(v)
 	}
-	return t.failure(t.s.exec(t.ctx, "DELETE FROM "+quote(s.Name)+" WHERE "+strings.Join(where, " AND "), args...))
+	t.pending = append(t.pending, statement{"DELETE FROM " + quote(s.Name) + " WHERE " + strings.Join(where, " AND "), args, s.Name})
+	return nil
 }
 
 // Get is that of table.Tx.
@@ -200,17 +201,11 @@ func (t *transaction) Scan(s *table.Schema, r table.Range) iter.Seq2[[]any, erro
 		}
 		t.reading = true
 		defer func() { t.reading = false }()
-		if err := t.flush(); err != nil {
-			yield(nil, err)
-			return
-		}
+		t.flush()
 		text, args := t.query(s, r)
-		st, err := t.s.prepared(t.ctx, text) //nolint:sqlclosecheck // the session keeps it
-		if err != nil {
-			yield(nil, t.failure(err))
-			return
-		}
-		rows, err := st.QueryContext(t.ctx, args...)
+		before := t.pending
+		t.pending = nil
+		rows, err := t.s.query(t.ctx, before, statement{text, args, ""})
 		if err != nil {
 			yield(nil, t.failure(err))
 			return
@@ -298,10 +293,10 @@ func (t *transaction) row(s *table.Schema, scan func(...any) error) ([]any, erro
 
 // Commit is that of table.Writing.
 func (t *transaction) Commit() error {
-	if err := t.flush(); err != nil {
-		return err
+	if t.broken && t.d.dialect.remote { // PostgreSQL takes COMMIT for ROLLBACK then, and says nothing
+		return fmt.Errorf("%w: a statement failed before the commit", table.ErrUnavailable)
 	}
-	if err := t.failure(t.s.exec(t.ctx, "COMMIT")); err != nil {
+	if err := t.send(statement{text: "COMMIT"}); err != nil {
 		return err
 	}
 	t.ended = true
@@ -314,7 +309,10 @@ func (t *transaction) Rollback() {
 		return
 	}
 	t.ended = true
-	if err := t.s.exec(t.ctx, "ROLLBACK"); err != nil {
+	if len(t.pending) > 0 && t.pending[0].text == t.d.dialect.begin { // it was not begun
+		return
+	}
+	if err := t.s.exec(t.ctx, statement{text: "ROLLBACK"}); err != nil {
 		t.d.drop()
 	}
 }
