@@ -22,6 +22,7 @@ import (
 	"orrery/matrix/media"
 	"orrery/matrix/pusher"
 	"orrery/matrix/room"
+	"orrery/matrix/search"
 	"orrery/matrix/store"
 	"orrery/matrix/sync"
 )
@@ -39,6 +40,7 @@ type Config struct {
 	Keys     *keys.Keys
 	Media    *media.Media
 	Pushers  *pusher.Pushers
+	Search   *search.Index
 	Stream   *store.Stream
 	Now      func() time.Time
 	Logger   *slog.Logger

@@ -29,6 +29,7 @@ func (a *API) roomRoutes() {
 	a.directoryRoutes()
 	a.spaceRoutes()
 	a.in("POST rooms/{room}/upgrade", a.upgrade)
+	a.in("POST search", a.search)
 }
 
 // send sends an event that is no state (clause client-server API, PUT send).
@@ -236,21 +237,7 @@ func (a *API) context(q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	page := func(of table.Range, n int) ([]*room.Entry, error) {
-		if of.Limit = n; n == 0 {
-			return nil, nil
-		}
-		events, err := r.Page(q.Context(), of)
-		if err != nil {
-			return nil, err
-		}
-		return r.Visible(q.Context(), q.login.User, events)
-	}
-	before, err := page(table.Range{Before: e.Order, Descending: true}, n/2)
-	if err != nil {
-		return nil, err
-	}
-	after, err := page(table.Range{From: e.Order + 1}, n-n/2)
+	before, after, err := a.around(q, r, e, n/2, n-n/2)
 	if err != nil {
 		return nil, err
 	}
@@ -279,6 +266,25 @@ func (a *API) context(q *request) (any, error) {
 		"event": shown[0][0], "events_before": shown[1], "events_after": shown[2],
 		"start": sync.Token(start.Order - 1), "end": sync.Token(end.Order), "state": state,
 	}, nil
+}
+
+// around are events before one, newest first, and after it, of those that the user may see.
+func (a *API) around(q *request, r *room.Room, e *room.Entry, n, m int) (before, after []*room.Entry, err error) {
+	page := func(of table.Range, n int) ([]*room.Entry, error) {
+		if of.Limit = n; n == 0 {
+			return nil, nil
+		}
+		events, err := r.Page(q.Context(), of)
+		if err != nil {
+			return nil, err
+		}
+		return r.Visible(q.Context(), q.login.User, events)
+	}
+	if before, err = page(table.Range{Before: e.Order, Descending: true}, n); err != nil {
+		return nil, nil, err
+	}
+	after, err = page(table.Range{From: e.Order + 1}, m)
+	return before, after, err
 }
 
 func (a *API) aliasRoutes() {

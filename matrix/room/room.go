@@ -41,6 +41,10 @@ type Config struct {
 	Now    func() time.Time
 	// Watch is called after events were committed and can be seen, in the order of their positions in each room. It must not wait.
 	Watch func(r *Room, new []*Entry)
+	// Committed is called before events that were committed count as seen. It must not wait, nor ask the room.
+	Committed func(r *Room, new []*Entry)
+	// Redacting is called in the commit that redacts an event, with all of it and the room's number.
+	Redacting func(tx table.Tx, room int64, what *Entry) error
 	// Erased says whether a user wanted their events to be forgotten; nil: nobody did.
 	Erased func(ctx context.Context, user string) (bool, error)
 }
@@ -63,6 +67,12 @@ type place struct {
 
 // New is the rooms in a database.
 func New(c Config) *Rooms {
+	if c.Committed == nil {
+		c.Committed = func(*Room, []*Entry) {}
+	}
+	if c.Redacting == nil {
+		c.Redacting = func(table.Tx, int64, *Entry) error { return nil }
+	}
 	if c.Watch == nil {
 		c.Watch = func(*Room, []*Entry) {}
 	}

@@ -220,6 +220,7 @@ func (r *Room) commit(ctx context.Context, t *Turn) error {
 			e.Order, e.After = orders[i], afters[i]
 		}
 		r.show(row, t)
+		r.rooms.c.Committed(r, t.new)
 	})
 	if err != nil {
 		if r.row.ID == 0 {
@@ -253,6 +254,7 @@ func (r *Room) refresh(ctx context.Context) error {
 	r.mu.Unlock()
 	r.doubtful.Store(false)
 	if len(new) > 0 {
+		r.rooms.c.Committed(r, new)
 		r.rooms.c.Watch(r, new)
 	}
 	return nil
@@ -273,6 +275,9 @@ func (t *Turn) write(tx table.Tx, row store.Room, e *Entry, order int64) (int64,
 		}
 	}
 	if what := t.redacted[e.ID()]; what != nil {
+		if err := t.room.rooms.c.Redacting(tx, row.ID, what); err != nil {
+			return 0, err
+		}
 		if err := redact(tx, row.ID, what, e.ID()); err != nil {
 			return 0, err
 		}

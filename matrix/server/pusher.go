@@ -39,3 +39,6 @@ func (s *Server) watch(r *room.Room, events []*room.Entry) {
 	s.syncer.Watch(r, events)
 	s.pushers.Watch(r, events)
 }
+
+// committed is told of new events before they count as seen.
+func (s *Server) committed(r *room.Room, events []*room.Entry) { s.search.Add(r, events) }

@@ -19,6 +19,7 @@ import (
 	"orrery/matrix/media"
 	"orrery/matrix/pusher"
 	"orrery/matrix/room"
+	"orrery/matrix/search"
 	"orrery/matrix/store"
 	"orrery/matrix/sync"
 	"orrery/matrix/table"
@@ -38,6 +39,7 @@ type Server struct {
 
 	syncer  *sync.Syncer
 	pushers *pusher.Pushers
+	search  *search.Index
 }
 
 // OpenDatabase opens the database that a configuration names.
@@ -89,21 +91,22 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	s := &Server{
 		config: c, db: db, logger: logger, syncer: syncer,
 		Accounts: accounts,
+		search:   search.Open(ctx, stream, logger),
 	}
-	s.Rooms = room.New(room.Config{Stream: stream, Server: c.ServerName, Key: key, Now: time.Now, Watch: s.watch, Erased: accounts.Erased})
+	s.Rooms = room.New(room.Config{Stream: stream, Server: c.ServerName, Key: key, Now: time.Now, Watch: s.watch, Committed: s.committed, Redacting: search.Remove, Erased: accounts.Erased})
 	syncer.Serve(s.Rooms)
 	if err := s.openPushers(ctx, stream, syncer); err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, errors.Join(err, s.Close())
 	}
 	if c.Presence {
 		syncer.ShowPresence(ctx)
 	}
 	files, err := media.Open(media.Config{DB: db, Folder: c.path(c.Media), MaxSize: c.MaxUpload << 20, Now: time.Now})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot open the media: %w", err), db.Close())
+		return nil, errors.Join(fmt.Errorf("cannot open the media: %w", err), s.Close())
 	}
 	s.api = api.New(api.Config{
-		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: keys.New(stream, syncer), Media: files, Pushers: s.pushers, Stream: stream, Now: time.Now, Logger: logger,
+		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: keys.New(stream, syncer), Media: files, Pushers: s.pushers, Search: s.search, Stream: stream, Now: time.Now, Logger: logger,
 		SharedSecret: secret, LogIn: entry, Limits: api.Limits(c.Limits), BehindProxy: c.BehindProxy,
 	})
 	s.pushers.Begin()
@@ -203,7 +206,10 @@ func dropSocket(ctx context.Context, path string) error {
 
 // Close ends the server.
 func (s *Server) Close() error {
-	s.pushers.Close()
+	if s.pushers != nil {
+		s.pushers.Close()
+	}
+	s.search.Close()
 	s.syncer.Close()
 	return s.db.Close()
 }

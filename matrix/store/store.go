@@ -32,7 +32,7 @@ const (
 
 // Schemas are all tables.
 func Schemas() []*table.Schema {
-	return slices.Concat([]*table.Schema{metas.Schema()}, accountSchemas, roomSchemas, stateSchemas, clientSchemas, keySchemas, backupSchemas, mediaSchemas, pusherSchemas, oauthSchemas, ssoSchemas)
+	return slices.Concat([]*table.Schema{metas.Schema()}, accountSchemas, roomSchemas, stateSchemas, clientSchemas, keySchemas, backupSchemas, mediaSchemas, pusherSchemas, oauthSchemas, ssoSchemas, searchSchemas)
 }
 
 // Open makes a database ready: its tables, and its version.

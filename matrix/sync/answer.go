@@ -238,7 +238,7 @@ func (a *answer) timeline(ctx context.Context, r *room.Room, events []*room.Entr
 	t = Timeline{Limited: limited, PrevBatch: Token(a.upTo)}
 	var wanted []*room.Entry
 	for _, e := range events {
-		if a.q.Filter.Room.Timeline.wants(e.Event) {
+		if a.q.Filter.Room.Timeline.Wants(e.Event) {
 			wanted = append(wanted, e)
 		}
 	}
@@ -272,7 +272,7 @@ func (a *answer) state(ctx context.Context, r *room.Room, events []*room.Entry, 
 	lazy := a.lazy(events)
 	var found []*room.Entry
 	for key, e := range all {
-		if e.Order > since && a.q.Filter.Room.State.wants(e.Event) && (lazy == nil || key.Type != matrix.TypeMember || lazy[key.StateKey]) {
+		if e.Order > since && a.q.Filter.Room.State.Wants(e.Event) && (lazy == nil || key.Type != matrix.TypeMember || lazy[key.StateKey]) {
 			found = append(found, e)
 		}
 	}

@@ -209,7 +209,8 @@ func (f *EventFilter) wantsOf(kind, sender string) bool {
 		(f.Senders == nil || slices.Contains(f.Senders, sender)) && !slices.Contains(f.NotSenders, sender)
 }
 
-func (f *EventFilter) wants(e *event.Event) bool {
+// Wants says whether an event is wanted.
+func (f *EventFilter) Wants(e *event.Event) bool {
 	if !f.wantsOf(e.Type(), e.Sender()) {
 		return false
 	}
