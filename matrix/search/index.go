@@ -123,12 +123,14 @@ func (x *Index) run(ctx context.Context) {
 		for more := true; more; {
 			var err error
 			if more, err = x.step(ctx); err != nil && ctx.Err() == nil {
+				more = false
 				x.logger.WarnContext(ctx, "messages cannot be indexed", "error", err)
 				x.mu.Lock()
 				x.queue, x.read = nil, false // what was taken out is read again, with the next event
 				x.answer(func(waiting) bool { return true }, err)
 				x.mu.Unlock()
 			}
+			more = more && ctx.Err() == nil
 		}
 	}
 }
@@ -149,13 +151,11 @@ func (x *Index) step(ctx context.Context) (bool, error) {
 	x.mu.Lock()
 	known := x.read
 	var batch []item
-	upTo := x.stream.Current() // all up to here is in the queue, or was before
+	upTo, more := x.stream.Current(), false // all up to there is in the queue, or was before
 	if known {
 		n := min(len(x.queue), maxBatch)
 		batch, x.queue = x.queue[:n:n], x.queue[n:]
-		if len(x.queue) > 0 {
-			upTo = 0
-		}
+		more = len(x.queue) > 0
 	} else {
 		x.read = true // what comes from now on is in the queue, too
 	}
@@ -168,7 +168,7 @@ func (x *Index) step(ctx context.Context) (bool, error) {
 			return false, err
 		}
 	}
-	if upTo == 0 {
+	if more {
 		return true, nil
 	}
 	if err := x.reached(ctx, upTo); err != nil {
