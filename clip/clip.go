@@ -155,6 +155,8 @@ type Offer interface {
 	// Cleared says, where Types is empty, that the owner let go of the selection on purpose, as password managers do, and did not just exit. False
 	// where the display does not tell.
 	Cleared() bool
+	// Exited says, where Types is empty, that the owner is gone, so that no other offer of it is on its way. False where the display does not tell.
+	Exited() bool
 	// Read reads the content in one of Types: ErrGone once the offer is over, ErrTooLarge beyond limit bytes, ctx.Err() when ctx ends.
 	Read(ctx context.Context, kind string, limit int64) ([]byte, error)
 }

@@ -146,6 +146,9 @@ func (o *offer) Own() bool { return o.own }
 // Cleared is clip.Offer's.
 func (o *offer) Cleared() bool { return o.cleared }
 
+// Exited is clip.Offer's.
+func (o *offer) Exited() bool { return false }
+
 // Read is clip.Offer's.
 func (o *offer) Read(ctx context.Context, kind string, limit int64) ([]byte, error) {
 	o.mu.Lock()

@@ -156,5 +156,8 @@ func (o ownerless) Own() bool { return false }
 // Cleared is clip.Offer's.
 func (o ownerless) Cleared() bool { return false }
 
+// Exited is clip.Offer's.
+func (o ownerless) Exited() bool { return false }
+
 // Read is clip.Offer's.
 func (o ownerless) Read(context.Context, string, int64) ([]byte, error) { return nil, clip.ErrGone }

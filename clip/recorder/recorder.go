@@ -123,7 +123,7 @@ func (r *Recorder) begin(ctx context.Context, o clip.Offer) {
 			r.setLive(s, nil)
 			return
 		case len(o.Types()) == 0:
-			r.ownerless(ctx, s)
+			r.ownerless(ctx, s, o.Exited())
 			return
 		}
 		r.take(ctx, o, standing)
@@ -131,13 +131,18 @@ func (r *Recorder) begin(ctx context.Context, o clip.Offer) {
 }
 
 // ownerless offers again what the owner that has gone had.
-func (r *Recorder) ownerless(ctx context.Context, s clip.Selection) {
-	timer := time.NewTimer(settle)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
+func (r *Recorder) ownerless(ctx context.Context, s clip.Selection, exited bool) {
+	if !exited {
+		timer := time.NewTimer(settle)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+	}
+	if ctx.Err() != nil {
 		return
-	case <-timer.C:
 	}
 	r.mu.Lock()
 	item, ok := r.live[s]

@@ -38,6 +38,9 @@ func (o *offer) Own() bool { return o.change.own }
 // Cleared is clip.Offer's: known of what this process owned only.
 func (o *offer) Cleared() bool { return o.change.cleared }
 
+// Exited is clip.Offer's: a compositor does not tell.
+func (o *offer) Exited() bool { return false }
+
 // Read is clip.Offer's.
 func (o *offer) Read(ctx context.Context, kind string, limit int64) ([]byte, error) {
 	content, err := o.read(ctx, kind, limit)

@@ -68,6 +68,9 @@ func (o *offer) Own() bool { return o.change.owner == o.display.window }
 // Cleared is clip.Offer's.
 func (o *offer) Cleared() bool { return o.change.cleared }
 
+// Exited is clip.Offer's.
+func (o *offer) Exited() bool { return o.change.owner == xproto.WindowNone && !o.change.cleared }
+
 // class is the application that a window is of: WM_CLASS, of itself or of what it is in, or of the window that has the focus.
 func (d *Display) class(w xproto.Window) string {
 	for range 16 {

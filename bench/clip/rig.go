@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bufio"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jezek/xgb"
+
+	"orrery/bench/internal/server"
+)
+
+// patience is how long anything may take.
+const patience = 2 * time.Minute
+
+// rig is an X server, and what runs on it.
+type rig struct {
+	folder    string
+	env       []string
+	processes []*server.Process
+}
+
+func newRig() (r *rig, err error) {
+	folder, err := os.MkdirTemp("", "orrery-bench-clip-")
+	if err != nil {
+		return nil, err
+	}
+	r = &rig{folder: folder}
+	r.env = append(os.Environ(), "HOME="+folder, "XDG_CONFIG_HOME="+filepath.Join(folder, "config"), "XDG_DATA_HOME="+filepath.Join(folder, "data"), "XDG_CACHE_HOME="+filepath.Join(folder, "cache"),
+		"XDG_STATE_HOME="+filepath.Join(folder, "state"), "XDG_RUNTIME_DIR="+filepath.Join(folder, "run"), "WAYLAND_DISPLAY=", "DBUS_SESSION_BUS_ADDRESS=", "NO_AT_BRIDGE=1", "QT_QPA_PLATFORM=xcb")
+	settings := filepath.Join(folder, "config", "orrery-clip", "clip.toml")
+	if err = errors.Join(os.MkdirAll(filepath.Dir(settings), 0o700), os.Mkdir(filepath.Join(folder, "run"), 0o700), os.WriteFile(settings, []byte("[limits]\nitems = 0\n"), 0o600)); err == nil {
+		err = r.startX()
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	return r, nil
+}
+
+func (r *rig) close() error {
+	var errs []error
+	for i := len(r.processes) - 1; i >= 0; i-- {
+		errs = append(errs, r.processes[i].Stop(os.Interrupt))
+	}
+	return errors.Join(append(errs, os.RemoveAll(r.folder))...)
+}
+
+func (r *rig) command(program string, args ...string) *exec.Cmd {
+	cmd := exec.Command(program, args...) //nolint:noctx // it ends with the benchmark
+	cmd.Env, cmd.Dir = r.env, r.folder
+	return cmd
+}
+
+func (r *rig) start(cmd *exec.Cmd, name string) (*server.Process, error) {
+	p, err := server.Start(cmd, filepath.Join(r.folder, name+".log"))
+	if err == nil {
+		r.processes = append(r.processes, p)
+	}
+	return p, err
+}
+
+func (r *rig) startX() error {
+	from, to, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer from.Close() //nolint:errcheck // it was only read
+	cmd := r.command("Xvfb", "-displayfd", "3", "-screen", "0", "1280x800x24", "-nolisten", "tcp", "-noreset")
+	cmd.ExtraFiles = []*os.File{to}
+	if _, err := r.start(cmd, "x"); err != nil {
+		return errors.Join(err, to.Close())
+	}
+	if err := to.Close(); err != nil {
+		return err
+	}
+	number, err := bufio.NewReader(from).ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("no X server came: %w", err)
+	}
+	xgb.Logger.SetOutput(io.Discard)
+	display := ":" + strings.TrimSpace(number)
+	r.env = append(r.env, "DISPLAY="+display)
+	return os.Setenv("DISPLAY", display) // for what this process reads back
+}
+
+func await(what string, condition func() bool) error {
+	for end := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) { //nolint:forbidigo // of a benchmark
+		if time.Now().After(end) {
+			return fmt.Errorf("%s did not come", what)
+		}
+	}
+	return nil
+}
+
+// corpus writes a history as clip export has it. Texts have some 65 bytes.
+func corpus(path string, n int) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriter(f)
+	fmt.Fprintln(w, `{"format":"orrery-clip-export","version":1}`)
+	words := strings.Fields("the of and a to in is you that it he was for on are as with his they at be this have from or one had by word but not what all were we when")
+	at := time.Now().Add(-time.Duration(n) * time.Minute)
+	for i := range n {
+		said := []string{"item", strconv.Itoa(i)}
+		for j := range 14 {
+			said = append(said, words[(i*7+j*j*13+i*j)%len(words)])
+		}
+		when := at.Add(time.Duration(i) * time.Minute).UTC().Format(time.RFC3339)
+		fmt.Fprintf(w, `{"contents":[{"type":"text/plain;charset=utf-8","data":%q}],"created":%q,"used":%q,"count":1}`+"\n", base64.StdEncoding.EncodeToString([]byte(strings.Join(said, " "))), when, when)
+	}
+	return errors.Join(w.Flush(), f.Close())
+}
