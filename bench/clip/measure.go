@@ -87,7 +87,7 @@ func (m *measuring) say(work, format string, args ...any) {
 
 // memory waits until the recorder has nothing to do.
 func (m *measuring) memory() error {
-	time.Sleep(12 * time.Second) //nolint:forbidigo // idle is what is measured
+	time.Sleep(12 * time.Second)
 	all := server.Memory(m.recorder.PID())
 	m.say("recorder's memory, idle", "%.1f MB resident, of it %.1f its own", float64(all["VmRSS"])/1e6, float64(all["RssAnon"])/1e6)
 	return nil

@@ -96,7 +96,7 @@ func offer(d *x11.Display, kind string, data []byte) error {
 func burst(d *x11.Display, n int, every time.Duration) error {
 	begun := time.Now()
 	for i := range n {
-		time.Sleep(time.Until(begun.Add(time.Duration(i) * every))) //nolint:forbidigo // the pace of a benchmark
+		time.Sleep(time.Until(begun.Add(time.Duration(i) * every)))
 		if err := offer(d, "text/plain;charset=utf-8", fmt.Appendf(nil, "burst %d of %d", i+1, n)); err != nil {
 			return err
 		}

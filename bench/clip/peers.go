@@ -48,7 +48,7 @@ func (p *peer) measure(copies int) (err error) {
 	if err != nil {
 		return err
 	}
-	time.Sleep(5 * time.Second) //nolint:forbidigo // idle is what is measured
+	time.Sleep(5 * time.Second)
 	o, err := startOwner(r.env)
 	if err != nil {
 		return err
@@ -59,9 +59,9 @@ func (p *peer) measure(copies int) (err error) {
 		if err := o.do("text", p.name, "copy", strconv.Itoa(i)); err != nil {
 			return err
 		}
-		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // it does not say when it has it
+		time.Sleep(10 * time.Millisecond)
 	}
-	time.Sleep(2 * time.Second) //nolint:forbidigo // as above
+	time.Sleep(2 * time.Second)
 	resident, after := usage(main.PID())
 	say("a copy, a new history, not durable", p.name, "%.2f ms of processor; %.1f MB resident afterwards", ms(after-before)/float64(copies), resident)
 	return o.kill()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,8 +49,8 @@ func newRig() (r *rig, err error) {
 
 func (r *rig) close() error {
 	var errs []error
-	for i := len(r.processes) - 1; i >= 0; i-- {
-		errs = append(errs, r.processes[i].Stop(os.Interrupt))
+	for _, p := range slices.Backward(r.processes) {
+		errs = append(errs, p.Stop(os.Interrupt))
 	}
 	return errors.Join(append(errs, os.RemoveAll(r.folder))...)
 }
@@ -93,7 +94,7 @@ func (r *rig) startX() error {
 }
 
 func await(what string, condition func() bool) error {
-	for end := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) { //nolint:forbidigo // of a benchmark
+	for end := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			return fmt.Errorf("%s did not come", what)
 		}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -58,6 +59,7 @@ type Recorder struct {
 	watchers map[chan clip.Summary]bool
 	counts   Counts
 	searched time.Time
+	worked   bool // memory was used since the last rest
 }
 
 // Counts are figures since the start.
@@ -240,6 +242,7 @@ func (r *Recorder) record(s clip.Selection, item clip.Item, standing bool) error
 	item.Summary = summary
 	r.setLive(s, &item)
 	r.mu.Lock()
+	r.worked = true
 	if fresh {
 		r.counts.Recorded++
 	} else {
@@ -459,7 +462,7 @@ func (r *Recorder) Watch() (<-chan clip.Summary, func()) {
 func (r *Recorder) Searched() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.searched = time.Now()
+	r.searched, r.worked = time.Now(), true
 }
 
 func (r *Recorder) tidyAlways(ctx context.Context) {
@@ -474,10 +477,12 @@ func (r *Recorder) tidyAlways(ctx context.Context) {
 				r.config.Logger.ErrorContext(ctx, "cannot tidy the history", "error", err)
 			}
 			r.mu.Lock()
-			rest := now.Sub(r.searched) > tidyEvery
+			rest := r.worked && now.Sub(r.searched) > tidyEvery
+			r.worked = r.worked && !rest
 			r.mu.Unlock()
 			if rest {
 				r.config.History.Rest()
+				debug.FreeOSMemory() // a recorder waits for most of its life
 			}
 		}
 	}
