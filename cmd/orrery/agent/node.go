@@ -151,7 +151,7 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	s := n.settings
-	n.base, err = embed.Assemble(ctx, embed.Config{
+	_, err = embed.Assemble(ctx, embed.Config{
 		Directory: n.dir, Name: s.Name, Listen: s.Listen, Gossip: s.Gossip, Advertise: s.Advertise, Loopback: s.Loopback,
 		Ways: found.Ways, NoBeacon: found.NoBeacon, NoRemembered: !remembered, Zone: s.Zone, Roles: s.Roles, Version: n.version,
 		Serve: n.serve, Errors: ownErrors(), Changed: n.chronicle.membership, Registerer: n.registry, Logger: n.log,
@@ -168,7 +168,7 @@ func (n *Node) start(ctx context.Context) error {
 	return err
 }
 
-// open opens the parts that stand on the fabric, each after those that it needs.
+// open opens the parts that stand on the fabric, each after those that it needs. It sets base, too: Parts run before Assemble returns.
 func (n *Node) open(ctx context.Context, base *embed.Node) error {
 	n.base, n.identity, n.table, n.chains = base, base.Identity(), base.Table(), base.Chains()
 	n.registrar, n.roll, n.client, n.events = base.Registrar(), base.Roll(), base.Client(), base.Events()
