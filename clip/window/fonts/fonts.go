@@ -13,6 +13,7 @@ import (
 	"github.com/go-text/typesetting/font"
 	"github.com/go-text/typesetting/font/opentype"
 	"github.com/go-text/typesetting/fontscan"
+	"golang.org/x/sys/unix"
 )
 
 // maxFile bounds the fonts that are loaded, in bytes of their file: those of all Chinese characters have 20 to 100 million.
@@ -20,7 +21,7 @@ const maxFile = 128 << 20
 
 // System are the fonts of the system.
 type System struct {
-	Cache string // folder of the file that keeps what fonts there are; empty: the user's cache
+	Cache string // folder of the file that keeps what fonts there are
 
 	mu     sync.Mutex
 	once   bool
@@ -34,7 +35,7 @@ func (s *System) Find(ctx context.Context, missing []rune) map[rune]*font.Face {
 	defer s.mu.Unlock()
 	if !s.once {
 		s.once, s.loaded = true, map[fontscan.Location]*font.Face{}
-		s.all, _ = fontscan.SystemFonts(silent{}, s.Cache) // no fonts: those that are built in have to do
+		s.all = list(s.Cache)
 		slices.SortStableFunc(s.all, func(a, b fontscan.Footprint) int { return cmp.Compare(rank(&a), rank(&b)) })
 	}
 	faces := map[rune]*font.Face{}
@@ -47,6 +48,20 @@ func (s *System) Find(ctx context.Context, missing []rune) map[rune]*font.Face {
 		}
 	}
 	return faces
+}
+
+// list are the system's fonts; none: those that are built in have to do. Where the folder cannot be written, which there are is found out each time.
+func list(folder string) []fontscan.Footprint {
+	if os.MkdirAll(folder, 0o700) != nil || unix.Access(folder, unix.W_OK) != nil {
+		other, err := os.MkdirTemp("", "clip-fonts-")
+		if err != nil {
+			return nil
+		}
+		defer func() { _ = os.RemoveAll(other) }()
+		folder = other
+	}
+	all, _ := fontscan.SystemFonts(silent{}, folder)
+	return all
 }
 
 // find is the first face that has a character. For pictures it is one of colours, if there is one.

@@ -224,9 +224,9 @@ func (p *parser) bind() {
 		for _, name := range key.virtual {
 			p.virtual[name] |= mods
 		}
-		for _, syms := range key.groups {
+		for group, syms := range key.groups {
 			for level, s := range syms {
-				if in := p.meaning(s); in != nil && in.virtual != "" && (!in.firstOnly || level == 0) {
+				if in := p.meaning(s); in != nil && in.virtual != "" && (!in.firstOnly || group == 0 && level == 0) {
 					p.virtual[in.virtual] |= mods
 				}
 			}

@@ -27,7 +27,7 @@ type Theme struct {
 var (
 	Light = Theme{ //nolint:gochecknoglobals // a constant
 		Ground: rgb(0xfafafa), Field: rgb(0xffffff), Chosen: rgb(0x1f6feb), Line: rgb(0xd0d4da),
-		Ink: rgb(0x1c1f24), Faint: rgb(0x667080), Accent: rgb(0x1f6feb), Wrong: rgb(0xb3261e), OnRow: rgb(0xffffff),
+		Ink: rgb(0x1c1f24), Faint: rgb(0x667080), Accent: rgb(0x1a62d0), Wrong: rgb(0xb3261e), OnRow: rgb(0xffffff),
 	}
 	Dark = Theme{ //nolint:gochecknoglobals // a constant
 		Ground: rgb(0x1e2127), Field: rgb(0x272b33), Chosen: rgb(0x2f6fd0), Line: rgb(0x3a404b),
