@@ -433,8 +433,8 @@ func (client *Client) bind(m *wire.Message) error {
 		_ = client.Send(id, 0, wire.Uint(3))
 	case Output.Interface:
 		n := max(1, client.compositor.scale)
-		_ = client.Send(id, 1, wire.Uint(1), wire.Int(800*n), wire.Int(600*n), wire.Int(60_000)) //nolint:gosec // a test's
-		_ = client.Send(id, 3, wire.Int(n))                                                      //nolint:gosec // a test's
+		_ = client.Send(id, 1, wire.Uint(1), wire.Int(OutputWidth*n), wire.Int(OutputHeight*n), wire.Int(60_000)) //nolint:gosec // a test's
+		_ = client.Send(id, 3, wire.Int(n))                                                                       //nolint:gosec // a test's
 		_ = client.Send(id, 2)
 	}
 	return client.made(id, name)

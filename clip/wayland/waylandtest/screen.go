@@ -32,8 +32,10 @@ type screen struct {
 	layer      bool        // it is one of the layers
 	size       image.Point // that was asked for
 	configured bool
-	picture    *image.RGBA
-	told       []string // requests, by the name of their object and their number
+	raw        []byte      // of what is shown, in rows without gaps
+	shown      image.Point // its size
+	picture    *image.RGBA // likewise, once somebody has looked
+	told       []string    // requests, by the name of their object and their number
 }
 
 // buffer is a place in shared memory.
@@ -53,8 +55,22 @@ func (c *Compositor) Scaled(scale int) {
 func (client *Client) Picture() *image.RGBA {
 	client.compositor.mu.Lock()
 	defer client.compositor.mu.Unlock()
-	return client.shows.picture
+	s := &client.shows
+	if s.picture == nil && s.raw != nil {
+		s.picture = image.NewRGBA(image.Rectangle{Max: s.shown})
+		for i := 0; i < len(s.raw); i += 4 {
+			from, to := s.raw[i:i+4:i+4], s.picture.Pix[i:i+4:i+4]
+			to[0], to[1], to[2], to[3] = from[2], from[1], from[0], 0xff
+		}
+	}
+	return s.picture
 }
+
+// The size of outputs, in units of the compositor. It is small, because tests compare pixels.
+const (
+	OutputWidth  = 480
+	OutputHeight = 400
+)
 
 // Told says whether the client has made a request, such as "xdg_surface 4".
 func (client *Client) Told(request string) bool {
@@ -134,18 +150,13 @@ func (client *Client) commit() error {
 	if !ok {
 		return errors.New("there is no such buffer")
 	}
-	row := make([]byte, b.stride)
-	picture := image.NewRGBA(image.Rect(0, 0, int(b.width), int(b.height)))
-	for y := range int(b.height) {
-		if _, err := b.pool.ReadAt(row, int64(b.offset)+int64(y)*int64(b.stride)); err != nil {
-			return fmt.Errorf("the buffer is larger than its memory: %w", err)
-		}
-		for x := range int(b.width) {
-			at := picture.Pix[y*picture.Stride+4*x:]
-			at[0], at[1], at[2], at[3] = row[4*x+2], row[4*x+1], row[4*x], 0xff
-		}
+	if b.stride != 4*b.width || b.width <= 0 || b.height <= 0 {
+		return fmt.Errorf("a buffer of %d by %d pixels in rows of %d bytes", b.width, b.height, b.stride)
 	}
-	s.picture = picture
+	s.raw, s.shown, s.picture = make([]byte, int(b.stride)*int(b.height)), image.Pt(int(b.width), int(b.height)), nil
+	if _, err := b.pool.ReadAt(s.raw, int64(b.offset)); err != nil {
+		return fmt.Errorf("the buffer is larger than its memory: %w", err)
+	}
 	return client.Send(s.attached, 0) // released
 }
 

@@ -12,7 +12,6 @@ import (
 	"orrery/clip/wayland/waylandtest"
 	"orrery/clip/wayland/wire"
 	"orrery/clip/window"
-	"orrery/clip/window/paint"
 	"orrery/clip/window/waylandwindow"
 	"orrery/clip/window/windowtest"
 	"orrery/internal/testenv"
@@ -59,7 +58,7 @@ func start(t *testing.T, s *windowtest.Source, scale int, globals ...wire.Global
 	r.ended = run(t, r.compositor.Path, s)
 	testenv.Eventually(t, "a client comes", func() bool { return len(r.compositor.Clients()) == 1 })
 	r.client = r.compositor.Clients()[0]
-	r.want = windowtest.Expect(t, s, paint.Width*scale, paint.Height*scale, float64(scale))
+	r.want = windowtest.Expect(t, s, waylandtest.OutputWidth*scale, waylandtest.OutputHeight*scale, float64(scale))
 	return r
 }
 
@@ -169,7 +168,7 @@ func TestFraction(t *testing.T) {
 	r := start(t, windowtest.Texts(fruits...), 1, base(waylandtest.Layers, waylandtest.Viewports, waylandtest.Fractions)...)
 	r.shows("whole")
 	r.send("wp_fractional_scale_v1", 0, wire.Uint(180))
-	r.want = windowtest.Expect(t, r.source, paint.Width*3/2, paint.Height*3/2, 1.5)
+	r.want = windowtest.Expect(t, r.source, waylandtest.OutputWidth*3/2, waylandtest.OutputHeight*3/2, 1.5)
 	r.shows("fraction")
 	r.send("zwlr_layer_surface_v1", 0, wire.Uint(7), wire.Uint(501), wire.Uint(301))
 	r.want = windowtest.Expect(t, r.source, 752, 452, 1.5)
