@@ -61,11 +61,12 @@ const maxKnown = 20_000
 
 // Login is a user on a device.
 type Login struct {
-	User    string
-	Device  string
-	Guest   bool
-	Client  string // that came by OAuth; "": it came otherwise
-	Expires int64  // milliseconds since 1970; 0: never
+	User              string
+	Device            string
+	Guest             bool
+	Locked, Suspended bool
+	Client            string // that came by OAuth; "": it came otherwise
+	Expires           int64  // milliseconds since 1970; 0: never
 }
 
 // New is the accounts in a database.
@@ -224,6 +225,13 @@ func (a *Accounts) SetPassword(ctx context.Context, id, password string) error {
 		u.Password = hash
 		return errors.Join(store.Users.Put(tx, u), store.Browsers.DeleteAll(tx, table.Range{Index: "user", Prefix: []any{id}}))
 	})
+}
+
+// Moderate changes an account, and what its devices may do from now on.
+func (a *Accounts) Moderate(ctx context.Context, id string, with func(*store.User)) error {
+	err := a.change(ctx, id, with)
+	a.forget(id, "")
+	return err
 }
 
 // SetAdmin makes a user an administrator, or no more.

@@ -164,7 +164,7 @@ func (a *Accounts) Authenticate(ctx context.Context, token string) (Login, error
 				return ErrToken
 			}
 			u, err := user(tx, row.User)
-			l, replaces = Login{User: row.User, Device: row.Device, Guest: u.Guest, Client: row.Client, Expires: row.Expires}, row.Replaces
+			l, replaces = Login{User: row.User, Device: row.Device, Guest: u.Guest, Locked: u.Locked, Suspended: u.Suspended, Client: row.Client, Expires: row.Expires}, row.Replaces
 			return err
 		})
 		if err == nil && len(replaces) > 0 {

@@ -40,10 +40,14 @@ type Config struct {
 	Keys     *keys.Keys
 	Media    *media.Media
 	Pushers  *pusher.Pushers
-	Search   *search.Index
-	Stream   *store.Stream
-	Now      func() time.Time
-	Logger   *slog.Logger
+
+	Turn        Turn      // without URIs there is none
+	Contacts    []Contact // who helps with this server
+	SupportPage string
+	Search      *search.Index
+	Stream      *store.Stream
+	Now         func() time.Time
+	Logger      *slog.Logger
 
 	Limits       Limits
 	BehindProxy  bool   // which says in X-Forwarded-For where clients are
@@ -77,6 +81,9 @@ func New(c Config) *API {
 	}
 	a := &API{Config: c, mux: http.NewServeMux(), auth: newUIA(c.Now), limits: newLimiters(c.Limits), metrics: newMetrics()}
 	a.serverRoutes()
+	a.moreRoutes()
+	a.moderationRoutes()
+	a.dehydratedRoutes()
 	a.ssoRoutes()
 	a.oauthRoutes()
 	a.accountRoutes()
@@ -124,6 +131,9 @@ func (a *API) open(route string, h handler) {
 func (a *API) in(route string, h handler) {
 	a.route(route, a.handler(func(q *request) (any, error) {
 		if err := a.logIn(q); err != nil {
+			return nil, err
+		}
+		if err := moderate(q.login, route); err != nil {
 			return nil, err
 		}
 		if err := q.guestAllowed(route); err != nil {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 	"time"
 
@@ -189,7 +190,11 @@ func (a *API) changeData(q *request, room, kind string, with func(canonical.Valu
 			return err
 		}
 		return store.AllAccountData.Put(tx, store.AccountData{User: q.login.User, Room: room, Type: kind, Position: position, JSON: with(v).JSON()})
-	}, nil)
+	}, func() {
+		if room == "" && slices.Contains(sync.Tastes, kind) {
+			a.Syncer.RulesChanged(q.login.User)
+		}
+	})
 	a.Syncer.Wake(q.login.User)
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"orrery/matrix/canonical"
 	"orrery/matrix/room"
 	"orrery/matrix/store"
+	"orrery/matrix/sync"
 	"orrery/matrix/table"
 )
 
@@ -113,6 +114,11 @@ func (a *API) become(q *request, membership, user string) error {
 }
 
 func (a *API) set(q *request, r *room.Room, membership, user string) error {
+	if membership == matrix.Invite {
+		if err := a.invitable(q.Context(), user); err != nil {
+			return err
+		}
+	}
 	content := a.memberContent(q, user, membership)
 	return doneOr(r.Do(q.Context(), func(t *room.Turn) error {
 		if t.Membership(user) == membership && user == q.login.User {
@@ -121,6 +127,22 @@ func (a *API) set(q *request, r *room.Room, membership, user string) error {
 		_, err := t.Send(room.Draft{Type: matrix.TypeMember, Sender: q.login.User, StateKey: &user, Content: content})
 		return err
 	}))
+}
+
+// invitable is nil if somebody wants to be invited (clause client-server API, invite permission; MSC4380).
+func (a *API) invitable(ctx context.Context, users ...string) error {
+	return a.Stream.DB().View(ctx, func(tx table.Tx) error {
+		for _, user := range users {
+			blocks, err := sync.BlocksInvites(tx, user)
+			if err != nil {
+				return err
+			}
+			if blocks {
+				return fail(http.StatusForbidden, "M_INVITE_BLOCKED", user+" wants no invitations")
+			}
+		}
+		return nil
+	})
 }
 
 // join joins a room by its id or an alias (clause client-server API, joining rooms).

@@ -417,6 +417,9 @@ func (a *API) createRoom(q *request) (any, error) {
 			return nil, invalidParam(err.Error())
 		}
 	}
+	if err := a.invitable(q.Context(), c.Invite...); err != nil {
+		return nil, err
+	}
 	alias := ""
 	if c.AliasName != "" {
 		alias = "#" + c.AliasName + ":" + a.Server

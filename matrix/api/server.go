@@ -11,7 +11,9 @@ var versions = []string{"r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6"
 
 // unstable are the parts of future versions that are served, by their flags.
 var unstable = map[string]bool{
-	"org.matrix.simplified_msc3575": true, // MSC4186
+	"org.matrix.simplified_msc3575":                  true, // MSC4186
+	"org.matrix.msc3814":                             true, // dehydrated devices
+	"uk.half-shot.msc2666.query_mutual_rooms.stable": true,
 }
 
 func (a *API) serverRoutes() {
@@ -24,12 +26,12 @@ func (a *API) serverRoutes() {
 		}
 		return map[string]any{"m.homeserver": map[string]string{"base_url": a.BaseURL}}, nil
 	})
-	a.in("GET capabilities", func(*request) (any, error) {
+	a.in("GET capabilities", func(q *request) (any, error) {
 		available := map[string]string{}
 		for _, v := range matrix.Versions {
 			available[v.ID] = "stable"
 		}
-		return map[string]any{"capabilities": map[string]any{
+		capabilities := map[string]any{
 			"m.room_versions":            map[string]any{"default": matrix.DefaultVersion, "available": available},
 			"m.change_password":          map[string]bool{"enabled": true},
 			"m.set_displayname":          map[string]bool{"enabled": true},
@@ -38,6 +40,10 @@ func (a *API) serverRoutes() {
 			"m.get_login_token":          map[string]bool{"enabled": true},
 			"m.profile_fields":           map[string]bool{"enabled": true},
 			"m.forget_forced_upon_leave": map[string]bool{"enabled": false},
-		}}, nil
+		}
+		if a.admin(q) == nil {
+			capabilities["m.account_moderation"] = map[string]bool{"suspend": true, "lock": true}
+		}
+		return map[string]any{"capabilities": capabilities}, nil
 	})
 }

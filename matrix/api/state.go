@@ -74,6 +74,11 @@ func (a *API) putState(q *request) (any, error) {
 			return nil, err
 		}
 	}
+	if kind == matrix.TypeMember && content.Get("membership").String() == matrix.Invite {
+		if err := a.invitable(q.Context(), key); err != nil {
+			return nil, err
+		}
+	}
 	var id string
 	err = r.Do(q.Context(), func(t *room.Turn) error {
 		if old := t.State(matrix.Key{Type: kind, StateKey: key}); old != nil && old.Sender() == q.login.User && old.Content().Equal(content) {

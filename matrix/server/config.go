@@ -36,6 +36,7 @@ type Config struct {
 
 	Running `yaml:",inline"`
 	LogIn   `yaml:",inline"`
+	Assist  `yaml:",inline"`
 
 	folder string
 }
@@ -135,7 +136,7 @@ func Init(name, dir string) (string, error) {
 	if err := os.WriteFile(filepath.Join(dir, keyFile), []byte(key), 0o600); err != nil {
 		return "", err
 	}
-	return path, os.WriteFile(path, fmt.Appendf(nil, defaults+runningDefaults, name), 0o600)
+	return path, os.WriteFile(path, fmt.Appendf(nil, defaults+runningDefaults+assistDefaults, name), 0o600)
 }
 
 // ReadConfig reads a configuration and says what is wrong with it.
@@ -145,7 +146,7 @@ func ReadConfig(path string) (*Config, error) {
 		return nil, err
 	}
 	c := &Config{Listen: "127.0.0.1:8008", Database: "sqlite:homeserver.db", SigningKey: keyFile, Media: "media", MaxUpload: 50, Presence: true, LogLevel: "info", LogIn: LogIn{PasswordLogin: true}, folder: filepath.Dir(path)}
-	c.Running = newRunning()
+	c.Running, c.Assist = newRunning(), newAssist()
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
 	if err := d.Decode(c); err != nil {
@@ -180,6 +181,9 @@ func (c *Config) check() error {
 	}
 	if c.BaseURL != "" && !isWeb(c.BaseURL) {
 		return fmt.Errorf("base_url %q is not https://HOST", c.BaseURL)
+	}
+	if err := c.Assist.check(); err != nil {
+		return err
 	}
 	if err := c.Running.check(); err != nil {
 		return err

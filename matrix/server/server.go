@@ -75,6 +75,10 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	if err != nil {
 		return nil, err
 	}
+	turn, err := c.turn()
+	if err != nil {
+		return nil, err
+	}
 	db, err := OpenDatabase(ctx, c, logger)
 	if err != nil {
 		return nil, err
@@ -107,6 +111,7 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	}
 	s.api = api.New(api.Config{
 		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: keys.New(stream, syncer), Media: files, Pushers: s.pushers, Search: s.search, Stream: stream, Now: time.Now, Logger: logger,
+		Turn: turn, Contacts: c.Contacts, SupportPage: c.SupportPage,
 		SharedSecret: secret, LogIn: entry, Limits: api.Limits(c.Limits), BehindProxy: c.BehindProxy,
 	})
 	s.pushers.Begin()

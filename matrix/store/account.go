@@ -10,7 +10,9 @@ type User struct {
 	Admin       bool   `col:"admin"`
 	Guest       bool   `col:"guest"`
 	Deactivated bool   `col:"deactivated"`
-	Erased      bool   `col:"erased"` // who had not seen their events sees them redacted
+	Erased      bool   `col:"erased"`    // who had not seen their events sees them redacted
+	Locked      bool   `col:"locked"`    // they can only log out
+	Suspended   bool   `col:"suspended"` // they can do nothing that others see
 }
 
 // Device is one of a user's logins.

@@ -106,7 +106,11 @@ func (s *Syncer) answer(ctx context.Context, q Request) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &answer{s: s, q: q, upTo: max(s.stream.Current(), q.Since), lists: &RoomLists{}}
+	taste, err := s.taste(ctx, q.User)
+	if err != nil {
+		return nil, err
+	}
+	a := &answer{s: s, q: q, taste: taste, upTo: max(s.stream.Current(), q.Since), lists: &RoomLists{}}
 	resp := &Response{NextBatch: Token(a.upTo)}
 	for id, m := range memberships {
 		if m.order > a.upTo || !q.Filter.Room.wants(id) {
@@ -146,6 +150,7 @@ func (s *Syncer) answer(ctx context.Context, q Request) (*Response, error) {
 type answer struct {
 	s     *Syncer
 	q     Request
+	taste *taste
 	upTo  int64
 	lists *RoomLists
 
@@ -169,7 +174,7 @@ func (a *answer) room(ctx context.Context, id string, m membership) error {
 			return a.joined(ctx, r, m, e)
 		}
 	case matrix.Invite:
-		if isNew {
+		if isNew && a.taste.invited(r, a.q.User) {
 			put(&a.lists.Invite, id, &InvitedRoom{Events{Stripped(r, a.q.User)}})
 		}
 	case matrix.Knock:
@@ -237,7 +242,7 @@ func (a *answer) joined(ctx context.Context, r *room.Room, m membership, eph *ep
 func (a *answer) timeline(ctx context.Context, r *room.Room, events []*room.Entry, limited bool) (t Timeline, err error) {
 	t = Timeline{Limited: limited, PrevBatch: Token(a.upTo)}
 	var wanted []*room.Entry
-	for _, e := range events {
+	for _, e := range a.taste.hears(events) {
 		if a.q.Filter.Room.Timeline.Wants(e.Event) {
 			wanted = append(wanted, e)
 		}

@@ -27,12 +27,12 @@ const (
 // Notifications are events that notified a user, newest first, from before a position; next is where others begin, 0 if there are none. They are found by
 // looking through the rooms again: nothing is kept for each user.
 func (s *Syncer) Notifications(ctx context.Context, user string, before int64, limit int, highlights bool) (found []Notification, next int64, err error) {
-	matcher, err := s.matcher(ctx, user)
+	taste, err := s.taste(ctx, user)
 	if err != nil {
 		return nil, 0, err
 	}
 	for range lookBackTimes {
-		some, reached, err := s.notifications(ctx, user, matcher, before)
+		some, reached, err := s.notifications(ctx, user, taste, before)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -54,7 +54,7 @@ func (s *Syncer) Notifications(ctx context.Context, user string, before int64, l
 }
 
 // notifications are those of all rooms before a position; all of them that are not before another one, 0 if that is all there are.
-func (s *Syncer) notifications(ctx context.Context, user string, matcher *push.Matcher, before int64) (found []Notification, reached int64, err error) {
+func (s *Syncer) notifications(ctx context.Context, user string, taste *taste, before int64) (found []Notification, reached int64, err error) {
 	memberships, err := s.user(ctx, user)
 	if err != nil {
 		return nil, 0, err
@@ -79,7 +79,7 @@ func (s *Syncer) notifications(ctx context.Context, user string, matcher *push.M
 			return nil, 0, err
 		}
 		read := e.readUpTo(user)
-		for _, n := range notified(r, user, matcher, events) {
+		for _, n := range notified(r, user, taste, events) {
 			n.Read = n.Event.Order <= read
 			found = append(found, n)
 		}
@@ -93,7 +93,7 @@ const maxCatchUp = 50
 // Unpushed are the events after a position that notify a user, and were not read yet, oldest first; upTo is up to where.
 func (s *Syncer) Unpushed(ctx context.Context, user string, since int64) (found []Notification, upTo int64, err error) {
 	upTo = s.stream.Current()
-	matcher, err := s.matcher(ctx, user)
+	taste, err := s.taste(ctx, user)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -113,8 +113,11 @@ func (s *Syncer) Unpushed(ctx context.Context, user string, since int64) (found 
 			continue
 		}
 		if m.is == matrix.Invite {
+			if !taste.invited(r, user) {
+				continue
+			}
 			if e := r.State(matrix.Key{Type: matrix.TypeMember, StateKey: user}); e != nil && e.Order <= upTo {
-				found = append(found, notified(r, user, matcher, []*room.Entry{e})...)
+				found = append(found, notified(r, user, taste, []*room.Entry{e})...)
 			}
 			continue
 		}
@@ -126,7 +129,7 @@ func (s *Syncer) Unpushed(ctx context.Context, user string, since int64) (found 
 		if err != nil {
 			return nil, 0, err
 		}
-		found = append(found, notified(r, user, matcher, events)...)
+		found = append(found, notified(r, user, taste, events)...)
 	}
 	slices.SortFunc(found, func(a, b Notification) int { return cmp.Compare(a.Event.Order, b.Event.Order) })
 	return found, upTo, nil

@@ -104,6 +104,7 @@ type sliding struct {
 	had  *snapshot
 	upTo int64
 
+	taste       *taste
 	memberships map[string]membership
 	direct      map[string]bool
 }
@@ -115,6 +116,9 @@ func (a *sliding) answer(ctx context.Context) (*SlidingResponse, snapshot, error
 	}
 	var err error
 	if a.memberships, err = a.s.user(ctx, a.q.User); err != nil {
+		return nil, next, err
+	}
+	if a.taste, err = a.s.taste(ctx, a.q.User); err != nil {
 		return nil, next, err
 	}
 	if a.direct, err = a.s.directRooms(ctx, a.q.User); err != nil {
@@ -183,7 +187,9 @@ func (a *sliding) facts(ctx context.Context) ([]window.Facts, error) {
 // somebody was banned without having been in them.
 func (a *sliding) listed(ctx context.Context, r *room.Room, m membership) bool {
 	switch {
-	case m.is == matrix.Join || m.is == matrix.Invite || m.is == matrix.Knock || a.had.rooms[r.ID()] != nil:
+	case m.is == matrix.Invite:
+		return a.taste.invited(r, a.q.User)
+	case m.is == matrix.Join || m.is == matrix.Knock || a.had.rooms[r.ID()] != nil:
 		return true
 	case m.is != matrix.Leave && m.is != matrix.Ban:
 		return false

@@ -173,6 +173,7 @@ func (t *tale) timeline(ctx context.Context) (err error) {
 	if len(t.events) > 0 {
 		t.out.Prev = Token(t.events[0].Order - 1)
 	}
+	t.events = t.taste.hears(t.events)
 	for _, e := range t.events {
 		if t.sliding.had.position > 0 && e.Order > t.sliding.had.position {
 			t.out.Live++

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"orrery/matrix"
-	"orrery/matrix/push"
 	"orrery/matrix/room"
 	"orrery/matrix/store"
 	"orrery/matrix/table"
@@ -27,7 +26,7 @@ type Syncer struct {
 	users   map[string]*user                  // those who synced
 
 	ephemerals map[string]*ephemeral        // by the room's id
-	matchers   map[string]*push.Matcher     // by user
+	tastes     map[string]*taste            // by user
 	unread     map[string]map[string]unread // by user and room
 
 	connections connections
@@ -54,7 +53,7 @@ type membership struct {
 func New(stream *store.Stream) *Syncer {
 	return &Syncer{
 		stream: stream, waiting: map[string]map[chan struct{}]bool{}, users: map[string]*user{}, ephemerals: map[string]*ephemeral{},
-		matchers: map[string]*push.Matcher{}, unread: map[string]map[string]unread{},
+		tastes: map[string]*taste{}, unread: map[string]map[string]unread{},
 	}
 }
 

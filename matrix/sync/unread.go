@@ -24,25 +24,6 @@ type unread struct {
 	notifications, highlights int
 }
 
-// rules are a user's push rules, compiled.
-func (s *Syncer) matcher(ctx context.Context, user string) (*push.Matcher, error) {
-	s.mu.Lock()
-	found := s.matchers[user]
-	s.mu.Unlock()
-	if found != nil {
-		return found, nil
-	}
-	rules, err := s.Rules(ctx, user)
-	if err != nil {
-		return nil, err
-	}
-	found = push.Compile(user, rules)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.matchers[user] = found
-	return found, nil
-}
-
 // Rules are a user's push rules.
 func (s *Syncer) Rules(ctx context.Context, user string) (rules push.Rules, err error) {
 	err = s.stream.DB().View(ctx, func(tx table.Tx) error {
@@ -72,11 +53,11 @@ func defaultRules(user string) (json.RawMessage, error) {
 	return json.Marshal(map[string]any{"type": PushRules, "content": map[string]any{"global": push.Defaults(user)}})
 }
 
-// RulesChanged makes a user's push rules be read again, and all be counted anew.
+// RulesChanged makes what a user wants to hear of be read again, and all be counted anew.
 func (s *Syncer) RulesChanged(user string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.matchers, user)
+	delete(s.tastes, user)
 	delete(s.unread, user)
 }
 
@@ -98,7 +79,7 @@ func (s *Syncer) count(ctx context.Context, r *room.Room, user string, upTo int6
 	if u.read != read || u.upTo > upTo {
 		u = unread{read: read, upTo: read}
 	}
-	matcher, err := s.matcher(ctx, user)
+	taste, err := s.taste(ctx, user)
 	if err != nil {
 		return u, err
 	}
@@ -106,7 +87,7 @@ func (s *Syncer) count(ctx context.Context, r *room.Room, user string, upTo int6
 	if err != nil {
 		return u, err
 	}
-	for _, n := range notified(r, user, matcher, events) {
+	for _, n := range notified(r, user, taste, events) {
 		u.notifications++
 		if n.Outcome.Highlight {
 			u.highlights++
@@ -125,14 +106,14 @@ func (s *Syncer) count(ctx context.Context, r *room.Room, user string, upTo int6
 }
 
 // notified are those of some events that notify a user.
-func notified(r *room.Room, user string, matcher *push.Matcher, events []*room.Entry) (found []Notification) {
+func notified(r *room.Room, user string, taste *taste, events []*room.Entry) (found []Notification) {
 	facts, levels := facts(r, user), r.Levels()
-	for _, e := range events {
+	for _, e := range taste.hears(events) {
 		if e.Redacted != "" {
 			continue
 		}
 		facts.MayNotify = func(key string) bool { return levels.User(e.Sender()) >= levels.Notification(key) }
-		if o := matcher.Match(e.Event, facts); o.Notify {
+		if o := taste.Match(e.Event, facts); o.Notify {
 			found = append(found, Notification{Room: r, Event: e, Outcome: o})
 		}
 	}

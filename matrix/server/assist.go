@@ -1,0 +1,76 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net/mail"
+	"os"
+	"strings"
+	"time"
+
+	"orrery/matrix"
+	"orrery/matrix/api"
+)
+
+// Assist is a configuration's part about what clients are told of other services and people.
+type Assist struct {
+	TurnURIs     []string      `yaml:"turn_uris"`
+	TurnSecret   string        `yaml:"turn_secret_file"`
+	TurnLifetime time.Duration `yaml:"turn_lifetime"`
+	Contacts     []api.Contact `yaml:"support_contacts"`
+	SupportPage  string        `yaml:"support_page"`
+}
+
+const assistDefaults = `
+# Servers for calls (TURN), as turn:turn.example.org?transport=udp, and a file with the secret that they share with this server.
+turn_uris: []
+turn_secret_file: ""
+turn_lifetime: 24h
+
+# Who helps with this server, as everybody is told: {role: m.role.admin, matrix_id: "@anne:example.org", email_address: anne@example.org}; and a page about it.
+support_contacts: []
+support_page: ""
+`
+
+func newAssist() Assist { return Assist{TurnLifetime: 24 * time.Hour} }
+
+func (a *Assist) check() error {
+	for _, uri := range a.TurnURIs {
+		if scheme, _, _ := strings.Cut(uri, ":"); scheme != "turn" && scheme != "turns" && scheme != "stun" {
+			return fmt.Errorf("turn_uris: %q is not turn:HOST", uri)
+		}
+	}
+	if len(a.TurnURIs) > 0 && (a.TurnSecret == "" || a.TurnLifetime <= 0) {
+		return errors.New("turn_uris need turn_secret_file and turn_lifetime")
+	}
+	for _, c := range a.Contacts {
+		if c.Role == "" || c.ID == "" && c.Email == "" {
+			return errors.New("support_contacts: each has a role, and matrix_id or email_address")
+		}
+		if c.ID != "" {
+			if err := matrix.ValidUser(c.ID); err != nil {
+				return fmt.Errorf("support_contacts: %w", err)
+			}
+		}
+		if _, err := mail.ParseAddress(c.Email); c.Email != "" && err != nil {
+			return fmt.Errorf("support_contacts: email_address %q: %w", c.Email, err)
+		}
+	}
+	if a.SupportPage != "" && !isWeb(a.SupportPage) {
+		return fmt.Errorf("support_page %q is not https://HOST", a.SupportPage)
+	}
+	return nil
+}
+
+// turn is the servers for calls.
+func (c *Config) turn() (api.Turn, error) {
+	if len(c.TurnURIs) == 0 {
+		return api.Turn{}, nil
+	}
+	text, err := os.ReadFile(c.path(c.TurnSecret))
+	secret := strings.TrimSpace(string(text))
+	if err == nil && secret == "" {
+		err = fmt.Errorf("file %s has no secret", c.TurnSecret)
+	}
+	return api.Turn{URIs: c.TurnURIs, Secret: secret, Lifetime: c.TurnLifetime}, err
+}

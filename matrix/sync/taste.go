@@ -1,0 +1,94 @@
+package sync
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+
+	"orrery/matrix"
+	"orrery/matrix/push"
+	"orrery/matrix/room"
+	"orrery/matrix/store"
+	"orrery/matrix/table"
+)
+
+// Types of account data by which a user says of whom they want to hear.
+const (
+	Ignored = "m.ignored_user_list"        // clause client-server API, ignoring users
+	Invites = "m.invite_permission_config" // clause client-server API, invite permission; MSC4380
+)
+
+// Tastes are the types of account data that decide of what a user hears.
+var Tastes = []string{PushRules, Ignored, Invites}
+
+// taste is what a user wants to hear of.
+type taste struct {
+	*push.Matcher
+
+	ignored   map[string]bool
+	uninvited bool // no invitations
+}
+
+// taste is a user's, read from the store the first time.
+func (s *Syncer) taste(ctx context.Context, user string) (*taste, error) {
+	s.mu.Lock()
+	found := s.tastes[user]
+	s.mu.Unlock()
+	if found != nil {
+		return found, nil
+	}
+	found = &taste{ignored: map[string]bool{}}
+	if err := s.stream.DB().View(ctx, func(tx table.Tx) error {
+		rules, err := ReadRules(tx, user)
+		if err != nil {
+			return err
+		}
+		found.Matcher = push.Compile(user, rules)
+		d, _, err := store.AllAccountData.Get(tx, user, "", Ignored)
+		if err != nil {
+			return err
+		}
+		var list struct {
+			Users map[string]json.RawMessage `json:"ignored_users"`
+		}
+		_ = json.Unmarshal(d.JSON, &list) // clients write what they like
+		for who := range list.Users {
+			found.ignored[who] = who != user
+		}
+		found.uninvited, err = BlocksInvites(tx, user)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tastes[user] = found
+	return found, nil
+}
+
+// BlocksInvites says whether a user wants no invitations.
+func BlocksInvites(tx table.Tx, user string) (bool, error) {
+	d, _, err := store.AllAccountData.Get(tx, user, "", Invites)
+	var content struct {
+		Default string `json:"default_action"`
+	}
+	_ = json.Unmarshal(d.JSON, &content)
+	return content.Default == "block", err
+}
+
+// hears are those of some events that a user wants to hear of: state, and what others sent whom the user does not ignore.
+func (t *taste) hears(events []*room.Entry) []*room.Entry {
+	if len(t.ignored) == 0 {
+		return events
+	}
+	return slices.DeleteFunc(slices.Clone(events), func(e *room.Entry) bool {
+		_, isState := e.StateKey()
+		return !isState && t.ignored[e.Sender()]
+	})
+}
+
+// invited says whether a user wants to hear of an invitation to a room.
+func (t *taste) invited(r *room.Room, user string) bool {
+	m := r.State(matrix.Key{Type: matrix.TypeMember, StateKey: user})
+	return !t.uninvited && (m == nil || !t.ignored[m.Sender()])
+}
