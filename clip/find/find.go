@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"orrery/clip"
 )
@@ -153,6 +155,9 @@ func (q *Query) Match(s *clip.Summary, lower []byte) (int, bool) {
 	return score, ok
 }
 
+// Filters says whether Match looks at more of an item than its text and note.
+func (q *Query) Filters() bool { return len(q.filters) > 0 }
+
 // Whole says whether text beyond the preview matters.
 func (q *Query) Whole() bool { return q.whole }
 
@@ -168,15 +173,39 @@ type pattern struct {
 }
 
 func compile(text string) (*pattern, error) {
-	re, err := regexp.Compile("(?i)" + text)
+	folded, err := syntax.Parse(text, syntax.Perl|syntax.FoldCase)
 	if err != nil {
 		return nil, errors.New(strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 	}
-	parsed, err := syntax.Parse(text, syntax.Perl)
+	lower(folded)
+	re, err := regexp.Compile(folded.String())
 	if err != nil {
 		return nil, err
 	}
-	return &pattern{re, Lower([]byte(required(parsed.Simplify())))}, nil
+	return &pattern{re, []byte(required(folded.Simplify()))}, nil
+}
+
+// lower has the literals of an expression match text in lower case only, which is what it is given: that is several times as fast as to try both.
+func lower(re *syntax.Regexp) {
+	if re.Op == syntax.OpLiteral && re.Flags&syntax.FoldCase != 0 {
+		text := []byte(string(re.Rune))
+		if low := Lower(text); !strings.ContainsFunc(string(low), other) {
+			re.Rune, re.Flags = []rune(string(low)), re.Flags&^syntax.FoldCase
+		}
+	}
+	for _, sub := range re.Sub {
+		lower(sub)
+	}
+}
+
+// other says whether a letter has a form in text in lower case besides itself.
+func other(r rune) bool {
+	for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+		if l := unicode.ToLower(f); l != r || utf8.RuneLen(l) != utf8.RuneLen(f) {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *pattern) score(lower []byte) (int, bool) {
@@ -190,10 +219,8 @@ func (p *pattern) score(lower []byte) (int, bool) {
 func required(re *syntax.Regexp) string {
 	switch re.Op { //nolint:exhaustive // of all others nothing is told
 	case syntax.OpLiteral:
-		for _, r := range re.Rune {
-			if r >= 0x80 { // its cases may have other lengths
-				return ""
-			}
+		if re.Flags&syntax.FoldCase != 0 {
+			return ""
 		}
 		return string(re.Rune)
 	case syntax.OpCapture, syntax.OpPlus:

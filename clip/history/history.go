@@ -190,6 +190,7 @@ func (h *History) load(begin int64) error {
 	if err != nil {
 		return err
 	}
+	h.index.entries, h.index.order = slices.Clip(slices.Clone(h.index.entries)), slices.Clip(slices.Clone(h.index.order)) // what grew has room for a quarter more
 	h.repair = Repair{Torn: torn, Damaged: damaged}
 	if damaged > 0 {
 		h.repair.Aside = filepath.Join(h.dir, logName+".damaged-"+time.Now().UTC().Format("20060102T150405.000"))
@@ -639,6 +640,8 @@ func (h *History) Close() error {
 type Matcher interface {
 	// Match is told an item's summary, without its Preview, and its text in lower case, of which it must keep nothing; ok is false if it is not meant. Higher scores are better.
 	Match(s *clip.Summary, lower []byte) (score int, ok bool)
+	// Filters says whether Match looks at more of the summary than its Note.
+	Filters() bool
 	// Whole says whether text that is longer than the preview is to be read from disk.
 	Whole() bool
 }
@@ -667,6 +670,8 @@ func (h *History) Search(ctx context.Context, m Matcher, limit int) ([]Found, er
 	}
 	defer h.mu.RUnlock()
 	var best top
+	var s clip.Summary
+	filters := m.Filters()
 	for i, place := range slices.Backward(h.index.order) {
 		if i%512 == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -676,9 +681,13 @@ func (h *History) Search(ctx context.Context, m Matcher, limit int) ([]Found, er
 		if e.flags&flagPreview != 0 {
 			lower = h.index.lower.get(e.preview, int(e.length)+1)
 		}
-		s := clip.Summary{ID: e.id, Kind: e.kind, Used: fromMilliseconds(e.used), Count: int(e.count), Size: e.size}
+		if filters {
+			s = clip.Summary{ID: e.id, Kind: e.kind, Used: fromMilliseconds(e.used), Count: int(e.count), Size: e.size}
+		}
 		if e.flags&flagMarked != 0 {
 			s.Mark = h.index.marks[e.id]
+		} else if s.Note != "" {
+			s.Note = ""
 		}
 		score, ok := m.Match(&s, lower)
 		if !ok && m.Whole() && int(e.length)+1 > clip.PreviewSize-4 && e.kind != clip.Image {

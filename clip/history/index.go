@@ -134,7 +134,7 @@ func (x *index) add(r *added, offset int64) *entry {
 	x.insert(uint32(len(x.entries) - 1)) //nolint:gosec // not that many
 	x.bytes += e.size
 	x.next = max(x.next, r.id+1)
-	if 2*len(x.entries) > len(x.table) {
+	if 4*len(x.entries) > 3*len(x.table) {
 		x.rehash()
 	} else {
 		x.place(len(x.entries) - 1)
@@ -144,7 +144,7 @@ func (x *index) add(r *added, offset int64) *entry {
 
 func (x *index) rehash() {
 	size := 1024
-	for size < 4*len(x.entries) {
+	for size < 2*len(x.entries) {
 		size *= 2
 	}
 	x.table = make([]uint32, size)

@@ -27,7 +27,9 @@ type Config struct {
 	Rules   policy.Rules
 	Limits  history.Limits
 	// Keep are the selections that are offered again when their owner exits.
-	Keep   []clip.Selection
+	Keep []clip.Selection
+	// Rested is called when memory that was used has gone back, because nothing is to be done; nil: nothing.
+	Rested func()
 	Logger *slog.Logger // nil discards
 }
 
@@ -483,6 +485,9 @@ func (r *Recorder) tidyAlways(ctx context.Context) {
 			if rest {
 				r.config.History.Rest()
 				debug.FreeOSMemory() // a recorder waits for most of its life
+				if r.config.Rested != nil {
+					r.config.Rested()
+				}
 			}
 		}
 	}

@@ -39,7 +39,7 @@ func (c *cli) recordCommand() *cobra.Command {
 }
 
 // recorderGC has the recorder collect garbage sooner than Go's programs do: it waits for most of its life, and what it needs is small.
-const recorderGC = 40
+const recorderGC = 20
 
 func (c *cli) record(ctx context.Context, log *slog.Logger) (err error) {
 	if os.Getenv("GOGC") == "" {
@@ -78,7 +78,12 @@ func (c *cli) record(ctx context.Context, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	r := recorder.New(recorder.Config{Display: display, History: h, Rules: rules, Limits: limits, Keep: s.kept(), Logger: log})
+	rest := func() {
+		if err := letGo(); err != nil {
+			log.DebugContext(ctx, "pages of the program stay in memory", "error", err)
+		}
+	}
+	r := recorder.New(recorder.Config{Display: display, History: h, Rules: rules, Limits: limits, Keep: s.kept(), Rested: rest, Logger: log})
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	node, err := c.node(s, h, r, limits, log)
@@ -98,9 +103,7 @@ func (c *cli) record(ctx context.Context, log *slog.Logger) (err error) {
 		case <-ctx.Done():
 		case <-time.After(begins):
 			debug.FreeOSMemory()
-			if err := letGo(); err != nil {
-				log.DebugContext(ctx, "pages of the program stay in memory", "error", err)
-			}
+			rest()
 		}
 		return nil
 	})
