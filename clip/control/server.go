@@ -205,6 +205,7 @@ func (s *Server) do(ctx context.Context, q *Request, contents []clip.Content) (r
 		} else {
 			summary, _, err = s.History.Add(item)
 		}
+		s.Recorder.Marked()
 		r.Summary = &summary
 		return r, nil, err
 	case OpImport:
@@ -222,6 +223,7 @@ func (s *Server) do(ctx context.Context, q *Request, contents []clip.Content) (r
 		summary, err = s.Recorder.Give(max(q.Selection, clip.Clipboard), q.IDs[0], q.Plain)
 	case OpMark:
 		summary, err = s.History.Mark(q.IDs[0], q.Change.apply)
+		s.Recorder.Marked()
 	default:
 		err = fmt.Errorf("operation %q is unknown", q.Op)
 	}

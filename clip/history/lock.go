@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"orrery/clip"
 )
@@ -20,6 +21,19 @@ func (h *History) ready() error {
 		return fmt.Errorf("%w (clip unlock)", clip.ErrLocked)
 	}
 	return nil
+}
+
+// Expires is when the next item expires; zero: none does.
+func (h *History) Expires() time.Time {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	var first time.Time
+	for _, m := range h.index.marks {
+		if !m.Expires.IsZero() && (first.IsZero() || m.Expires.Before(first)) {
+			first = m.Expires
+		}
+	}
+	return first
 }
 
 // Locked says whether it is locked.

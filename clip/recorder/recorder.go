@@ -62,6 +62,9 @@ type Recorder struct {
 	counts   Counts
 	searched time.Time
 	worked   bool // memory was used since the last rest
+	failed   bool // to tidy the last time
+
+	marked chan struct{} // holds a token when an item's mark has changed
 }
 
 // Counts are figures since the start.
@@ -80,7 +83,7 @@ func New(c Config) *Recorder {
 	}
 	return &Recorder{
 		config: c, cancel: map[clip.Selection]func(){}, live: map[clip.Selection]clip.Item{}, watchers: map[chan clip.Summary]bool{}, begun: map[clip.Selection]bool{},
-		counts: Counts{Refused: map[string]int{}},
+		counts: Counts{Refused: map[string]int{}}, marked: make(chan struct{}, 1),
 	}
 }
 
@@ -467,29 +470,61 @@ func (r *Recorder) Searched() {
 	r.searched, r.worked = time.Now(), true
 }
 
+// Marked looks again when the next item expires.
+func (r *Recorder) Marked() {
+	select {
+	case r.marked <- struct{}{}:
+	default:
+	}
+}
+
 func (r *Recorder) tidyAlways(ctx context.Context) {
-	tick := time.NewTicker(tidyEvery)
-	defer tick.Stop()
+	timer := time.NewTimer(tidyEvery)
+	defer timer.Stop()
 	for {
+		timer.Reset(r.untilTidy())
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-tick.C:
-			if err := r.tidy(now); err != nil {
+		case <-r.marked:
+			continue
+		case now := <-timer.C:
+			err := r.tidy(now)
+			if err != nil {
 				r.config.Logger.ErrorContext(ctx, "cannot tidy the history", "error", err)
 			}
 			r.mu.Lock()
-			rest := r.worked && now.Sub(r.searched) > tidyEvery
-			r.worked = r.worked && !rest
+			r.failed = err != nil
 			r.mu.Unlock()
-			if rest {
-				r.config.History.Rest()
-				debug.FreeOSMemory() // a recorder waits for most of its life
-				if r.config.Rested != nil {
-					r.config.Rested()
-				}
-			}
+			r.rest(now)
 		}
+	}
+}
+
+// untilTidy is how long there is nothing to tidy.
+func (r *Recorder) untilTidy() time.Duration {
+	next := r.config.History.Expires()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if next.IsZero() || r.failed {
+		return tidyEvery
+	}
+	return max(0, min(time.Until(next), tidyEvery))
+}
+
+// rest gives memory back that was used, if nothing is to be done.
+func (r *Recorder) rest(now time.Time) {
+	r.mu.Lock()
+	rest := r.worked && now.Sub(r.searched) > tidyEvery
+	r.worked = r.worked && !rest
+	r.mu.Unlock()
+	if !rest {
+		return
+	}
+	r.config.History.Rest()
+	debug.FreeOSMemory() // a recorder waits for most of its life
+	if r.config.Rested != nil {
+		r.config.Rested()
 	}
 }
 
