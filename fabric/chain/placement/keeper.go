@@ -23,6 +23,8 @@ type Keeper struct {
 	generation uint64
 	self       fabric.NodeID
 	start      Instant
+	short      held[KeeperRecord]
+	before     fabric.NodeID // of the keeper before, if that node has none but short leases; or else empty
 
 	chains  map[chain.ID]held[Chain]
 	buckets map[string]held[Bucket]
@@ -74,6 +76,9 @@ func New(config Config, record KeeperRecord, start Instant, entries []fabric.Ent
 			k.removed = max(k.removed, e.Revision)
 		}
 	}
+	if last := k.short.value; last.Generation+1 == record.Generation {
+		k.before = last.Node
+	}
 	return k, nil
 }
 
@@ -107,6 +112,10 @@ func (k *Keeper) load(e fabric.Entry) error {
 		if err == nil && record.Generation > k.generation {
 			err = DeposedError{record.Generation}
 		}
+		return err
+	case e.Key == ShortKey && e.Revision > k.short.revision:
+		record, err := DecodeKeeper(e.Value)
+		k.short = held[KeeperRecord]{record, e.Revision}
 		return err
 	case strings.HasPrefix(e.Key, ChainPrefix):
 		return k.loadChain(e)
@@ -183,6 +192,19 @@ func put[K comparable, T interface{ Encode() []byte }](k *Keeper, all map[K]held
 // remove is the deletion of a record.
 func remove[K comparable, T any](k *Keeper, all map[K]held[T], id K, key, reason string) Change {
 	return k.ask(Change{Key: key, Revision: all[id].revision, Reason: reason, written: func(uint64) { delete(all, id) }})
+}
+
+// shorten writes down that this keeper's node has short leases only: all that older keepers may have given to it have run out.
+func (k *Keeper) shorten(now Instant) []Change {
+	own := KeeperRecord{Generation: k.generation, Node: k.self}
+	if k.short.value == own || k.busy(ShortKey) || now-k.start < k.config.expiry() {
+		return nil
+	}
+	return []Change{k.ask(Change{Key: ShortKey, Revision: k.short.revision, Value: own.Encode(), Reason: "this keeper's node has short leases only", written: func(revision uint64) {
+		if revision > k.short.revision {
+			k.short = held[KeeperRecord]{own, revision}
+		}
+	}})}
 }
 
 // change is the write of a chain's next record.

@@ -67,7 +67,12 @@ func (k *Keeper) gone(now Instant, id chain.ID, r chain.Replica) string {
 	if s := n.status(id, r); s != nil && s.Failed != "" {
 		return fmt.Sprintf("the replica on node %s has stopped: %s", r.Node, s.Failed)
 	}
-	if silence, _ := k.silent(now, r); silence >= k.config.expiry() {
+	limit := k.config.expiry()
+	silence, heard := k.silent(now, r)
+	if !heard && r.Node == k.before {
+		limit /= ownShare
+	}
+	if silence >= limit {
 		return fmt.Sprintf("the lease of node %s has run out", r.Node)
 	}
 	return ""
@@ -112,9 +117,13 @@ func (k *Keeper) grant(now Instant) []Grant {
 		}
 		n.answered = true
 		k.grants++
+		lease := k.config.granted()
+		if id == k.self {
+			lease /= ownShare
+		}
 		all = append(all, Grant{
 			Node: id, Incarnation: n.Incarnation, Sequence: n.Sequence, ID: GrantID{k.generation, k.grants},
-			Lease: k.config.granted(), Revision: k.removed, Without: k.without(now, n), Drop: k.drop(now, n),
+			Lease: lease, Revision: k.removed, Without: k.without(now, n), Drop: k.drop(now, n),
 		})
 	}
 	return all

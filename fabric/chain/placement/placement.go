@@ -77,6 +77,9 @@ func (c Config) expiry() time.Duration {
 	return time.Duration(float64(c.Lease) * (1 + c.Skew))
 }
 
+// ownShare is what part of a lease a keeper gives to its own node, which needs no network to renew it. When it is lost, the next keeper need not wait as long for that node.
+const ownShare = 2
+
 // GrantID names a grant. Grants of a node are in the order of generations, then numbers; what is not newer than the newest that a node had is
 // not for it any more.
 type GrantID struct {

@@ -13,6 +13,7 @@ import (
 const (
 	Prefix       = "fabric/chain/"
 	KeeperKey    = Prefix + "keeper"
+	ShortKey     = Prefix + "short"   // a KeeperRecord: see Keeper.shorten
 	BucketPrefix = Prefix + "bucket/" // + name
 	ChainPrefix  = Prefix + "chain/"  // + id, 16 hexadecimal digits
 	NodePrefix   = Prefix + "node/"   // + node id

@@ -25,6 +25,7 @@ func (k *Keeper) Step(now Instant, calendar int64) Output {
 			out.Changes = append(out.Changes, c)
 		}
 	}
+	out.Changes = append(out.Changes, k.shorten(now)...)
 	out.Changes = append(out.Changes, k.bear(now)...)
 	out.Changes = append(out.Changes, k.balance(now)...)
 	return out

@@ -34,6 +34,7 @@ func TestRules(t *testing.T) {
 		{"once", replica.RuleOnce, 0, nil},
 		{"conditionals", replica.RuleConditionals, 0, nil},
 		{"removal waits for the lease", 0, BreakWait, nil},
+		{"a keeper's own node has a short lease", 0, BreakShort, nil},
 		{"restart with one that served last", 0, BreakRestart, nil},
 		{"who crashed has not ended in order", 0, BreakClean, nil},
 		{"a line after a crash of all", 0, BreakLine, nil},

@@ -309,6 +309,9 @@ func (p *process) leaseOf(d *driver) {
 		if p.node.world.options.Break&BreakWait != 0 {
 			length *= 4 // as if the keeper did not wait for all of it
 		}
+		if p.node.world.options.Break&BreakShort != 0 && length < chainLease/2 {
+			length *= 8 // and not less than those of other nodes
+		}
 		d.grant(replica.Lease{Sent: p.granted, Until: p.granted + length})
 	}
 }

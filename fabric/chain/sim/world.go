@@ -40,6 +40,7 @@ type Break uint
 // The rules outside of replicas.
 const (
 	BreakWait     Break = 1 << iota // a member is removed only when its lease has run out
+	BreakShort                      // a keeper's own node has a short lease
 	BreakRestart                    // a chain of which all are gone begins again with one that served last
 	BreakClean                      // a replica of an unsynced chain that crashed does not say that it ended in order
 	BreakBear                       // a chain that is split off has members when all of them have their part
