@@ -206,6 +206,38 @@ func TestLostNodeIsReplacedAfterGrace(t *testing.T) {
 	})
 }
 
+// A keeper that is lost has a short lease, and the next one waits half as long for its node: if it was the keeper for long enough to have no other lease.
+func TestLostKeeper(t *testing.T) {
+	lose := func(rounds int) time.Duration {
+		w, _ := cluster(t, 3, 3)
+		for range 60 {
+			w.round(true)
+		}
+		if rounds > 0 { // another keeper, for so long
+			w.begin(w.nodes[1])
+		}
+		for range rounds {
+			w.round(true)
+		}
+		m := w.keepers[len(w.keepers)-1].on
+		m.up = false
+		w.begin(w.nodes[2])
+		begun := w.now
+		w.until(t, 100, func() string { return map[bool]string{true: "it is a member"}[w.chains()[0].On(m.id) >= 0] })
+		return w.now - begun
+	}
+	half := quick.Lease * 105 / 200
+	if waited := lose(0); waited < half || waited > half+300*time.Millisecond {
+		t.Errorf("a keeper's node is removed after %v", waited)
+	}
+	if waited := lose(60); waited < half || waited > half+300*time.Millisecond {
+		t.Errorf("the second keeper's node is removed after %v", waited)
+	}
+	if waited := lose(10); waited < 2*half {
+		t.Errorf("the node of a keeper of half a second, which may have a long lease of the one before, is removed after %v", waited)
+	}
+}
+
 // What a dead node said long ago keeps nobody alive.
 func TestRepeatedReportIsNoLife(t *testing.T) {
 	w, k := cluster(t, 3, 3)
