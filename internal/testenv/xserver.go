@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// XServer starts an X server without a screen, and returns its display, such as ":3". It ends when what is returned is closed.
+// XServer starts an X server without a screen, and returns its display, such as ":3". It ends when what is returned is closed. Keys that are held do not repeat: on a busy machine any key
+// is held for long.
 func XServer(tb testing.TB) (display string, server io.Closer) {
 	tb.Helper()
 	path := Need(tb, "Xvfb", "apt-get install xvfb")
@@ -17,7 +18,7 @@ func XServer(tb testing.TB) (display string, server io.Closer) {
 	}
 	number := regexp.MustCompile(`(?m)^(\d+)\n`)
 	server = Start(tb, Daemon{
-		Folder: folder, Path: path, Args: []string{"-displayfd", "1", "-screen", "0", "1280x800x24", "-nolisten", "tcp", "-noreset"},
+		Folder: folder, Path: path, Args: []string{"-displayfd", "1", "-screen", "0", "1280x800x24", "-nolisten", "tcp", "-noreset", "-r"},
 		Ready: func(log []byte) bool {
 			found := number.FindSubmatch(log)
 			if found != nil {

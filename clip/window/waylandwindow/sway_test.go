@@ -92,7 +92,7 @@ func TestSway(t *testing.T) {
 	}{"plain": {[]string{"output HEADLESS-1 resolution 480x400"}, 1}, "scaled": {[]string{"output HEADLESS-1 resolution 720x600 scale 2"}, 2}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			address, _ := testenv.Sway(t, c.config...)
+			address, _ := testenv.Sway(t, append(c.config, "input * repeat_delay 10000")...) // on a busy machine any key is held for long
 			plug(t, address)
 			s := windowtest.Texts(fruits...)
 			ended := run(t, address, s)
