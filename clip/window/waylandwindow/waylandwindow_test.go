@@ -93,7 +93,7 @@ func (r *rig) keymap(text string) {
 	if _, err := f.WriteString(text + "\x00"); err != nil {
 		r.t.Fatal(err)
 	}
-	r.send("wl_keyboard", repeatInfo, wire.Int(0), wire.Int(0)) // on a busy machine any key is held for long
+	r.send("wl_keyboard", repeatInfo, wire.Int(0), wire.Int(0))                          // on a busy machine any key is held for long
 	r.send("wl_keyboard", keymap, wire.Uint(1), wire.FD(f.Fd()), wire.Uint(len(text)+1)) //nolint:gosec // small
 	r.send("wl_keyboard", enter, wire.Uint(1), wire.Uint(r.client.Object("wl_surface")), wire.Uint(0))
 }
