@@ -46,7 +46,8 @@ func (h *homeserver) start(ctx context.Context) (time.Duration, error) {
 			return time.Since(begun), nil
 		}
 		if time.Since(begun) > time.Minute {
-			return 0, fmt.Errorf("%s does not start (see %s)", h.name, h.log)
+			log, _ := os.ReadFile(h.log)
+			return 0, fmt.Errorf("%s does not start: %s", h.name, log)
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -136,7 +137,7 @@ func dendrite(ctx context.Context, programs, dir, database string) (*homeserver,
 		return nil, err
 	}
 	return &homeserver{
-		name: "Dendrite", url: "http://" + address, metrics: "http://" + address + "/metrics", log: filepath.Join(dir, "log"),
+		name: "Dendrite", url: "http://" + address, metrics: "http://" + address + "/metrics", log: filepath.Join(dir, "output"),
 		command: func() *exec.Cmd {
 			cmd := exec.Command(filepath.Join(programs, "dendrite"), "-config", path, "-http-bind-address", address, "-really-enable-open-registration") //nolint:noctx // it outlives the call
 			cmd.Dir = dir

@@ -12,6 +12,7 @@ import (
 	"orrery/internal/commandline"
 	"orrery/matrix"
 	"orrery/matrix/account"
+	"orrery/matrix/room"
 	"orrery/matrix/server"
 )
 
@@ -35,7 +36,7 @@ func exitCode(err error) int {
 	switch {
 	case commandline.IsUsage(err):
 		return exitUsage
-	case errors.Is(err, account.ErrNotFound):
+	case errors.Is(err, account.ErrNotFound), errors.Is(err, room.ErrNotFound):
 		return exitNotFound
 	case errors.Is(err, matrix.ErrForbidden), errors.Is(err, matrix.ErrMalformed), errors.Is(err, matrix.ErrTooLarge):
 		return exitRefused
@@ -66,6 +67,7 @@ built: docs/matrix.md says what works.`,
 	commandline.Output(root, &c.output)
 	root.PersistentFlags().StringVar(&c.config, "config", server.ConfigFile, "the configuration's file")
 	root.AddCommand(c.initCommand(), c.serveCommand(), c.userCommand(), c.tokenCommand(), c.eventCommand())
+	root.AddCommand(c.roomCommand(), c.mediaCommand(), c.migrateCommand(), c.copyCommand(), c.backupCommand(), c.checkCommand(), c.doctorCommand())
 	commandline.Strict(root)
 	return root
 }

@@ -151,6 +151,9 @@ func (a *API) join(q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.Blocked() {
+		return nil, forbidden("the room is blocked on this server")
+	}
 	user := q.login.User
 	content := a.memberContent(q, user, matrix.Join)
 	err = doneOr(r.Do(q.Context(), func(t *room.Turn) error {

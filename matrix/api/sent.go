@@ -105,8 +105,11 @@ func (s *sent) note(user, device, path, id string, err error) {
 	}
 }
 
-// Sweep removes transactions that nobody repeats any more.
+// Sweep removes transactions that nobody repeats any more, and what is left of rooms that were purged.
 func (a *API) Sweep(ctx context.Context) error {
+	if err := store.Purge(ctx, a.Stream.DB()); err != nil {
+		return err
+	}
 	before := a.Now().Add(-transactionLife).UnixMilli()
 	for {
 		n := 0

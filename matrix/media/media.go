@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"orrery/matrix"
@@ -45,6 +46,8 @@ type Config struct {
 type Media struct {
 	c     Config
 	thumb chan struct{} // bounds how many thumbnails are made at a time
+
+	removing sync.RWMutex // held for reading from when a content is there until a row names it
 }
 
 // Open opens a folder of media, and makes it if there is none.
@@ -77,7 +80,9 @@ func (m *Media) Reserve(ctx context.Context, user string) (store.Media, error) {
 func (m *Media) Upload(ctx context.Context, user, kind, name string, content io.Reader) (store.Media, error) {
 	row := store.Media{ID: rand.Text(), User: user, Type: kind, Name: name, Created: m.c.Now().UnixMilli()}
 	var err error
-	if row.Hash, row.Size, err = m.keep(content); err != nil {
+	done := func() {}
+	defer func() { done() }()
+	if row.Hash, row.Size, done, err = m.keep(content); err != nil {
 		return row, err
 	}
 	return row, m.c.DB.Update(ctx, func(tx table.Tx) error { return store.Medias.Put(tx, row) })
@@ -88,7 +93,8 @@ func (m *Media) Fill(ctx context.Context, user, id, kind, name string, content i
 	if _, err := m.reserved(ctx, user, id); err != nil {
 		return err
 	}
-	hash, size, err := m.keep(content)
+	hash, size, done, err := m.keep(content)
+	defer func() { done() }()
 	if err != nil {
 		return err
 	}
@@ -124,11 +130,12 @@ func (m *Media) own(tx table.Tx, user, id string) (store.Media, error) {
 	return row, nil
 }
 
-// keep writes a content into a file that is named by its hash. It is durable when keep returns.
-func (m *Media) keep(content io.Reader) (name string, size int64, err error) {
+// keep writes a content into a file that is named by its hash. It is durable when keep returns, and is not removed before done is called.
+func (m *Media) keep(content io.Reader) (name string, size int64, done func(), err error) {
+	done = func() {}
 	f, err := os.CreateTemp(m.path("incoming", ""), "upload-")
 	if err != nil {
-		return "", 0, err
+		return "", 0, done, err
 	}
 	defer func() { _ = os.Remove(f.Name()) }()
 	h := sha256.New()
@@ -137,16 +144,18 @@ func (m *Media) keep(content io.Reader) (name string, size int64, err error) {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return "", 0, err
+		return "", 0, done, err
 	}
 	if size > m.c.MaxSize {
-		return "", 0, fmt.Errorf("an upload is %w (at most %d bytes)", matrix.ErrTooLarge, m.c.MaxSize)
+		return "", 0, done, fmt.Errorf("an upload is %w (at most %d bytes)", matrix.ErrTooLarge, m.c.MaxSize)
 	}
 	name = hex.EncodeToString(h.Sum(nil))
+	m.removing.RLock()
+	done = m.removing.RUnlock
 	if err := os.Rename(f.Name(), m.path("content", name)); err != nil {
-		return "", 0, err
+		return "", 0, done, err
 	}
-	return name, size, syncFolder(m.path("content", ""))
+	return name, size, done, syncFolder(m.path("content", ""))
 }
 
 func syncFolder(dir string) error {
@@ -165,7 +174,7 @@ func (m *Media) Find(ctx context.Context, id string) (row store.Media, err error
 		switch {
 		case err != nil:
 			return err
-		case !ok || row.Hash == "" && row.Expires < m.c.Now().UnixMilli():
+		case !ok || row.Quarantined || row.Hash == "" && row.Expires < m.c.Now().UnixMilli():
 			return fmt.Errorf("%w: %s", ErrNotFound, id)
 		case row.Hash == "":
 			return fmt.Errorf("media %s is %w", id, ErrNotYet)

@@ -103,6 +103,7 @@ type Room struct {
 		turns []*waiter
 	}
 
+	gone     atomic.Bool // it was purged
 	doubtful atomic.Bool // whether something was committed is not known, and must be read before the next turn
 
 	mu       sync.RWMutex // guards what follows
@@ -147,7 +148,7 @@ func (r *Rooms) Find(ctx context.Context, id string) (*Room, error) {
 			return nil, err
 		}
 	}
-	if p.room.Last() == 0 { // it is being made
+	if p.room.gone.Load() || p.room.Last() == 0 { // or it is being made
 		return nil, fmt.Errorf("room %s is %w", id, ErrNotFound)
 	}
 	return p.room, nil

@@ -35,6 +35,7 @@ type Turn struct {
 	redacted map[string]*Entry // by the redaction's id, what it redacts
 	id       string            // the room's
 	public   *bool
+	blocked  *bool
 	also     []func(tx table.Tx, room int64) error
 }
 
@@ -63,7 +64,11 @@ func (r *Room) Do(ctx context.Context, f func(*Turn) error) error {
 
 // take takes turns one after another, and commits them together.
 func (r *Room) take(ctx context.Context, group []*waiter) {
-	if err := r.refresh(ctx); err != nil {
+	err := r.refresh(ctx)
+	if r.gone.Load() {
+		err = fmt.Errorf("room %s is %w", r.row.RoomID, ErrNotFound)
+	}
+	if err != nil {
 		for _, w := range group {
 			w.result <- err
 		}
@@ -81,7 +86,7 @@ func (r *Room) take(ctx context.Context, group []*waiter) {
 		}
 		done = append(done, w)
 	}
-	err := r.commit(ctx, t)
+	err = r.commit(ctx, t)
 	for _, w := range done {
 		w.result <- err
 	}
@@ -174,13 +179,16 @@ func (t *Turn) Redact(by, what *Entry) { t.redacted[by.ID()] = what }
 
 // commit makes durable what turns sent, and only then shows it.
 func (r *Room) commit(ctx context.Context, t *Turn) error {
-	if len(t.new) == 0 && len(t.also) == 0 && t.public == nil {
+	if len(t.new) == 0 && len(t.also) == 0 && t.public == nil && t.blocked == nil {
 		return nil
 	}
 	row := r.row
 	row.RoomID, row.Version = t.id, r.version.ID
 	if t.public != nil {
 		row.Public = *t.public
+	}
+	if t.blocked != nil {
+		row.Blocked = *t.blocked
 	}
 	if row.ID == 0 { // before somebody can find it in the store
 		r.rooms.put(t.id, r)
@@ -357,7 +365,7 @@ func (r *Room) setRow(row store.Room) {
 		r.row = row
 		return
 	}
-	r.row.State, r.row.Public = row.State, row.Public
+	r.row.State, r.row.Public, r.row.Blocked = row.State, row.Public, row.Blocked
 }
 
 // replace puts a redacted event in place of the whole one.

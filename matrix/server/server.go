@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"orrery/matrix/account"
+	"orrery/matrix/admin"
 	"orrery/matrix/api"
 	"orrery/matrix/keys"
 	"orrery/matrix/media"
@@ -31,6 +32,8 @@ import (
 type Server struct {
 	Accounts *account.Accounts
 	Rooms    *room.Rooms
+	Media    *media.Media
+	Admin    *admin.Admin
 
 	config *Config
 	db     table.DB
@@ -109,6 +112,7 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot open the media: %w", err), s.Close())
 	}
+	s.Media, s.Admin = files, &admin.Admin{Rooms: s.Rooms, Accounts: s.Accounts, Syncer: syncer, Stream: stream}
 	s.api = api.New(api.Config{
 		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: keys.New(stream, syncer), Media: files, Pushers: s.pushers, Search: s.search, Stream: stream, Now: time.Now, Logger: logger,
 		Turn: turn, Contacts: c.Contacts, SupportPage: c.SupportPage,

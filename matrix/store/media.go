@@ -12,11 +12,13 @@ type Media struct {
 	Hash    string `col:"hash"` // of the content; "" while it was not uploaded
 	Created int64  `col:"created"`
 	Expires int64  `col:"expires"` // when an id without content is given up
+
+	Quarantined bool `col:"quarantined"` // nobody gets it
 }
 
 // Medias are those of this server.
 var (
-	Medias = table.Define[Media]("media", table.Index{Name: "user", Columns: []string{"user"}})
+	Medias = table.Define[Media]("media", table.Index{Name: "user", Columns: []string{"user"}}, table.Index{Name: "hash", Columns: []string{"hash"}})
 
 	mediaSchemas = []*table.Schema{Medias.Schema()}
 )

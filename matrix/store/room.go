@@ -7,8 +7,9 @@ type Room struct {
 	ID      int64  `col:"id,key"`
 	RoomID  string `col:"room_id"`
 	Version string `col:"version"`
-	State   int64  `col:"state"`  // the current one
-	Public  bool   `col:"public"` // in the directory
+	State   int64  `col:"state"`   // the current one
+	Public  bool   `col:"public"`  // in the directory
+	Blocked bool   `col:"blocked"` // nobody joins it any more
 }
 
 // Event is an event in the timeline of a room.
@@ -77,7 +78,7 @@ var (
 	Aliases      = table.Define[Alias]("aliases", table.Index{Name: "room", Columns: []string{"room"}})
 	Transactions = table.Define[Transaction]("transactions", table.Index{Name: "time", Columns: []string{"time"}})
 
-	roomSchemas = []*table.Schema{Rooms.Schema(), Events.Schema(), Extremities.Schema(), Members.Schema(), Relations.Schema(), Aliases.Schema(), Transactions.Schema()}
+	roomSchemas = []*table.Schema{Rooms.Schema(), Events.Schema(), Extremities.Schema(), Members.Schema(), Relations.Schema(), Aliases.Schema(), Transactions.Schema(), purges.Schema()}
 )
 
 // FindEvent is the event with an id, and whether there is one.

@@ -1,0 +1,274 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"orrery/matrix/store"
+	"orrery/matrix/table"
+)
+
+// probeTimeout is how long a server has to answer that is looked for.
+const probeTimeout = 5 * time.Second
+
+// Served says whether something listens where the configuration says.
+func (c *Config) Served(ctx context.Context) bool {
+	network, address := "tcp", c.Listen
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		network, address = "unix", c.path(path)
+	}
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, network, address)
+	if err == nil {
+		_ = conn.Close()
+	}
+	return err == nil
+}
+
+// Migrate brings a database to the form that this program has.
+func Migrate(ctx context.Context, c *Config, logger *slog.Logger) error {
+	db, err := OpenDatabase(ctx, c, logger)
+	if err != nil {
+		return err
+	}
+	return errors.Join(store.Open(ctx, db), db.Close())
+}
+
+// Copy copies all that is in one database, as it is at one moment, into another one that is empty, and compares.
+func Copy(ctx context.Context, c *Config, from, to string, logger *slog.Logger, progress func(name string, rows int)) error {
+	source, target := *c, *c
+	source.Database, target.Database = from, to
+	in, err := OpenDatabase(ctx, &source, logger)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	if err := store.Open(ctx, in); err != nil {
+		return err
+	}
+	out, err := OpenDatabase(ctx, &target, logger)
+	if err != nil {
+		return err
+	}
+	err = out.Prepare(ctx, store.Schemas())
+	if err == nil {
+		err = table.Copy(ctx, in, out, store.Schemas(), progress)
+	}
+	return errors.Join(err, out.Close())
+}
+
+// Backup writes a data folder with all that the server keeps, as it is at one moment, while it may run; the database is SQLite there. It returns the
+// path of its configuration.
+func Backup(ctx context.Context, c *Config, dir string, logger *slog.Logger) (string, error) {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", err
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if err := Copy(ctx, c, c.Database, "sqlite:"+filepath.Join(dir, "homeserver.db"), logger, nil); err != nil {
+		return "", err
+	}
+	if err := copyFile(c.path(c.SigningKey), filepath.Join(dir, keyFile)); err != nil {
+		return "", err
+	}
+	if err := copyMedia(ctx, c.path(c.Media), filepath.Join(dir, "media")); err != nil {
+		return "", err
+	}
+	copied := *c
+	copied.Database, copied.SigningKey, copied.Media = "sqlite:homeserver.db", keyFile, "media"
+	for _, p := range []*string{&copied.RegistrationSecret, &copied.TLSCertificate, &copied.TLSKey} { // stay where they are
+		if *p != "" {
+			if *p, err = filepath.Abs(c.path(*p)); err != nil {
+				return "", err
+			}
+		}
+	}
+	text, err := yaml.Marshal(&copied)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, ConfigFile)
+	return path, os.WriteFile(path, text, 0o600)
+}
+
+// copyMedia copies contents, which never change; what is made of them is made again.
+func copyMedia(ctx context.Context, from, to string) error {
+	if err := os.MkdirAll(filepath.Join(to, "content"), 0o700); err != nil {
+		return err
+	}
+	return filepath.WalkDir(filepath.Join(from, "content"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		err = copyFile(path, filepath.Join(to, "content", d.Name()))
+		if errors.Is(err, fs.ErrNotExist) { // it was removed meanwhile
+			err = nil
+		}
+		return errors.Join(err, ctx.Err())
+	})
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Sync(), out.Close())
+}
+
+// Finding is what a check found.
+type Finding struct {
+	Check string `json:"check"`
+	OK    bool   `json:"ok"`
+	Text  string `json:"text"`
+}
+
+// Check looks at what a server needs: its configuration, key, database, certificate, name, and where clients reach it.
+func Check(ctx context.Context, c *Config, logger *slog.Logger) (all []Finding) {
+	add := func(check, good string, err error) {
+		f := Finding{check, err == nil, good}
+		if err != nil {
+			f.Text = err.Error()
+		}
+		all = append(all, f)
+	}
+	key, err := c.key()
+	add("signing key", key.ID, err)
+	_, err = c.secret()
+	add("registration secret", "as the configuration says", err)
+	add("database", "can be opened", Migrate(ctx, c, logger))
+	add("media", c.path(c.Media), c.checkMedia())
+	if c.TLSCertificate != "" {
+		text, err := c.checkCertificate()
+		add("certificate", text, err)
+	}
+	host, _, err := net.SplitHostPort(c.ServerName)
+	if err != nil {
+		host = c.ServerName
+	}
+	addresses, err := net.DefaultResolver.LookupHost(ctx, host)
+	add("dns", host+" is "+strings.Join(addresses, ", "), err)
+	if c.BaseURL != "" {
+		drift, err := c.checkClients(ctx)
+		add("base url", c.BaseURL+" answers", err)
+		if err == nil {
+			if drift.Abs() > time.Minute {
+				err = fmt.Errorf("it differs by %s from that of %s", drift.Round(time.Second), c.BaseURL)
+			}
+			add("clock", "agrees with that of "+c.BaseURL, err)
+		}
+	}
+	return all
+}
+
+func (c *Config) checkMedia() error {
+	if err := os.MkdirAll(c.path(c.Media), 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(c.path(c.Media), "check-")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// checkCertificate is when the certificate ends.
+func (c *Config) checkCertificate() (string, error) {
+	pair, err := tls.LoadX509KeyPair(c.path(c.TLSCertificate), c.path(c.TLSKey))
+	if err != nil {
+		return "", err
+	}
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil {
+		return "", err
+	}
+	if left := time.Until(leaf.NotAfter); left < 7*24*time.Hour {
+		return "", fmt.Errorf("%s ends at %s (renew it)", c.TLSCertificate, leaf.NotAfter.Format(time.RFC3339))
+	}
+	return "until " + leaf.NotAfter.Format(time.DateOnly), nil
+}
+
+// checkClients asks for what clients ask first, where they ask, and is how much later it is there.
+func (c *Config) checkClients(ctx context.Context) (time.Duration, error) {
+	at, err := url.JoinPath(c.BaseURL, "/_matrix/client/versions")
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := http.DefaultClient.Do(q)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("%s answers %s", at, resp.Status)
+	}
+	date, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return 0, fmt.Errorf("%s does not say how late it is: %w", at, err)
+	}
+	return time.Until(date), nil
+}
+
+// Doctor reads all that is kept, and says what is damaged.
+func (s *Server) Doctor(ctx context.Context) (all []Finding) {
+	ids, err := s.Admin.IDs(ctx)
+	damaged := 0
+	for _, id := range ids {
+		if _, e := s.Admin.Room(ctx, id); e != nil {
+			damaged++
+			err = errors.Join(err, fmt.Errorf("room %s: %w", id, e))
+		}
+	}
+	all = append(all, finding("rooms", fmt.Sprintf("%d rooms can be read", len(ids)-damaged), err))
+	rows, err := s.Media.Of(ctx, "", time.Time{})
+	for _, row := range rows {
+		if row.Hash == "" {
+			continue
+		}
+		f, e := s.Media.Content(row)
+		if e == nil {
+			var info os.FileInfo
+			if info, e = f.Stat(); e == nil && info.Size() != row.Size {
+				e = fmt.Errorf("media %s has %d bytes, not %d", row.ID, info.Size(), row.Size)
+			}
+			e = errors.Join(e, f.Close())
+		}
+		err = errors.Join(err, e)
+	}
+	return append(all, finding("media", fmt.Sprintf("%d contents are there", len(rows)), err))
+}
+
+func finding(check, good string, err error) Finding {
+	if err != nil {
+		return Finding{check, false, err.Error()}
+	}
+	return Finding{check, true, good}
+}
