@@ -38,7 +38,7 @@ func run(program, sizes string, copies int, peers bool) error {
 		return err
 	}
 	fmt.Println("| work | program | result | load |\n|---|---|---|---|")
-	for word := range strings.SplitSeq(sizes, ",") {
+	for word := range strings.FieldsFuncSeq(sizes, func(r rune) bool { return r == ',' }) {
 		n, err := strconv.Atoi(strings.TrimSpace(word))
 		if err != nil {
 			return err
