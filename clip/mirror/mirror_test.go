@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,6 +49,8 @@ type settings struct {
 	policy policy.Rules
 	limits history.Limits
 	dir    string
+	find   pair.Finder
+	own    func(port uint16) string
 }
 
 func everything() mirror.Rules {
@@ -83,7 +87,7 @@ func (m *machine) start() {
 	m.display = cliptest.New()
 	m.Recorder = recorder.New(recorder.Config{Display: m.display, History: m.history, Rules: m.set.policy, Limits: m.set.limits})
 	m.node = mirror.New(mirror.Config{
-		History: m.history, Recorder: m.Recorder, Book: m.book, Name: m.name, Listen: "127.0.0.1:0", Rules: m.set.rules, Limits: m.set.limits,
+		History: m.history, Recorder: m.Recorder, Book: m.book, Name: m.name, Listen: "127.0.0.1:0", Rules: m.set.rules, Limits: m.set.limits, Find: m.set.find, Own: m.set.own,
 	})
 	ctx, stop := context.WithCancel(m.t.Context())
 	done := make(chan error, 2)
@@ -458,4 +462,46 @@ func TestNothingListens(t *testing.T) {
 		}
 		return err != nil && a.node.Status().Port == 0
 	})
+}
+
+// TestFound: machines that hear of each other connect, and one that is at another address is announced anew.
+func TestFound(t *testing.T) {
+	t.Parallel()
+	air := make(chan pair.Sighting, 16)
+	var host atomic.Value
+	host.Store("127.0.0.2")
+	a := boot(t, "attic", func(s *settings) {
+		s.own = func(port uint16) string { return net.JoinHostPort(host.Load().(string), strconv.Itoa(int(port))) }
+		s.find = func(ctx context.Context, group string, own pair.Sighting, _ func(pair.Sighting)) error {
+			if group != mirror.Group {
+				t.Errorf("it is announced in %s", group)
+			}
+			air <- own
+			<-ctx.Done()
+			return nil
+		}
+	})
+	b := boot(t, "bureau", func(s *settings) {
+		s.own = func(uint16) string { return "127.0.0.1:1" }
+		s.find = func(ctx context.Context, _ string, _ pair.Sighting, found func(pair.Sighting)) error {
+			for {
+				select {
+				case <-ctx.Done():
+					return nil
+				case s := <-air:
+					found(s)
+				}
+			}
+		}
+	})
+	for _, m := range [][2]*machine{{a, b}, {b, a}} {
+		if _, err := m[0].book.Add(pair.Machine{Name: m[1].name, Key: m[1].id.Public()}); err != nil {
+			t.Fatal(err)
+		}
+		m[0].node.Reload()
+	}
+	testenv.Eventually(t, "a try at the wrong address", func() bool { return strings.Contains(b.state(a).Why, "127.0.0.2") })
+	host.Store("127.0.0.1")
+	a.copies(text("found"))
+	b.has("found")
 }

@@ -32,6 +32,11 @@ type running struct {
 	*Node
 	id   *pair.Identity
 	work sync.WaitGroup
+
+	// Only the goroutine of serve uses these.
+	announced string        // the address
+	unfind    func()        // ends the search
+	unfound   chan struct{} // closed when it has ended
 }
 
 // serve listens, finds and dials until there are no machines any more, or ctx ends.
@@ -55,12 +60,10 @@ func (r *running) serve(ctx context.Context) error {
 			end(err)
 		}
 	})
-	if r.Find != nil {
-		r.work.Go(func() { r.find(ctx) })
-	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
+		r.follow(ctx)
 		r.dialDue(ctx)
 		select {
 		case <-ctx.Done():
@@ -239,9 +242,35 @@ func (r *running) left(ctx context.Context, s *session) {
 	r.Reload()
 }
 
+// follow announces this machine anew when its address is another one, as that of a laptop is elsewhere.
+func (r *running) follow(ctx context.Context) {
+	if r.Find == nil {
+		return
+	}
+	address := r.Own(r.port())
+	if address == r.announced {
+		return
+	}
+	before := r.unfound
+	if r.unfind != nil {
+		r.unfind()
+	}
+	searching, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	r.announced, r.unfind, r.unfound = address, stop, done
+	r.work.Go(func() {
+		defer close(done)
+		defer stop()
+		if before != nil {
+			<-before // it says goodbye first
+		}
+		r.find(searching, address)
+	})
+}
+
 // find announces this machine and hears of others.
-func (r *running) find(ctx context.Context) {
-	own := pair.Sighting{ID: r.id.Device().String(), Name: r.Name, Address: r.Own(r.port())}
+func (r *running) find(ctx context.Context, address string) {
+	own := pair.Sighting{ID: r.id.Device().String(), Name: r.Name, Address: address}
 	err := r.Find(ctx, Group, own, func(o pair.Sighting) {
 		var d replica.Device
 		if d.UnmarshalText([]byte(o.ID)) != nil {

@@ -143,12 +143,12 @@ func (b Book) Add(m Machine) (added Machine, err error) {
 	return added, err
 }
 
-// Remove does not trust a machine any more; clip.ErrNotFound if there is none with the name.
+// Remove does not trust a machine any more; ErrUnknown if there is none with the name.
 func (b Book) Remove(name string) error {
 	return b.Update(func(k *Known) error {
 		i := slices.IndexFunc(k.Machines, func(m Machine) bool { return m.Name == name })
 		if i < 0 {
-			return fmt.Errorf("machine %q is not paired with this one (clip pair list): %w", name, clip.ErrNotFound)
+			return fmt.Errorf("machine %q: %w (clip pair list)", name, ErrUnknown)
 		}
 		if !k.Machines[i].Left {
 			k.Removed = append(k.Removed, k.Machines[i].Key)

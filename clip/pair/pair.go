@@ -33,6 +33,8 @@ import (
 var (
 	// ErrRefused says that somebody said no.
 	ErrRefused = errors.New("not paired")
+	// ErrUnknown says that there is no machine of that name.
+	ErrUnknown = errors.New("it is not paired with this one")
 	// ErrForeign says that the other side does not speak this protocol.
 	ErrForeign = errors.New("not a machine that pairs")
 	// ErrMiddle says that the other side did not keep to what it was bound to, as somebody in the middle would.

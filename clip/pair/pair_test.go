@@ -368,7 +368,7 @@ func TestBook(t *testing.T) {
 	if err := b.Remove("laptop 2"); err != nil {
 		t.Error(err)
 	}
-	if err := b.Remove("laptop 2"); !errors.Is(err, clip.ErrNotFound) {
+	if err := b.Remove("laptop 2"); !errors.Is(err, pair.ErrUnknown) {
 		t.Error(err)
 	}
 	if err := b.Note(keys[0], func(m *pair.Machine) { m.MetAt("a:1"); m.MetAt("b:2"); m.MetAt("a:1") }); err != nil {

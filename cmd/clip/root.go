@@ -14,6 +14,7 @@ import (
 
 	"orrery/clip"
 	"orrery/clip/control"
+	"orrery/clip/pair"
 	"orrery/internal/commandline"
 )
 
@@ -45,7 +46,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, context.Canceled):
 		return commandline.Interrupted
-	case errors.Is(err, clip.ErrNotFound):
+	case errors.Is(err, clip.ErrNotFound), errors.Is(err, pair.ErrUnknown):
 		return exitNotFound
 	case errors.Is(err, control.ErrNoRecorder):
 		return exitNoRecorder
