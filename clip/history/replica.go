@@ -287,6 +287,17 @@ func (h *History) Replicated() bool {
 
 var errAlone = errors.New("the history is of one machine alone")
 
+// shared says whether what machines say can be read and changed.
+func (h *History) shared() error {
+	if err := h.ready(); err != nil {
+		return err
+	}
+	if h.machines == nil {
+		return errAlone
+	}
+	return nil
+}
+
 // Key is what machines call an item.
 func Key(contents []clip.Content) replica.Key { return replica.Key(digestOf(contents)) }
 
@@ -294,8 +305,8 @@ func Key(contents []clip.Content) replica.Key { return replica.Key(digestOf(cont
 func (h *History) Seen() (replica.Vector, error) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	if h.closed || h.machines == nil {
-		return nil, errAlone
+	if err := h.shared(); err != nil {
+		return nil, err
 	}
 	return h.machines.Seen(), nil
 }
@@ -304,8 +315,8 @@ func (h *History) Seen() (replica.Vector, error) {
 func (h *History) Changed(since uint64) (keys []replica.Key, now uint64, err error) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	if h.closed || h.machines == nil {
-		return nil, 0, errAlone
+	if err := h.shared(); err != nil {
+		return nil, 0, err
 	}
 	keys, ok := h.machines.Since(since)
 	if !ok || since == 0 {
@@ -318,8 +329,8 @@ func (h *History) Changed(since uint64) (keys []replica.Key, now uint64, err err
 func (h *History) Entries(keys []replica.Key) (known []replica.Change, err error) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	if h.closed || h.machines == nil {
-		return nil, errAlone
+	if err := h.shared(); err != nil {
+		return nil, err
 	}
 	for _, k := range keys {
 		if e, ok := h.machines.Get(k); ok {
@@ -339,8 +350,8 @@ type Merged struct {
 func (h *History) Merge(changes []replica.Change, take func(*replica.Entry) bool) (m Merged, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed || h.machines == nil {
-		return m, errAlone
+	if err := h.shared(); err != nil {
+		return m, err
 	}
 	if n, bytes := h.machines.Size(); bytes > maxEntries {
 		return m, fmt.Errorf("%d items and deletions of other machines: %w", n, clip.ErrTooLarge)
@@ -395,8 +406,8 @@ func unique(changes []replica.Change) []replica.Change {
 func (h *History) Heard(v replica.Vector) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed || h.machines == nil {
-		return errAlone
+	if err := h.shared(); err != nil {
+		return err
 	}
 	if h.machines.Seen().CoversAll(v) {
 		return nil
@@ -453,8 +464,8 @@ func (h *History) Receive(k replica.Key, item clip.Item) (s clip.Summary, fresh 
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed || h.machines == nil {
-		return s, false, errAlone
+	if err := h.shared(); err != nil {
+		return s, false, err
 	}
 	known, ok := h.machines.Get(k)
 	if _, wanted := h.machines.wanted[k]; !ok || !wanted {
@@ -477,8 +488,8 @@ func (h *History) Receive(k replica.Key, item clip.Item) (s clip.Summary, fresh 
 func (h *History) Forget(keys ...replica.Key) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed || h.machines == nil {
-		return errAlone
+	if err := h.shared(); err != nil {
+		return err
 	}
 	var records [][]byte
 	for _, k := range keys {
@@ -514,7 +525,7 @@ func (h *History) Newest() replica.Stamp {
 func (h *History) Worth(e *replica.Entry, l Limits, now time.Time) bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	if h.closed || h.machines == nil {
+	if h.shared() != nil {
 		return false
 	}
 	m := e.Mark()

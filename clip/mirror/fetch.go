@@ -25,6 +25,7 @@ type fetcher struct {
 // fetch is an item on its way.
 type fetch struct {
 	key    replica.Key
+	kept   replica.Stamp // of the entry when it was asked for
 	head   *head
 	before *head // of the transfer that was interrupted
 	data   []byte
@@ -123,13 +124,18 @@ func (f *fetcher) get(k replica.Key) error {
 		f.lacked[k] = true // another session gets it
 		return nil
 	}
+	known, err := f.node.History.Entries([]replica.Key{k})
+	if err != nil || len(known) == 0 {
+		f.node.release(k)
+		return err
+	}
 	f.number++
-	g := &fetch{key: k}
+	g := &fetch{key: k, kept: known[0].Entry.Kept()}
 	if p := f.node.partial(k); p != nil {
 		g.before, g.data, g.offset = p.head, p.data, int64(len(p.data))
 	}
 	f.fetches[f.number] = g
-	return f.send(want{f.number, k, g.offset}.frame())
+	return f.send(want{f.number, k, g.offset, g.kept}.frame())
 }
 
 // take takes a frame of an item in.
@@ -149,7 +155,7 @@ func (f *fetcher) take(ctx context.Context, in frame) error {
 	case typeLack:
 		f.done(number)
 		f.lacked[g.key] = true
-		if len(rest) == 1 && rest[0] == 1 && f.node.nobodyHas(g.key, f.device) {
+		if len(rest) == 1 && rest[0] == 1 && f.node.nobodyHas(g.key, g.kept, f.device) {
 			f.forget(g.key)
 		}
 		return nil

@@ -26,7 +26,7 @@ func FuzzFrames(f *testing.F) {
 	add(hello{Version: 1, Name: "attic", Port: 7948, Send: true, heard: replica.Vector{{1}: 7}}.frame())
 	add(frame{typeChanges, appendChange(appendChange(nil, replica.Change{Key: replica.Key{1}, Entry: e}), replica.Change{Key: replica.Key{2}, Entry: e})}, nil)
 	add(frame{typeHeard, replica.Vector{{1}: 7}.Append(nil)}, nil)
-	add(want{7, replica.Key{3}, 9}.frame(), nil)
+	add(want{7, replica.Key{3}, 9, replica.Stamp{At: 5, By: replica.Device{1}}}.frame(), nil)
 	add((&head{App: "editor", Created: 5, Contents: []sized{{"text/plain", 3}}, number: 7, entry: e}).frame())
 	add(numbered(typeChunk, 7, 'a', 'b', 'c'), nil)
 	f.Add([]byte{typeItem, 0, 0, 0, 20, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, '{', '}', 0})

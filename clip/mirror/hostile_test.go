@@ -141,7 +141,7 @@ func TestHostileMachine(t *testing.T) {
 	e := entry.Append(nil)
 	change := append(append(append([]byte(nil), key[:]...), byte(len(e))), e...)
 	number := []byte{0, 0, 0, 1}
-	want := append(append(append([]byte(nil), number...), key[:]...), make([]byte, 8)...)
+	want := append(append(append([]byte(nil), number...), key[:]...), make([]byte, 24)...)
 	item := func(json string) []byte {
 		return frame(6, append(append(append(append(append([]byte(nil), number...), make([]byte, 8)...), json...), 0), e...)...)
 	}
@@ -159,7 +159,7 @@ func TestHostileMachine(t *testing.T) {
 		"unasked contents":      {hello(), frame(7, append(number, 1, 2, 3)...)},
 		"an unasked item":       {hello(), item(`{"contents":[{"type":"text/plain","size":6}]}`)},
 		"wishes without end":    {hello(), bytes.Repeat(frame(5, want...), 100_000)},
-		"a wish beyond all":     {hello(), frame(5, append(want[:20:20], 0xff, 0, 0, 0, 0, 0, 0, 0)...)},
+		"a wish beyond all":     {hello(), frame(5, append(append(want[:20:20], 0xff, 0, 0, 0, 0, 0, 0, 0), make([]byte, 16)...)...)},
 		"other contents":        {hello(), frame(2, change...), item(`{"contents":[{"type":"text/plain","size":6}]}`), frame(7, append(number, "FORGED"...)...)},
 		"more than announced":   {hello(), frame(2, change...), item(`{"contents":[{"type":"text/plain","size":6}]}`), frame(7, append(number, "forged too much"...)...)},
 		"sizes that cannot be":  {hello(), frame(2, change...), item(`{"contents":[{"type":"text/plain","size":-6}]}`)},
@@ -266,7 +266,7 @@ func newProxy(t *testing.T, to *machine) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{Listener: l, left: -1}
+	p := &proxy{Listener: l, left: 700_000}
 	ctx, stop := context.WithCancel(t.Context())
 	var work sync.WaitGroup
 	target := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(to.port())))
@@ -344,7 +344,6 @@ func TestInterrupted(t *testing.T) {
 	a.copies(clip.Content{Type: "image/png", Data: picture})
 	a.has("image/png")
 	p := newProxy(t, a)
-	p.left = 700_000
 	if err := b.book.Note(a.id.Public(), func(m *pair.Machine) { m.MetAt(p.Addr().String()) }); err != nil {
 		t.Fatal(err)
 	}
@@ -358,6 +357,8 @@ func TestInterrupted(t *testing.T) {
 	if err != nil || !bytes.Equal(item.Contents[0].Data, picture) {
 		t.Fatal(err)
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if got := b.state(a).BytesReceived; got > int64(len(picture))*3/2 {
 		t.Errorf("%d bytes were received of %d, after %d cuts", got, len(picture), p.cuts)
 	}

@@ -5,11 +5,16 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -41,6 +46,7 @@ type machine struct {
 	history *history.History
 	*recorder.Recorder
 	node *mirror.Node
+	log  journal
 	stop func()
 }
 
@@ -49,6 +55,7 @@ type settings struct {
 	policy policy.Rules
 	limits history.Limits
 	dir    string
+	secret []history.Secret
 	find   pair.Finder
 	own    func(port uint16) string
 }
@@ -81,13 +88,14 @@ func boot(t *testing.T, name string, change func(*settings)) *machine {
 func (m *machine) start() {
 	m.t.Helper()
 	var err error
-	if m.history, err = history.Open(history.Config{Directory: m.dir}); err != nil {
+	if m.history, err = history.Open(history.Config{Directory: m.dir, Create: m.set.secret, Secrets: m.set.secret}); err != nil {
 		m.t.Fatal(err)
 	}
 	m.display = cliptest.New()
 	m.Recorder = recorder.New(recorder.Config{Display: m.display, History: m.history, Rules: m.set.policy, Limits: m.set.limits})
 	m.node = mirror.New(mirror.Config{
-		History: m.history, Recorder: m.Recorder, Book: m.book, Name: m.name, Listen: "127.0.0.1:0", Rules: m.set.rules, Limits: m.set.limits, Find: m.set.find, Own: m.set.own,
+		History: m.history, Recorder: m.Recorder, Book: m.book, Name: m.name, Listen: "127.0.0.1:0", Rules: m.set.rules, Limits: m.set.limits, Find: m.set.find, Own: m.set.own, Fresh: time.Hour,
+		Logger: slog.New(slog.NewTextHandler(&m.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	ctx, stop := context.WithCancel(m.t.Context())
 	done := make(chan error, 2)
@@ -106,6 +114,31 @@ func (m *machine) start() {
 		m.stop = func() {}
 	}
 	m.t.Cleanup(func() { m.stop() })
+	m.t.Cleanup(func() {
+		if m.t.Failed() {
+			m.t.Logf("%s: %+v, has %q, wants %v\n%s", m.name, m.node.Status(), m.previews(), m.history.Wanted(10), m.log.String())
+		}
+	})
+}
+
+// journal keeps what a node logs.
+type journal struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write is io.Writer's.
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.Write(b)
+}
+
+// String is what was logged.
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.String()
 }
 
 // join pairs machines with each other, as clip pair does.
@@ -159,7 +192,11 @@ func (m *machine) state(o *machine) mirror.Peer {
 	return mirror.Peer{}
 }
 
+// copies has a program copy, in a later millisecond than all copies before, so that there is one order.
 func (m *machine) copies(contents ...clip.Content) {
+	for begin := time.Now().UnixMilli(); time.Now().UnixMilli() == begin; {
+		runtime.Gosched()
+	}
 	m.display.Copy(clip.Clipboard, cliptest.App{Name: "editor"}, contents...)
 }
 
@@ -224,10 +261,10 @@ func TestTwo(t *testing.T) {
 	a.copies(text("one"))
 	b.has("one", "four", "three", "two")
 	testenv.Eventually(t, "count", func() bool { return b.named("one").Count == 2 })
-	if _, err := a.history.Mark(a.named("two").ID, func(m *clip.Mark) { m.Pinned, m.Tags = true, []string{"x"} }); err != nil {
+	if _, err := a.history.Mark(a.named("two").ID, func(m *clip.Mark) { m.Pinned, m.Tags = true, append(m.Tags, "x") }); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.history.Mark(b.named("two").ID, func(m *clip.Mark) { m.Note, m.Tags = "why", []string{"y"} }); err != nil {
+	if _, err := b.history.Mark(b.named("two").ID, func(m *clip.Mark) { m.Note, m.Tags = "why", append(m.Tags, "y") }); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range []*machine{a, b} {
@@ -278,6 +315,7 @@ func TestAway(t *testing.T) {
 	}
 	b.has("item 4", "item 3", "item 0")
 	a.stop()
+	b.shows("item 4") // or it could replace what is copied next
 	b.copies(text("meanwhile"))
 	b.has("meanwhile", "item 4", "item 3", "item 0")
 	// Those who deleted are away when the other one comes back.
@@ -285,6 +323,7 @@ func TestAway(t *testing.T) {
 	c.node.Now()
 	b.meets(c)
 	c.has("meanwhile", "item 4", "item 3", "item 0")
+	c.shows("meanwhile")
 	c.copies(text("item 1"))
 	b.has("item 1", "meanwhile", "item 4", "item 3", "item 0")
 	a.start()
@@ -340,6 +379,7 @@ func TestRules(t *testing.T) {
 	}
 	b.has("goes over")
 	testenv.Eventually(t, "nothing is missing", func() bool { return b.node.Status().Missing == 0 && b.state(a).Refused[string(policy.Nothing)] == 1 })
+	b.shows("goes over") // or it could replace what is copied next
 	b.copies(clip.Content{Type: "text/uri-list", Data: []byte("file:///b")})
 	b.has("file:///b", "goes over")
 	b.copies(text("back"))
@@ -433,6 +473,7 @@ func TestWithinLimits(t *testing.T) {
 	join(t, a, b)
 	b.has("item 7", "item 6", "item 5")
 	testenv.Eventually(t, "nothing is missing", func() bool { return b.node.Status().Missing == 0 })
+	b.shows("item 7")
 	b.copies(text("new"))
 	b.has("new", "item 7", "item 6")
 	a.has(append([]string{"new"}, a.until(7)...)...)
@@ -504,4 +545,39 @@ func TestFound(t *testing.T) {
 	host.Store("127.0.0.1")
 	a.copies(text("found"))
 	b.has("found")
+}
+
+// TestLocked: with a locked history all waits; what was copied elsewhere meanwhile comes when it is unlocked.
+func TestLocked(t *testing.T) {
+	t.Parallel()
+	secret := []history.Secret{{Kind: "file", Text: []byte("a long key from a file")}}
+	a := boot(t, "attic", nil)
+	b := boot(t, "bureau", func(s *settings) { s.secret = secret })
+	join(t, a, b)
+	a.copies(text("before"))
+	b.has("before")
+	if err := b.Lock(); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, "the end of the connection", func() bool { return a.state(b).State == mirror.Away && b.node.Status().Locked })
+	a.copies(text("meanwhile"))
+	a.has("meanwhile", "before")
+	a.node.Now()
+	testenv.Eventually(t, "a refusal", func() bool { return strings.Contains(a.state(b).Why, "locked") })
+	if err := b.history.Unlock(secret); err != nil {
+		t.Fatal(err)
+	}
+	b.has("meanwhile", "before")
+	if err := filepath.WalkDir(b.dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if bytes.Contains(content, []byte("meanwhile")) {
+			t.Errorf("%s has it in the clear", path)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
 }

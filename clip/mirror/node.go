@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -49,6 +50,8 @@ type Config struct {
 	Own    func(port uint16) string
 	Rules  Rules
 	Limits history.Limits
+	// Fresh is how long after a copy it is put into other machines' clipboards; 0: a minute.
+	Fresh  time.Duration
 	Logger *slog.Logger // nil discards
 }
 
@@ -74,11 +77,12 @@ type Node struct {
 	sessions map[replica.Device]*session
 	peers    map[replica.Device]*peer
 	inflight map[replica.Key]bool
-	partials []*fetch // at most maxPartials
-	nobody   map[replica.Key]map[replica.Device]bool
+	partials []*fetch                                         // at most maxPartials
+	nobody   map[replica.Key]map[replica.Device]replica.Stamp // who said that an item is gone, and which copy of it
 	shown    replica.Stamp
 	paused   time.Time // until then; zero: not
 	forever  bool
+	locked   bool   // the history is
 	problem  string // why nothing works
 	refusals int    // connections of strangers
 	said     time.Time
@@ -106,9 +110,10 @@ func New(c Config) *Node {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	c.Fresh = cmp.Or(c.Fresh, time.Minute)
 	return &Node{
 		Config: c, reload: make(chan struct{}, 1), wake: make(chan struct{}, 1), known: &pair.Known{}, sessions: map[replica.Device]*session{},
-		peers: map[replica.Device]*peer{}, inflight: map[replica.Key]bool{}, nobody: map[replica.Key]map[replica.Device]bool{},
+		peers: map[replica.Device]*peer{}, inflight: map[replica.Key]bool{}, nobody: map[replica.Key]map[replica.Device]replica.Stamp{},
 	}
 }
 
@@ -148,6 +153,24 @@ func (n *Node) Resume() {
 	n.paused, n.forever = time.Time{}, false
 	n.mu.Unlock()
 	n.Now()
+}
+
+// observeLock ends sessions when the history is locked, with what they have of it in memory, and has machines dialled when it is not any more.
+func (n *Node) observeLock() {
+	locked := n.History.Locked()
+	n.mu.Lock()
+	before := n.locked
+	n.locked = locked
+	if locked {
+		n.partials = nil
+		for _, s := range n.sessions {
+			s.stop(byeLocked)
+		}
+	}
+	n.mu.Unlock()
+	if before && !locked {
+		n.Now()
+	}
 }
 
 func (n *Node) isPaused() bool { return n.forever || time.Now().Before(n.paused) }
@@ -263,6 +286,7 @@ func (n *Node) judge(key ed25519.PublicKey) error {
 
 // admit makes a session that of its machine, or says why not.
 func (n *Node) admit(s *session) (reason string) {
+	locked := n.History.Locked()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	m := n.known.Find(s.key)
@@ -272,6 +296,8 @@ func (n *Node) admit(s *session) (reason string) {
 		return byeRemoved
 	case n.isPaused():
 		return byePaused
+	case locked:
+		return byeLocked
 	case before != nil && before.preferred() && !s.preferred():
 		return byeAgain
 	}
@@ -321,17 +347,24 @@ func (n *Node) met(ctx context.Context, s *session, h hello) {
 	}
 }
 
-// errNotYet says that an item is known and not here.
+// errNotYet says that an item may still come here.
 var errNotYet = fmt.Errorf("still to come: %w", clip.ErrNotFound)
 
-// load reads an item that another machine wants.
-func (n *Node) load(k replica.Key) (clip.Item, replica.Entry, error) {
+// load reads an item that another machine wants. Other errors than errNotYet say that it is not here any more, nor will be unless it is copied again.
+func (n *Node) load(k replica.Key, kept replica.Stamp) (clip.Item, replica.Entry, error) {
+	seen, err := n.History.Seen() // before the entry is looked up
+	if err != nil {
+		return clip.Item{}, replica.Entry{}, errNotYet
+	}
 	known, err := n.History.Entries([]replica.Key{k})
 	if err != nil {
-		return clip.Item{}, replica.Entry{}, err
+		return clip.Item{}, replica.Entry{}, errNotYet
 	}
 	if len(known) == 0 || !known[0].Entry.Live() || !n.Rules.Send || !n.Rules.allows(&known[0].Entry) {
-		return clip.Item{}, replica.Entry{}, clip.ErrNotFound
+		if seen.Covers(kept) {
+			return clip.Item{}, replica.Entry{}, clip.ErrNotFound
+		}
+		return clip.Item{}, replica.Entry{}, errNotYet
 	}
 	id, ok := n.History.Find(k)
 	if !ok {
@@ -400,19 +433,19 @@ func (n *Node) dropPartials(now time.Time) {
 	n.partials = slices.DeleteFunc(n.partials, func(p *fetch) bool { return now.Sub(p.at) > partialLife })
 }
 
-// nobodyHas notes that a machine does not have an item, and says whether that is so of all.
-func (n *Node) nobodyHas(k replica.Key, d replica.Device) bool {
+// nobodyHas notes that a machine has heard of a copy of an item and does not have it any more, and says whether that is so of all machines.
+func (n *Node) nobodyHas(k replica.Key, kept replica.Stamp, d replica.Device) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(n.nobody) > maxNobody {
 		clear(n.nobody)
 	}
 	if n.nobody[k] == nil {
-		n.nobody[k] = map[replica.Device]bool{}
+		n.nobody[k] = map[replica.Device]replica.Stamp{}
 	}
-	n.nobody[k][d] = true
+	n.nobody[k][d] = kept
 	for _, m := range n.known.Machines {
-		if !m.Left && !n.nobody[k][m.Device()] {
+		if !m.Left && n.nobody[k][m.Device()] != kept {
 			return false
 		}
 	}
@@ -432,7 +465,7 @@ func (n *Node) show(k replica.Key) error {
 		return nil
 	}
 	n.mu.Lock()
-	done := !last.After(n.shown)
+	done := last.By == n.own || !last.After(n.shown)
 	n.shown = last
 	n.mu.Unlock()
 	if done {

@@ -63,6 +63,7 @@ func (r *running) serve(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
+		r.observeLock()
 		r.follow(ctx)
 		r.dialDue(ctx)
 		select {
@@ -296,7 +297,7 @@ func (r *running) find(ctx context.Context, address string) {
 func (r *running) dialDue(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.isPaused() || ctx.Err() != nil {
+	if r.isPaused() || r.locked || ctx.Err() != nil {
 		return
 	}
 	now := time.Now()
@@ -399,6 +400,7 @@ type Status struct {
 	Device   string    `json:"device,omitempty"`
 	Port     uint16    `json:"port,omitempty"` // where it listens; 0: it does not
 	Paused   bool      `json:"paused"`
+	Locked   bool      `json:"locked"`         // the history is, and all waits
 	Until    time.Time `json:"until,omitzero"` // it is paused until then
 	Missing  int       `json:"missing"`        // items that are still to be fetched
 	Refused  int       `json:"refused"`        // connections of strangers
@@ -408,10 +410,10 @@ type Status struct {
 
 // Status is how it is.
 func (n *Node) Status() Status {
-	missing := n.History.Missing()
+	missing, locked := n.History.Missing(), n.History.Locked()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := Status{Paused: n.isPaused(), Missing: missing, Refused: n.refusals, Problem: n.problem, Machines: []Peer{}}
+	s := Status{Paused: n.isPaused(), Locked: locked, Missing: missing, Refused: n.refusals, Problem: n.problem, Machines: []Peer{}}
 	if active(n.known) {
 		s.Device, s.Port = n.own.String(), n.listens
 	}

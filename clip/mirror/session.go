@@ -20,7 +20,6 @@ import (
 const (
 	aliveEvery = 20 * time.Second
 	silence    = time.Minute // after which a connection is given up
-	newFor     = time.Minute // a copy is put into other machines' clipboards
 	maxQueue   = 1000
 )
 
@@ -284,7 +283,7 @@ func (t *telling) some(keys []replica.Key) error {
 			}
 			continue
 		}
-		if last := c.Entry.Last(); c.Entry.Live() && last.After(t.told) && time.Since(time.UnixMilli(c.Entry.Used())).Abs() < newFor {
+		if last := c.Entry.Last(); c.Entry.Live() && last.By != t.device && last.After(t.told) && time.Since(time.UnixMilli(c.Entry.Used())).Abs() < t.node.Fresh {
 			t.fresh, t.told = c, last
 		}
 		if t.batch = appendChange(t.batch, replica.Change{Key: c.Key, Entry: d}); len(t.batch) >= maxChanges {
@@ -540,7 +539,7 @@ func (s *session) serve(w *writer) (bool, error) {
 // begin writes the head of an item, or that it is not here.
 func (s *session) begin(w *writer, v *serving) error {
 	v.begun = true
-	item, entry, err := s.node.load(v.key)
+	item, entry, err := s.node.load(v.key, v.kept)
 	if err != nil || v.offset > item.Size {
 		s.drop(v.number)
 		never := byte(1)

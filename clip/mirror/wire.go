@@ -140,16 +140,19 @@ type want struct {
 	number uint32
 	key    replica.Key
 	offset int64
+	kept   replica.Stamp // of the entry here
 }
 
 func (w want) frame() frame {
 	b := binary.BigEndian.AppendUint32(nil, w.number)
 	b = append(b, w.key[:]...)
-	return frame{typeWant, binary.BigEndian.AppendUint64(b, uint64(w.offset))} //nolint:gosec // not negative
+	b = binary.BigEndian.AppendUint64(b, uint64(w.offset)) //nolint:gosec // not negative
+	b = binary.BigEndian.AppendUint64(b, uint64(w.kept.At))
+	return frame{typeWant, append(b, w.kept.By[:]...)}
 }
 
 func decodeWant(b []byte) (w want, err error) {
-	if len(b) != 4+len(w.key)+8 {
+	if len(b) != 4+len(w.key)+8+8+len(w.kept.By) {
 		return w, malformed("a wish that is none")
 	}
 	w.number = binary.BigEndian.Uint32(b)
@@ -159,6 +162,8 @@ func decodeWant(b []byte) (w want, err error) {
 		return w, malformed("a wish beyond all items")
 	}
 	w.offset = int64(offset)
+	w.kept.At = replica.Time(binary.BigEndian.Uint64(b[len(b)-16:]))
+	copy(w.kept.By[:], b[len(b)-8:])
 	return w, nil
 }
 

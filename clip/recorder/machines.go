@@ -40,8 +40,14 @@ func (r *Recorder) Arrived(s clip.Summary) {
 	}
 }
 
-// Show puts an item into the clipboard, without counting it as copied here.
+// Show puts an item into the clipboard, without counting it as copied here. What is being copied here right now stays.
 func (r *Recorder) Show(id clip.ID) error {
+	r.mu.Lock()
+	copying := r.copying[clip.Clipboard] > 0
+	r.mu.Unlock()
+	if copying {
+		return nil
+	}
 	item, err := r.config.History.Get(id)
 	if err != nil {
 		return err

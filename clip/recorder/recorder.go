@@ -56,6 +56,7 @@ type Recorder struct {
 	skip     bool                         // the next copy is not recorded
 	cancel   map[clip.Selection]func()    // ends what is done about the offer before
 	live     map[clip.Selection]clip.Item // what a selection has, as far as it was recorded
+	copying  map[clip.Selection]int       // offers that are being read
 	begun    map[clip.Selection]bool      // there was an offer
 	started  time.Time
 	watchers map[chan clip.Summary]bool
@@ -82,7 +83,7 @@ func New(c Config) *Recorder {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Recorder{
-		config: c, cancel: map[clip.Selection]func(){}, live: map[clip.Selection]clip.Item{}, watchers: map[chan clip.Summary]bool{}, begun: map[clip.Selection]bool{},
+		config: c, cancel: map[clip.Selection]func(){}, live: map[clip.Selection]clip.Item{}, watchers: map[chan clip.Summary]bool{}, begun: map[clip.Selection]bool{}, copying: map[clip.Selection]int{},
 		counts: Counts{Refused: map[string]int{}}, marked: make(chan struct{}, 1),
 	}
 }
@@ -123,8 +124,14 @@ func (r *Recorder) begin(ctx context.Context, o clip.Offer) {
 	}
 	ctx, end := context.WithCancel(ctx)
 	r.cancel[s] = end
+	r.copying[s]++
 	r.work.Go(func() {
 		defer end()
+		defer func() {
+			r.mu.Lock()
+			r.copying[s]--
+			r.mu.Unlock()
+		}()
 		switch {
 		case o.Cleared():
 			r.setLive(s, nil)

@@ -84,6 +84,15 @@ func (e *Entry) Last() (last Stamp) {
 	return last
 }
 
+// Kept is the stamp of the last copy or pin, which is why the item is there.
+func (e *Entry) Kept() Stamp {
+	last := e.Last()
+	if e.Pinned.On && e.Pinned.After(last) {
+		last = e.Pinned.Stamp
+	}
+	return last
+}
+
 // Count is how often it was copied, on all machines.
 func (e *Entry) Count() int {
 	n := uint64(0)

@@ -156,6 +156,9 @@ func (c *cli) printSync(s *mirror.Status) error {
 	fmt.Fprintf(w, "listens\t%s\n", listens)
 	fmt.Fprintf(w, "paused\t%s\n", paused)
 	fmt.Fprintf(w, "still to come\t%d items\n", s.Missing)
+	if s.Locked {
+		fmt.Fprintln(w, "locked\tthe history is (clip unlock)")
+	}
 	if s.Problem != "" {
 		fmt.Fprintf(w, "problem\t%s\n", s.Problem)
 	}
