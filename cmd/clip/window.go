@@ -8,11 +8,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 
 	"github.com/kballard/go-shellquote"
 
 	"orrery/clip"
+	"orrery/clip/find"
 	"orrery/clip/window"
 	"orrery/clip/window/fonts"
 	"orrery/clip/window/waylandwindow"
@@ -23,11 +25,6 @@ func hasDisplay() bool { return os.Getenv("WAYLAND_DISPLAY") != "" || os.Getenv(
 
 // pickInWindow shows the picker in a window.
 func (c *cli) pickInWindow(ctx context.Context, paste bool) error {
-	if hasDisplay() { // else it is said below what is missing
-		if err := c.unlocked(ctx); err != nil {
-			return err
-		}
-	}
 	s, err := load(c.settings)
 	if err != nil {
 		return err
@@ -41,7 +38,20 @@ func (c *cli) pickInWindow(ctx context.Context, paste bool) error {
 		return err
 	}
 	system := &fonts.System{Cache: filepath.Join(folder("XDG_CACHE_HOME", ".cache"), "orrery-clip")}
-	source := windowSource{c.source(), c}
+	var mu sync.Mutex
+	var fine bool
+	// Beside the window, which opens meanwhile, and which says what is wrong: whoever has pressed a key sees nothing else.
+	ready := func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		if fine {
+			return nil
+		}
+		err := c.unlocked(ctx)
+		fine = err == nil
+		return err
+	}
+	source := windowSource{c.source(), c, ready}
 	open := func(ctx context.Context) (window.Screen, error) { return c.openWindow(ctx, source.beside) }
 	return window.Run(ctx, window.Config{Source: source, Actions: actions, Paste: paste || s.Paste, Open: open, Theme: theme, Fonts: system.Find})
 }
@@ -74,10 +84,19 @@ func (c *cli) openWindow(ctx context.Context, beside *atomic.Bool) (window.Scree
 type windowSource struct {
 	source
 
-	cli *cli
+	cli   *cli
+	ready func() error // whether items can be had
 }
 
 var _ window.Source = windowSource{}
+
+// Search is window.Source's.
+func (s windowSource) Search(ctx context.Context, query string, mode find.Mode, limit int) ([]clip.Summary, error) {
+	if err := s.ready(); err != nil {
+		return nil, err
+	}
+	return s.source.Search(ctx, query, mode, limit)
+}
 
 // terminals are programs that open a terminal, and what comes before the command that runs in it.
 var terminals = [][]string{ //nolint:gochecknoglobals // a table
