@@ -213,6 +213,7 @@ func (a *API) handler(h handler) http.Handler {
 
 func (a *API) write(w http.ResponseWriter, r *http.Request, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store") // it is for one user
 	body, err := json.Marshal(v)
 	if err != nil {
 		a.Logger.ErrorContext(r.Context(), "an answer cannot be written", "error", err)

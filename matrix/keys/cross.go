@@ -178,10 +178,14 @@ func (k *Keys) Sign(ctx context.Context, signer, user, key string, signed canoni
 				return err
 			}
 		}
-		if signer != user { // only the signer sees it
-			return changed(tx, advance, signer)
+		if signer == user {
+			return changed(tx, advance, user)
 		}
-		return changed(tx, advance, user)
+		position, err := advance(1)
+		if err != nil {
+			return err
+		}
+		return store.SignedUsers.Put(tx, store.SignedUser{Signer: signer, User: user, Position: position}) // only the signer sees it
 	}, nil)
 	if err == nil {
 		k.waker.WakeSharing(ctx, signer)

@@ -219,9 +219,16 @@ func TestCrossSigning(t *testing.T) {
 	_, bobName := newKey(t, "")
 	bobKey := object{"user_id": bob.user, "usage": []string{"master"}, "keys": object{"ed25519:" + bobName: bobName}}
 	bob.do("POST", "keys/device_signing/upload", object{"master_key": bobKey})
+	before, bobs := anne.devices("", "").Next, bob.devices("", "").Next
 	out = anne.do("POST", "keys/signatures/upload", object{bob.user: object{bobName: signed(t, anne.user, bobKey, user)}})
 	if fmt.Sprint(out) != "map[failures:map[]]" {
 		t.Error(out)
+	}
+	if d := anne.devices(before, ""); fmt.Sprint(d.Lists.Changed) != "["+bob.user+"]" {
+		t.Errorf("anne's devices are told %+v", d)
+	}
+	if d := bob.devices(bobs, ""); len(d.Lists.Changed) != 0 {
+		t.Errorf("bob's devices are told %+v", d)
 	}
 	sees := func(c *client) bool {
 		found := c.do("POST", "keys/query", object{"device_keys": object{bob.user: []string{}}})

@@ -51,6 +51,13 @@ type DeviceList struct {
 	Position int64  `col:"position"`
 }
 
+// SignedUser is a user whose key another one has signed: for that one it is another key since then.
+type SignedUser struct {
+	Signer   string `col:"signer,key"`
+	User     string `col:"user,key"`
+	Position int64  `col:"position"`
+}
+
 // ToDevice is a message for a device.
 type ToDevice struct {
 	User     string `col:"user,key"`
@@ -67,10 +74,11 @@ var (
 	CrossKeys     = table.Define[CrossKey]("cross_keys")
 	KeySignatures = table.Define[KeySignature]("key_signatures")
 	DeviceLists   = table.Define[DeviceList]("device_lists", table.Index{Name: "position", Columns: []string{"position"}})
+	SignedUsers   = table.Define[SignedUser]("signed_users", table.Index{Name: "position", Columns: []string{"signer", "position"}})
 	ToDevices     = table.Define[ToDevice]("to_device")
 
 	keySchemas = []*table.Schema{
-		DeviceKeys.Schema(), OneTimeKeys.Schema(), FallbackKeys.Schema(), CrossKeys.Schema(), KeySignatures.Schema(), DeviceLists.Schema(), ToDevices.Schema(),
+		DeviceKeys.Schema(), OneTimeKeys.Schema(), FallbackKeys.Schema(), CrossKeys.Schema(), KeySignatures.Schema(), DeviceLists.Schema(), SignedUsers.Schema(), ToDevices.Schema(),
 	}
 )
 

@@ -54,14 +54,18 @@ func (s *Syncer) sharing(ctx context.Context, user string) (map[string]bool, err
 func (s *Syncer) DeviceLists(ctx context.Context, user string, since, upTo int64) (*DeviceLists, error) {
 	lists := &DeviceLists{Changed: []string{}, Left: []string{}}
 	var rows []store.DeviceList
+	var signed []store.SignedUser
 	if err := s.stream.DB().View(ctx, func(tx table.Tx) (err error) {
-		rows, err = store.DeviceLists.All(tx, table.Range{Index: "position", From: since + 1, Before: upTo + 1})
+		if rows, err = store.DeviceLists.All(tx, table.Range{Index: "position", From: since + 1, Before: upTo + 1}); err != nil {
+			return err
+		}
+		signed, err = store.SignedUsers.All(tx, table.Range{Index: "position", Prefix: []any{user}, From: since + 1, Before: upTo + 1})
 		return err
 	}); err != nil {
 		return nil, err
 	}
 	came, went, err := s.comings(ctx, user, since, upTo)
-	if err != nil || len(rows)+len(came)+len(went) == 0 {
+	if err != nil || len(rows)+len(signed)+len(came)+len(went) == 0 {
 		return lists, err
 	}
 	shared, err := s.sharing(ctx, user)
@@ -70,6 +74,9 @@ func (s *Syncer) DeviceLists(ctx context.Context, user string, since, upTo int64
 	}
 	for _, r := range rows {
 		came[r.User] = true
+	}
+	for _, s := range signed { // also those with whom the user shares no room any more
+		came[s.User], shared[s.User] = true, true
 	}
 	for who := range came {
 		if shared[who] {

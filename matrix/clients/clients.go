@@ -1,0 +1,2 @@
+// Package clients has tests only: programs that people use as clients, against the homeserver.
+package clients
