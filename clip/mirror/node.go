@@ -32,6 +32,10 @@ type Recorder interface {
 	Accept(item clip.Item) policy.Refusal
 	// Arrived tells those who watch of an item that came from another machine.
 	Arrived(s clip.Summary)
+	// Marked notes that what is said of items has changed, so that they may expire at another time.
+	Marked()
+	// Worked notes that contents of items were in memory.
+	Worked()
 	// Show puts an item that is there into the clipboard.
 	Show(id clip.ID) error
 	// Withdraw takes items that are deleted out of the clipboard.

@@ -468,6 +468,9 @@ func (s *session) hear(ctx context.Context, f frame) error {
 		return fmt.Errorf("cannot keep what the other machine says: %w", err)
 	}
 	s.fetcher.changed()
+	if m.Changed > 0 {
+		s.node.Recorder.Marked()
+	}
 	if len(m.Gone) > 0 {
 		if err := s.node.Recorder.Withdraw(m.Gone); err != nil {
 			s.node.Logger.WarnContext(ctx, "an item that was deleted on another machine is still in the clipboard", "error", err)
@@ -528,6 +531,7 @@ func (s *session) serve(w *writer) (bool, error) {
 	}
 	if len(v.rest) == 0 {
 		s.drop(v.number)
+		s.node.Recorder.Worked()
 		return true, nil
 	}
 	piece := v.rest[0][:min(len(v.rest[0]), maxChunk)]

@@ -30,6 +30,7 @@ func (r *Recorder) Accept(item clip.Item) policy.Refusal {
 
 // Arrived tells those who watch of an item of another machine.
 func (r *Recorder) Arrived(s clip.Summary) {
+	r.Worked()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for w := range r.watchers {
@@ -38,6 +39,13 @@ func (r *Recorder) Arrived(s clip.Summary) {
 		default: // it looks too seldom; the list has all
 		}
 	}
+}
+
+// Worked notes that contents of items were in memory, which goes back when nothing is to be done.
+func (r *Recorder) Worked() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.worked = true
 }
 
 // Show puts an item into the clipboard, without counting it as copied here. What is being copied here right now stays.

@@ -166,7 +166,8 @@ func (c *cli) examine(cmd *cobra.Command) []check {
 		_, err2 := s.limits()
 		_, err3 := s.actions()
 		_, err4 := s.pasting()
-		err = errors.Join(err1, err2, err3, err4)
+		_, err5 := s.Sync.rules()
+		err = errors.Join(err1, err2, err3, err4, err5)
 		if _, missing := os.Stat(c.settings); missing != nil {
 			fine += " is not there; all is as by default"
 		}
