@@ -20,6 +20,7 @@ import (
 	"orrery/matrix/canonical"
 	"orrery/matrix/keys"
 	"orrery/matrix/media"
+	"orrery/matrix/preview"
 	"orrery/matrix/pusher"
 	"orrery/matrix/room"
 	"orrery/matrix/search"
@@ -45,9 +46,12 @@ type Config struct {
 	Contacts    []Contact // who helps with this server
 	SupportPage string
 	Search      *search.Index
-	Stream      *store.Stream
-	Now         func() time.Time
-	Logger      *slog.Logger
+	Previews    *preview.Previews // nil: there are none
+
+	KeepMedia time.Duration // how long what users upload is kept; 0: for ever
+	Stream    *store.Stream
+	Now       func() time.Time
+	Logger    *slog.Logger
 
 	Limits       Limits
 	BehindProxy  bool   // which says in X-Forwarded-For where clients are

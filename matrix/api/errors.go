@@ -14,6 +14,7 @@ import (
 	"orrery/matrix/keys"
 	"orrery/matrix/media"
 	"orrery/matrix/oauth"
+	"orrery/matrix/preview"
 	"orrery/matrix/push"
 	"orrery/matrix/room"
 	"orrery/matrix/sync"
@@ -60,6 +61,8 @@ var kinds = []struct {
 	{account.ErrToken, http.StatusUnauthorized, "M_UNKNOWN_TOKEN"},
 	{account.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
 	{media.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
+	{preview.ErrURL, http.StatusBadRequest, "M_INVALID_PARAM"},
+	{preview.ErrFetch, http.StatusBadGateway, "M_UNKNOWN"},
 	{media.ErrNotYet, http.StatusGatewayTimeout, "M_NOT_YET_UPLOADED"},
 	{media.ErrUploaded, http.StatusConflict, "M_CANNOT_OVERWRITE_MEDIA"},
 	{media.ErrUnsupported, http.StatusBadRequest, "M_UNKNOWN"},

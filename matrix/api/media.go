@@ -17,6 +17,14 @@ func (a *API) mediaRoutes() {
 	for _, path := range []string{"GET /_matrix/client/v1/media/config", "GET /_matrix/media/v3/config"} {
 		a.in(path, func(*request) (any, error) { return map[string]int64{"m.upload.size": a.Media.MaxSize()}, nil })
 	}
+	for _, path := range []string{"GET /_matrix/client/v1/media/preview_url", "GET /_matrix/media/v3/preview_url"} {
+		a.in(path, func(q *request) (any, error) {
+			if a.Previews == nil {
+				return nil, fail(http.StatusNotFound, "M_UNRECOGNIZED", "this server makes no previews")
+			}
+			return a.Previews.Of(q.Context(), q.login.User, q.URL.Query().Get("url"))
+		})
+	}
 	a.in("POST /_matrix/media/v3/upload", func(q *request) (any, error) {
 		row, err := a.Media.Upload(q.Context(), q.login.User, contentType(q), q.URL.Query().Get("filename"), q.upload(a.Media.MaxSize()))
 		return map[string]string{"content_uri": "mxc://" + a.Server + "/" + row.ID}, err

@@ -105,9 +105,16 @@ func (s *sent) note(user, device, path, id string, err error) {
 	}
 }
 
-// Sweep removes transactions that nobody repeats any more, and what is left of rooms that were purged.
+// Sweep removes transactions that nobody repeats any more, media that are too old, and what is left of rooms that were purged.
 func (a *API) Sweep(ctx context.Context) error {
 	if err := store.Purge(ctx, a.Stream.DB()); err != nil {
+		return err
+	}
+	oldest := time.Unix(0, 0)
+	if a.KeepMedia > 0 {
+		oldest = a.Now().Add(-a.KeepMedia)
+	}
+	if _, err := a.Media.Sweep(ctx, oldest); err != nil {
 		return err
 	}
 	before := a.Now().Add(-transactionLife).UnixMilli()

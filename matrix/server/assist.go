@@ -10,6 +10,9 @@ import (
 
 	"orrery/matrix"
 	"orrery/matrix/api"
+	"orrery/matrix/media"
+	"orrery/matrix/outside"
+	"orrery/matrix/preview"
 )
 
 // Assist is a configuration's part about what clients are told of other services and people.
@@ -19,6 +22,8 @@ type Assist struct {
 	TurnLifetime time.Duration `yaml:"turn_lifetime"`
 	Contacts     []api.Contact `yaml:"support_contacts"`
 	SupportPage  string        `yaml:"support_page"`
+	Previews     bool          `yaml:"url_previews"`
+	KeepMedia    int           `yaml:"keep_media_days"`
 }
 
 const assistDefaults = `
@@ -30,6 +35,12 @@ turn_lifetime: 24h
 # Who helps with this server, as everybody is told: {role: m.role.admin, matrix_id: "@anne:example.org", email_address: anne@example.org}; and a page about it.
 support_contacts: []
 support_page: ""
+
+# Whether the server fetches pages of which users post the address, to show a preview. It reaches only what is public, and reachable_networks.
+url_previews: false
+
+# After how many days what users uploaded is removed; 0: never.
+keep_media_days: 0
 `
 
 func newAssist() Assist { return Assist{TurnLifetime: 24 * time.Hour} }
@@ -56,6 +67,9 @@ func (a *Assist) check() error {
 			return fmt.Errorf("support_contacts: email_address %q: %w", c.Email, err)
 		}
 	}
+	if a.KeepMedia < 0 {
+		return fmt.Errorf("keep_media_days %d is not a number of days", a.KeepMedia)
+	}
 	if a.SupportPage != "" && !isWeb(a.SupportPage) {
 		return fmt.Errorf("support_page %q is not https://HOST", a.SupportPage)
 	}
@@ -73,4 +87,19 @@ func (c *Config) turn() (api.Turn, error) {
 		err = fmt.Errorf("file %s has no secret", c.TurnSecret)
 	}
 	return api.Turn{URIs: c.TurnURIs, Secret: secret, Lifetime: c.TurnLifetime}, err
+}
+
+// Limits of requests for pages.
+const (
+	pageTimeout   = 15 * time.Second
+	pageRedirects = 5
+)
+
+// previews makes previews of pages, nil if it shall not.
+func (c *Config) previews(files *media.Media) (*preview.Previews, error) {
+	if !c.Previews {
+		return nil, nil //nolint:nilnil // there are none
+	}
+	policy, err := c.policy()
+	return preview.New(preview.Config{Server: c.ServerName, Client: outside.Client(policy, pageTimeout, pageRedirects), Media: files, Now: time.Now}), err
 }

@@ -58,6 +58,9 @@ func (p purged) piece(tx table.Tx) error {
 	if err := Relations.DeleteAll(tx, of); err != nil {
 		return err
 	}
+	if err := postings.DeleteAll(tx, of); err != nil {
+		return err
+	}
 	for _, e := range events {
 		if err := Events.Delete(tx, e.Room, e.Order); err != nil {
 			return err
@@ -67,7 +70,11 @@ func (p purged) piece(tx table.Tx) error {
 		}
 	}
 	left, err := Relations.All(tx, table.Range{Prefix: []any{p.Room}, Limit: 1})
-	if err != nil || len(events)+len(left) > 0 {
+	if err != nil {
+		return err
+	}
+	words, err := postings.All(tx, table.Range{Prefix: []any{p.Room}, Limit: 1})
+	if err != nil || len(events)+len(left)+len(words) > 0 {
 		return err
 	}
 	return purges.Delete(tx, p.Room)
