@@ -17,6 +17,7 @@ import (
 
 	"orrery/matrix"
 	"orrery/matrix/account"
+	"orrery/matrix/admin"
 	"orrery/matrix/canonical"
 	"orrery/matrix/keys"
 	"orrery/matrix/media"
@@ -40,6 +41,7 @@ type Config struct {
 	Syncer   *sync.Syncer
 	Keys     *keys.Keys
 	Media    *media.Media
+	Admin    *admin.Admin
 	Pushers  *pusher.Pushers
 
 	Turn        Turn      // without URIs there is none
@@ -72,6 +74,7 @@ type API struct {
 	sent         sent
 	limits       limiters
 	metrics      metrics
+	deletions    deletions
 	entry
 }
 
@@ -100,6 +103,7 @@ func New(c Config) *API {
 	a.keyRoutes()
 	a.backupRoutes()
 	a.mediaRoutes()
+	a.adminRoutes()
 	a.mux.Handle("/", a.handler(func(q *request) (any, error) {
 		if a.otherMethod(q.Request) {
 			return nil, fail(http.StatusMethodNotAllowed, "M_UNRECOGNIZED", "the request has another method")
@@ -117,6 +121,8 @@ type request struct {
 	login account.Login     // of those that need one
 	body  canonical.Value   // an object
 	notes map[string]string // of the stages of its authentication
+
+	status int // of a success that is not 200
 }
 
 type handler func(*request) (any, error)
@@ -210,7 +216,7 @@ func (a *API) handler(h handler) http.Handler {
 			return
 		}
 		if result != nil {
-			a.write(w, r, http.StatusOK, result)
+			a.write(w, r, cmp.Or(q.status, http.StatusOK), result)
 		}
 	})
 }
