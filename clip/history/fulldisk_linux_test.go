@@ -14,7 +14,7 @@ import (
 
 // TestFullDisk: what does not fit is refused, and what was there stays, whole; once there is room it goes on.
 func TestFullDisk(t *testing.T) {
-	t.Parallel()
+	// Not beside other tests: the program that mounts has all locks of this process until it is another one.
 	dir := t.TempDir()
 	testenv.SmallDisk(t, dir, "4m")
 	c := history.Config{Directory: dir}
