@@ -276,15 +276,16 @@ func (t *telling) some(keys []replica.Key) error {
 		if !t.node.Rules.allows(&c.Entry) {
 			continue
 		}
+		// Also of what was heard of by a connection that has ended: it may have ended before this was said.
+		if last := c.Entry.Last(); c.Entry.Live() && last.By != t.device && last.After(t.told) && time.Since(time.UnixMilli(c.Entry.Used())).Abs() < t.node.Fresh {
+			t.fresh, t.told = c, last
+		}
 		d, ok := c.Entry.Beyond(t.theirs)
 		if !ok {
 			if err := t.have(c); err != nil {
 				return err
 			}
 			continue
-		}
-		if last := c.Entry.Last(); c.Entry.Live() && last.By != t.device && last.After(t.told) && time.Since(time.UnixMilli(c.Entry.Used())).Abs() < t.node.Fresh {
-			t.fresh, t.told = c, last
 		}
 		if t.batch = appendChange(t.batch, replica.Change{Key: c.Key, Entry: d}); len(t.batch) >= maxChanges {
 			if err := t.flush(); err != nil {
