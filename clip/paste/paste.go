@@ -107,6 +107,8 @@ const (
 	looks = 10 * time.Millisecond
 	// settles is how long a window has to have the focus before keys are pressed: some window managers hand it on.
 	settles = 50 * time.Millisecond
+	// nameless is how long a window has to that does not say of which program it is: such as those in which window managers keep the focus meanwhile.
+	nameless = 2 * time.Second
 )
 
 // Pasting is a keyboard, and who had the focus when it was opened.
@@ -155,7 +157,7 @@ func (p *Pasting) settled(ctx context.Context, leave bool) (clip.Window, error) 
 		}
 		switch {
 		case w.ID != 0 && (!leave || w.ID != p.Before.ID):
-			if now.Sub(since) >= settles {
+			if kept := now.Sub(since); kept >= nameless || kept >= settles && w.App != "" {
 				return w, nil
 			}
 		case p.Before.ID == 0 && now.Sub(begun) >= unknown:

@@ -59,6 +59,8 @@ func TestInto(t *testing.T) {
 		"nobody":    {true, map[time.Duration]clip.Window{0: picker, time.Second: {}}, "", paste.ErrStays, 0, 0},
 		"unknown":   {true, map[time.Duration]clip.Window{0: {}}, "", nil, time.Second, 0},
 		"handed on": {true, map[time.Duration]clip.Window{0: picker, time.Second: {ID: 3}, time.Second + 20*time.Millisecond: editor}, "editor", nil, 2 * time.Second, time.Second},
+		"kept":      {true, map[time.Duration]clip.Window{0: picker, time.Second: {ID: 3}, 2 * time.Second: editor}, "editor", nil, 3 * time.Second, 2 * time.Second},
+		"nameless":  {true, map[time.Duration]clip.Window{0: picker, time.Second: {ID: 3}}, "", nil, 4 * time.Second, 3 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
