@@ -32,6 +32,7 @@ func (a *API) accountRoutes() {
 		return map[string]any{"flows": flows}, nil
 	})
 	a.loginTokenRoutes()
+	a.contactRoutes()
 	a.limited("POST login", a.login)
 	a.limited("POST refresh", a.refresh)
 	a.in("POST logout", func(q *request) (any, error) {

@@ -30,7 +30,7 @@ func (a *API) ssoRoutes() {
 func wanted(what string) string {
 	for part, text := range map[string]string{
 		"/account/password": "change your password", "/account/deactivate": "end your account", "/delete_devices": "log devices out", "/devices/": "log a device out",
-		"/login/get_token": "let another device in", "/keys/device_signing": "replace the identity of your keys", "/account/3pid": "add an address to your account",
+		"/login/get_token": "let another device in", "/keys/device_signing": "replace the identity of your keys",
 	} {
 		if strings.Contains(what, part) {
 			return text

@@ -146,3 +146,15 @@ func TestErase(t *testing.T) {
 		t.Error(p)
 	}
 }
+
+// TestContacts: there are none, and clients are told so in the standard's words.
+func TestContacts(t *testing.T) {
+	s := newSite(t, "memory")
+	anne := s.register("anne")
+	if out := anne.do("GET", "account/3pid", nil); fmt.Sprint(out) != "map[threepids:[]]" {
+		t.Error(out)
+	}
+	anne.refused(http.StatusForbidden, "M_THREEPID_DENIED", "POST", "account/3pid/add", object{"client_secret": "s", "sid": "1"})
+	nobody := &client{site: s}
+	nobody.refused(http.StatusForbidden, "M_THREEPID_DENIED", "POST", "register/email/requestToken", object{"client_secret": "s", "email": "a@example.org", "send_attempt": 1})
+}
