@@ -5,7 +5,6 @@ import "net/http"
 // contactRoutes answer what clients ask of addresses by which users are reached outside (clause client-server API, adding account administrative contact
 // information). This server keeps none: nobody has one, and none can be added.
 func (a *API) contactRoutes() {
-	a.in("GET account/3pid", func(*request) (any, error) { return map[string]any{"threepids": []any{}}, nil })
 	denied := func(*request) (any, error) {
 		return nil, fail(http.StatusForbidden, "M_THREEPID_DENIED", "this server keeps no addresses of mail and no numbers of telephones")
 	}
