@@ -26,6 +26,13 @@ func at(o object, path ...string) any {
 	return v
 }
 
+// nextMillisecond returns when another one has begun.
+func nextMillisecond() {
+	for now := time.Now().UnixMilli(); time.Now().UnixMilli() == now; {
+		runtime.Gosched()
+	}
+}
+
 func TestRelations(t *testing.T) {
 	everywhere(t, func(t *testing.T, s *site) {
 		t.Helper()
@@ -38,9 +45,7 @@ func TestRelations(t *testing.T) {
 			return object{"msgtype": "m.text", "body": "* " + body, "m.new_content": message(body)}
 		}
 		anne.relate(room, "1", "m.room.message", root, "m.replace", edit("first"))
-		for now := time.Now().UnixMilli(); time.Now().UnixMilli() == now; { // of two edits in one millisecond the ids decide
-			runtime.Gosched()
-		}
+		nextMillisecond() // of two edits at one time the ids decide
 		second := anne.relate(room, "2", "m.room.message", root, "m.replace", edit("second"))
 		bob.relate(room, "3", "m.room.message", root, "m.replace", edit("not mine"))
 		reaction := bob.relate(room, "4", "m.reaction", root, "m.annotation", object{})

@@ -22,6 +22,7 @@ func TestHierarchy(t *testing.T) {
 	put(space, open, object{"order": "b", "suggested": true})
 	put(space, below, object{"order": "a"})
 	put(space, hidden, object{})
+	nextMillisecond() // of two children at one time the ids decide
 	put(space, club, object{})
 	put(below, space, object{}) // in a circle
 	names := func(c *client, more string) (all []string) {
