@@ -38,6 +38,7 @@ type State struct {
 
 	stale bool   // Items are those of an earlier query
 	waits string // a key that Items or Item are needed for
+	gives bool   // an item is being given
 }
 
 // Effect is what is to be done outside. Its answer comes back by Found, Shown or Done.
@@ -169,7 +170,7 @@ func (s *State) Key(key string) []Effect {
 	default:
 		if numbered(key) {
 			if at := s.Top + int(key[len("alt+")]-'1'); at < len(s.Items) {
-				return []Effect{Give{ID: s.Items[at].ID, Paste: s.Paste}}
+				return s.give(Give{ID: s.Items[at].ID, Paste: s.Paste})
 			}
 		}
 	}
@@ -184,7 +185,7 @@ func (s *State) act(key string) []Effect {
 	item := &s.Items[s.Cursor]
 	switch key {
 	case "enter", "alt+enter", "alt+v":
-		return []Effect{Give{item.ID, key == "alt+enter", s.Paste || key == "alt+v"}}
+		return s.give(Give{item.ID, key == "alt+enter", s.Paste || key == "alt+v"})
 	case "ctrl+p":
 		item.Pinned = !item.Pinned
 		return []Effect{Pin{item.ID, item.Pinned}}
@@ -193,6 +194,15 @@ func (s *State) act(key string) []Effect {
 		s.Items = slices.Delete(s.Items, s.Cursor, s.Cursor+1)
 		return append([]Effect{Delete{id}}, s.move(0)...)
 	}
+}
+
+// give gives one item, however often a key for it comes, such as one that is held down: the picker ends by it.
+func (s *State) give(g Give) []Effect {
+	if s.gives {
+		return nil
+	}
+	s.gives = true
+	return []Effect{g}
 }
 
 // whole does what a key says with the whole item under the cursor, once that is there.

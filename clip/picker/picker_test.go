@@ -69,7 +69,7 @@ func (r *rig) want(got []picker.Effect, want ...picker.Effect) {
 	}
 }
 
-func TestMovesAndGives(t *testing.T) {
+func TestMoves(t *testing.T) {
 	t.Parallel()
 	r := start(t, false, text(1, "one"), text(2, "two"), text(3, "three"), text(4, "four"))
 	for range 3 {
@@ -78,10 +78,6 @@ func TestMovesAndGives(t *testing.T) {
 	if r.Cursor != 3 || r.Top != 1 || r.Item == nil || r.Item.ID != 4 || r.Shows.Text != "four" {
 		t.Errorf("%+v", r.State)
 	}
-	r.want(r.Key("enter"), picker.Give{ID: 4})
-	r.want(r.Key("alt+enter"), picker.Give{ID: 4, Plain: true})
-	r.want(r.Key("alt+v"), picker.Give{ID: 4, Paste: true})
-	r.want(r.Key("alt+1"), picker.Give{ID: 2})
 	r.want(r.Key("ctrl+p"), picker.Pin{ID: 4, Pinned: true})
 	r.want(r.Key("ctrl+d"), picker.Delete{ID: 4}, picker.Show{ID: 3})
 	r.want(r.Key("esc"), picker.Quit{})
@@ -96,11 +92,25 @@ func TestMovesAndGives(t *testing.T) {
 	r.want(r.Key("ctrl+u"), picker.Search{Mode: find.Fuzzy})
 }
 
-func TestPasteIsSetting(t *testing.T) {
+func TestGives(t *testing.T) {
 	t.Parallel()
-	r := start(t, true, text(1, "one"))
-	r.want(r.Key("enter"), picker.Give{ID: 1, Paste: true})
-	r.want(r.Key("alt+1"), picker.Give{ID: 1, Paste: true})
+	for _, c := range []struct {
+		key   string
+		paste bool
+		want  picker.Give
+	}{
+		{"enter", false, picker.Give{ID: 2}},
+		{"alt+enter", false, picker.Give{ID: 2, Plain: true}},
+		{"alt+v", false, picker.Give{ID: 2, Paste: true}},
+		{"alt+1", false, picker.Give{ID: 1}},
+		{"enter", true, picker.Give{ID: 2, Paste: true}},
+		{"alt+1", true, picker.Give{ID: 1, Paste: true}},
+	} {
+		r := start(t, c.paste, text(1, "one"), text(2, "two"))
+		r.answer(r.Key("down"))
+		r.want(r.Key(c.key), c.want)
+		r.want(r.Key(c.key)) // the key is held down
+	}
 }
 
 // TestActions: the menu has what fits the item, and each does what it says.
