@@ -152,6 +152,9 @@ func (s *meetings) dialAlways() {
 	defer tick.Stop()
 	for {
 		err := s.dial(s.Address)
+		if s.ctx.Err() != nil {
+			return
+		}
 		if err != nil {
 			s.mu.Lock()
 			s.err = err

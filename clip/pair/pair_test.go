@@ -140,6 +140,26 @@ func TestNo(t *testing.T) {
 	}
 }
 
+// TestSlowPeople: who compares for longer than it takes until another machine would be tried again has paired all the same.
+func TestSlowPeople(t *testing.T) {
+	t.Parallel()
+	for range 8 { // what was wrong was so every other time
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			a, b := newSide(t, true), newSide(t, true)
+			a.wait = func(ctx context.Context) {
+				select {
+				case <-ctx.Done():
+				case <-time.After(1100 * time.Millisecond):
+				}
+			}
+			if errA, errB := meet(t, a, b); errA != nil || errB != nil {
+				t.Error(errA, errB)
+			}
+		})
+	}
+}
+
 // TestFound: machines that only hear of each other pair; so that each dials, both names and a stranger are in the air.
 func TestFound(t *testing.T) {
 	t.Parallel()
