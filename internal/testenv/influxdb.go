@@ -102,9 +102,11 @@ func StartInflux(tb testing.TB, s InfluxSettings) InfluxDB {
 	if s.Authentication {
 		i.User, i.Password = "orrery", `sesame's "secret"`
 		create := fmt.Sprintf(`CREATE USER "orrery" WITH PASSWORD '%s' WITH ALL PRIVILEGES`, strings.ReplaceAll(i.Password, `'`, `\'`))
-		if !i.answers(tb, http.MethodPost, "/query?"+url.Values{"q": {create}}.Encode()) {
-			tb.Fatal("the server refuses its first user")
-		}
+		as := url.Values{"q": {"SHOW USERS"}, "u": {i.User}, "p": {i.Password}}
+		Eventually(tb, "the server has its first user", func() bool { // it answers 200 also where that failed
+			_ = i.answers(tb, http.MethodPost, "/query?"+url.Values{"q": {create}}.Encode())
+			return i.answers(tb, http.MethodGet, "/query?"+as.Encode())
+		})
 	}
 	return i
 }
