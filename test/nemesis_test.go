@@ -114,7 +114,7 @@ func (n *nemesis) fault(o placement.Overview) fault {
 	}
 	switch n.random.IntN(11) {
 	case 0, 1:
-		return fault{name: named("kill -9 of"), begin: v.kill, end: v.start}
+		return fault{name: named("kill -9 of"), begin: v.kill, end: v.startAgain}
 	case 2:
 		return fault{name: "kill -9 of all", alone: true, begin: func() { n.all((*node).kill) }, end: func() { n.all((*node).launch); n.all((*node).awaitAnswer) }}
 	case 3:
@@ -133,6 +133,13 @@ func (n *nemesis) fault(o placement.Overview) fault {
 		return fault{name: named("a twentieth of a core for"), begin: func() { n.quota.limit(v) }, end: func() { n.quota.free(v) }}
 	}
 	return fault{name: "a full disk of " + n.small.name, alone: true, begin: n.fill, end: n.empty}
+}
+
+// startAgain starts a node that was killed, unless it runs again: it may be the victim of both faults.
+func (n *node) startAgain() {
+	if !n.process.running() {
+		n.start()
+	}
 }
 
 func (n *nemesis) all(do func(*node)) {
