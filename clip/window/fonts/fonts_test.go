@@ -2,11 +2,14 @@ package fonts_test
 
 import (
 	"os"
+	"sync/atomic"
 	"testing"
 
 	"orrery/clip/window/fonts"
 	"orrery/internal/testenv"
 )
+
+var looked atomic.Bool
 
 // TestFind: fonts of the system have what the built-in ones lack, and a file keeps which there are.
 func TestFind(t *testing.T) {
@@ -26,7 +29,8 @@ func TestFind(t *testing.T) {
 	if _, ok := faces['👋'].NominalGlyph('👋'); !ok {
 		t.Error("the font has it not")
 	}
-	if kept, err := os.ReadDir(folder); err != nil || len(kept) != 1 {
+	kept, err := os.ReadDir(folder)
+	if first := !looked.Swap(true); err != nil || first && len(kept) != 1 { // the library looks once in a process
 		t.Errorf("%v, %v", kept, err)
 	}
 }
