@@ -12,51 +12,8 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
-	"orrery/internal/testenv"
+	"orrery/internal/testenv/browser"
 )
-
-// browser starts a Chromium of the test's own.
-func browser(t *testing.T) context.Context {
-	t.Helper()
-	path := testenv.Chromium(t)
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(profile(t)),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("hide-scrollbars", true))
-	// Not t.Context, which ends before the browser can be told to close.
-	allocated, cancel := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), options...)
-	t.Cleanup(cancel)
-	ctx, cancel := chromedp.NewContext(allocated)
-	t.Cleanup(cancel)
-	t.Cleanup(func() {
-		if err := chromedp.Cancel(ctx); err != nil {
-			t.Errorf("closing the browser: %v", err)
-		}
-	})
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatal(err)
-	}
-	limited, cancel := context.WithTimeout(ctx, time.Minute)
-	t.Cleanup(cancel)
-	return limited
-}
-
-// profile is a folder for a browser, whose processes may still write there for a moment after it closed.
-func profile(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "orrery-chromium-") //nolint:usetesting // t.TempDir fails on what is written late
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		for range 100 {
-			if os.RemoveAll(dir) == nil {
-				return
-			}
-			<-time.After(20 * time.Millisecond)
-		}
-	})
-	return dir
-}
 
 // serve serves a source's dashboard.
 func serve(t *testing.T, s Source) (*Handler, *httptest.Server) {
@@ -126,7 +83,7 @@ const misplaced = `(() => {
 })()`
 
 func TestBrowser(t *testing.T) {
-	ctx := browser(t)
+	ctx := browser.Start(t, time.Minute)
 	source := show(observatory())
 	h, server := serve(t, source)
 	link := h.NewLink(server.URL)
@@ -174,7 +131,7 @@ func TestBrowser(t *testing.T) {
 }
 
 func TestBrowserConnectsAgain(t *testing.T) {
-	ctx := browser(t)
+	ctx := browser.Start(t, time.Minute)
 	source := show(observatory())
 	h, server := serve(t, source)
 	do(ctx, t, chromedp.EmulateViewport(1400, 900), chromedp.Navigate(h.NewLink(server.URL)))
@@ -188,7 +145,7 @@ func TestBrowserConnectsAgain(t *testing.T) {
 }
 
 func TestBrowserCrowd(t *testing.T) {
-	ctx := browser(t)
+	ctx := browser.Start(t, time.Minute)
 	h, server := serve(t, show(crowd(6, 1000)))
 	do(ctx, t, chromedp.EmulateViewport(1400, 900), chromedp.Navigate(h.NewLink(server.URL)))
 	until(ctx, t, live)
@@ -219,7 +176,7 @@ const pale = `(() => {
 })()`
 
 func TestBrowserContrast(t *testing.T) {
-	ctx := browser(t)
+	ctx := browser.Start(t, time.Minute)
 	v := observatory()
 	moving(&v)
 	v.Nodes[2].State, v.Cluster.Warning = "suspect", "three does not answer"

@@ -25,6 +25,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"orrery/internal/testenv"
+	"orrery/internal/testenv/browser"
 )
 
 var built struct {
@@ -477,24 +478,7 @@ func TestPassesOn(t *testing.T) {
 
 // TestBrowser looks at both skies as a visitor does; ORRERY_SHOTS names a folder to keep pictures in.
 func TestBrowser(t *testing.T) {
-	chromium := testenv.Chromium(t)
-	dir, err := os.MkdirTemp("", "orrery-chromium-") //nolint:usetesting // t.TempDir fails on what is written late
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.UserDataDir(dir), chromedp.Flag("disable-component-update", true), chromedp.Flag("hide-scrollbars", true))
-	limited, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
-	t.Cleanup(cancel)
-	ctx, cancel := chromedp.NewExecAllocator(limited, options...)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx)
-	t.Cleanup(cancel)
-	t.Cleanup(func() { _ = chromedp.Cancel(ctx) })
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatal(err)
-	}
+	ctx := browser.Start(t, 2*time.Minute)
 	for _, name := range []string{"sky", "sky-blue"} {
 		page, _ := system(t, name)
 		for _, width := range []int64{1400, 420} {

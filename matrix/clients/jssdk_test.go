@@ -18,6 +18,7 @@ import (
 	"github.com/evanw/esbuild/pkg/api"
 
 	"orrery/internal/testenv"
+	"orrery/internal/testenv/browser"
 	"orrery/matrix/server"
 )
 
@@ -110,7 +111,7 @@ func homeserver(t *testing.T) *httptest.Server {
 func TestEncrypted(t *testing.T) {
 	page := serveScript(t, modules(t), "encrypted.js")
 	h := homeserver(t)
-	ctx := chromium(t, 4*time.Minute)
+	ctx := browser.Start(t, 4*time.Minute)
 	if err := chromedp.Do(ctx, chromedp.Navigate(page.URL+"/?server="+url.QueryEscape(h.URL))); err != nil {
 		t.Fatal(err)
 	}
