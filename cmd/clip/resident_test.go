@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"orrery/internal/testenv"
 )
 
 // inMemory is how much of the files that are mapped is in memory, in kB.
@@ -30,7 +32,7 @@ func inMemory(t *testing.T) int {
 // TestLetGo: most of the program leaves memory, and it goes on.
 func TestLetGo(t *testing.T) {
 	if err := advise(unix.MADV_POPULATE_READ); err != nil {
-		t.Skip("the kernel is older than 5.14:", err)
+		testenv.Missing(t, "a kernel with MADV_POPULATE_READ: "+err.Error(), "Linux 5.14 or newer")
 	}
 	before := inMemory(t)
 	if err := letGo(); err != nil {

@@ -84,6 +84,16 @@ func (c *cli) logger(level string) (*slog.Logger, error) {
 	return slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: l})), nil
 }
 
+// configured reads the configuration, and makes the logger that it asks for.
+func (c *cli) configured() (*server.Config, *slog.Logger, error) {
+	config, err := server.ReadConfig(filepath.Clean(c.config))
+	if err != nil {
+		return config, nil, err
+	}
+	logger, err := c.logger(config.LogLevel)
+	return config, logger, err
+}
+
 func (c *cli) initCommand() *cobra.Command {
 	var name, dir string
 	cmd := &cobra.Command{
@@ -111,16 +121,12 @@ func (c *cli) initCommand() *cobra.Command {
 
 // open opens the server that the configuration describes.
 func (c *cli) open(cmd *cobra.Command, change func(*server.Config)) (*server.Server, *slog.Logger, error) {
-	config, err := server.ReadConfig(filepath.Clean(c.config))
+	config, logger, err := c.configured()
 	if err != nil {
 		return nil, nil, err
 	}
 	if change != nil {
 		change(config)
-	}
-	logger, err := c.logger(config.LogLevel)
-	if err != nil {
-		return nil, nil, err
 	}
 	s, err := server.Open(cmd.Context(), config, logger)
 	return s, logger, err

@@ -18,11 +18,7 @@ func (c *cli) migrateCommand() *cobra.Command {
 		Short: "Bring the database to the form that this version has, as serve does when it begins",
 		Args:  commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			config, err := server.ReadConfig(c.config)
-			if err != nil {
-				return err
-			}
-			logger, err := c.logger(config.LogLevel)
+			config, logger, err := c.configured()
 			if err != nil {
 				return err
 			}
@@ -40,11 +36,7 @@ func (c *cli) copyCommand() *cobra.Command {
 change "database" in its configuration; what is sent while it copies stays behind otherwise.`,
 		Args: commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			config, err := server.ReadConfig(c.config)
-			if err != nil {
-				return err
-			}
-			logger, err := c.logger(config.LogLevel)
+			config, logger, err := c.configured()
 			if err != nil {
 				return err
 			}
@@ -78,11 +70,7 @@ func (c *cli) backupCommand() *cobra.Command {
 		Short: "Write a data folder with all that the server keeps, while it runs (not with Pebble, which one process has at a time)",
 		Args:  commandline.Exactly("FOLDER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			config, err := server.ReadConfig(c.config)
-			if err != nil {
-				return err
-			}
-			logger, err := c.logger(config.LogLevel)
+			config, logger, err := c.configured()
 			if err != nil {
 				return err
 			}
@@ -129,11 +117,7 @@ func (c *cli) checkCommand() *cobra.Command {
 		Short: "Look at what the server needs: configuration, key, database, certificate, DNS, where clients reach it, clock",
 		Args:  commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			config, err := server.ReadConfig(c.config)
-			if err != nil {
-				return err
-			}
-			logger, err := c.logger(config.LogLevel)
+			config, logger, err := c.configured()
 			if err != nil {
 				return err
 			}
