@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"orrery/bench/internal/desktop"
 	"orrery/bench/internal/server"
 	"orrery/clip/control"
 	"orrery/clip/x11"
@@ -49,8 +50,8 @@ type measuring struct {
 }
 
 func (m *measuring) fill() (err error) {
-	export := filepath.Join(m.folder, "export")
-	if err := corpus(export, m.n); err != nil {
+	export, _, err := desktop.History(m.folder, m.n)
+	if err != nil {
 		return err
 	}
 	if err := m.record(); err != nil {

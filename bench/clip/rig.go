@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -10,12 +8,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jezek/xgb"
 
+	"orrery/bench/internal/desktop"
 	"orrery/bench/internal/server"
 )
 
@@ -70,25 +67,14 @@ func (r *rig) start(cmd *exec.Cmd, name string) (*server.Process, error) {
 }
 
 func (r *rig) startX() error {
-	from, to, err := os.Pipe()
+	p, display, err := desktop.StartX(filepath.Join(r.folder, "x.log"))
+	if p != nil {
+		r.processes = append(r.processes, p)
+	}
 	if err != nil {
 		return err
-	}
-	defer from.Close() //nolint:errcheck // it was only read
-	cmd := r.command("Xvfb", "-displayfd", "3", "-screen", "0", "1280x800x24", "-nolisten", "tcp", "-noreset")
-	cmd.ExtraFiles = []*os.File{to}
-	if _, err := r.start(cmd, "x"); err != nil {
-		return errors.Join(err, to.Close())
-	}
-	if err := to.Close(); err != nil {
-		return err
-	}
-	number, err := bufio.NewReader(from).ReadString('\n')
-	if err != nil {
-		return fmt.Errorf("no X server came: %w", err)
 	}
 	xgb.Logger.SetOutput(io.Discard)
-	display := ":" + strings.TrimSpace(number)
 	r.env = append(r.env, "DISPLAY="+display)
 	return os.Setenv("DISPLAY", display) // for what this process reads back
 }
@@ -100,25 +86,4 @@ func await(what string, condition func() bool) error {
 		}
 	}
 	return nil
-}
-
-// corpus writes a history as clip export has it. Texts have some 65 bytes.
-func corpus(path string, n int) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	w := bufio.NewWriter(f)
-	fmt.Fprintln(w, `{"format":"orrery-clip-export","version":1}`)
-	words := strings.Fields("the of and a to in is you that it he was for on are as with his they at be this have from or one had by word but not what all were we when")
-	at := time.Now().Add(-time.Duration(n) * time.Minute)
-	for i := range n {
-		said := []string{"item", strconv.Itoa(i)}
-		for j := range 14 {
-			said = append(said, words[(i*7+j*j*13+i*j)%len(words)])
-		}
-		when := at.Add(time.Duration(i) * time.Minute).UTC().Format(time.RFC3339)
-		fmt.Fprintf(w, `{"contents":[{"type":"text/plain;charset=utf-8","data":%q}],"created":%q,"used":%q,"count":1}`+"\n", base64.StdEncoding.EncodeToString([]byte(strings.Join(said, " "))), when, when)
-	}
-	return errors.Join(w.Flush(), f.Close())
 }

@@ -4,7 +4,6 @@
 package main
 
 import (
-	"encoding/base64"
 	"flag"
 	"fmt"
 	"os"
@@ -72,29 +71,6 @@ func history(program string, n, runs int, against string) (err error) {
 		return err
 	}
 	return r.measure("X11", r.x11(anywhere, words...), filepath.Base(words[0]), runs, r.lines)
-}
-
-// corpus writes a history as clip export has it, and its lines. Texts have some 65 bytes, as those that people copy have on average when few are long.
-func corpus(folder string, n int) (export, lines string, err error) {
-	export, lines = filepath.Join(folder, "export"), filepath.Join(folder, "lines")
-	var items, texts strings.Builder
-	fmt.Fprintln(&items, `{"format":"orrery-clip-export","version":1}`)
-	words := strings.Fields("the of and a to in is you that it he was for on are as with his they at be this have from or one had by word but not what all were we when")
-	at := time.Now().Add(-time.Duration(n) * time.Minute)
-	for i := range n {
-		said := []string{"item", strconv.Itoa(i)}
-		for j := range 12 {
-			said = append(said, words[(i*7+j*j*13+i*j)%len(words)])
-		}
-		text := strings.Join(said, " ")
-		fmt.Fprintln(&texts, text)
-		when := at.Add(time.Duration(i) * time.Minute).UTC().Format(time.RFC3339)
-		fmt.Fprintf(&items, `{"contents":[{"type":"text/plain;charset=utf-8","data":%q}],"created":%q,"used":%q,"count":1}`+"\n", base64.StdEncoding.EncodeToString([]byte(text)), when, when)
-	}
-	if err := os.WriteFile(export, []byte(items.String()), 0o600); err != nil {
-		return "", "", err
-	}
-	return export, lines, os.WriteFile(lines, []byte(texts.String()), 0o600)
 }
 
 // median is the one in the middle.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"image"
@@ -11,13 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/jezek/xgb"
 	"github.com/jezek/xgb/xproto"
 
+	"orrery/bench/internal/desktop"
 	"orrery/bench/internal/server"
 )
 
@@ -46,7 +45,7 @@ func newRig(program string, items int) (r *rig, err error) {
 			err = errors.Join(err, r.close())
 		}
 	}()
-	export, lines, err := corpus(folder, items)
+	export, lines, err := desktop.History(folder, items)
 	if err != nil {
 		return r, err
 	}
@@ -91,22 +90,14 @@ func (r *rig) start(cmd *exec.Cmd, name string) error {
 }
 
 func (r *rig) startX() error {
-	from, to, err := os.Pipe()
+	p, display, err := desktop.StartX(filepath.Join(r.folder, "x.log"))
+	if p != nil {
+		r.processes = append(r.processes, p)
+	}
 	if err != nil {
 		return err
-	}
-	defer from.Close() //nolint:errcheck // it was only read
-	cmd := r.command("Xvfb", "-displayfd", "3", "-screen", "0", "1280x800x24", "-nolisten", "tcp", "-noreset")
-	cmd.ExtraFiles = []*os.File{to}
-	if err := errors.Join(r.start(cmd, "x"), to.Close()); err != nil {
-		return err
-	}
-	number, err := bufio.NewReader(from).ReadString('\n')
-	if err != nil {
-		return fmt.Errorf("no X server came: %w", err)
 	}
 	xgb.Logger.SetOutput(io.Discard)
-	display := ":" + strings.TrimSpace(number)
 	r.env = append(r.env, "DISPLAY="+display)
 	r.x, err = xgb.NewConnDisplay(display)
 	return err
