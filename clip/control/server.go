@@ -2,10 +2,12 @@ package control
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -353,30 +355,32 @@ func (s *Server) lines(ctx context.Context, c *conn, q *Request) error {
 		if err := writeMessage(c.w, &Response{}); err != nil {
 			return err
 		}
-		return errors.Join(s.list(q.Limit, line), c.w.Flush())
+		return errors.Join(s.list(c.w, q.Limit, q.Format), c.w.Flush())
 	case OpSearch:
 		return s.search(ctx, c, q, line)
 	}
 	return s.watch(ctx, c, line)
 }
 
-// list copies what it prints while it holds the history, so that a slow reader does not.
-func (s *Server) list(limit int, line func(*clip.Summary) error) error {
-	all := make([]clip.Summary, 0, 256)
+// list prints into memory while it holds the history, so that a slow reader does not.
+func (s *Server) list(w io.Writer, limit int, format string) error {
+	var text bytes.Buffer
+	line, err := lineWriter(&text, format)
+	if err != nil {
+		return err
+	}
 	n := 0
 	for summary := range s.History.All() {
 		if limit > 0 && n == limit {
 			break
 		}
 		n++
-		all = append(all, summary)
-	}
-	for i := range all {
-		if err := line(&all[i]); err != nil {
+		if err := line(&summary); err != nil {
 			return err
 		}
 	}
-	return nil
+	_, err = text.WriteTo(w)
+	return err
 }
 
 func (s *Server) search(ctx context.Context, c *conn, q *Request, line func(*clip.Summary) error) error {
@@ -419,7 +423,7 @@ func (s *Server) watch(ctx context.Context, c *conn, line func(*clip.Summary) er
 }
 
 // lineWriter writes items in a format.
-func lineWriter(w *bufio.Writer, format string) (func(*clip.Summary) error, error) {
+func lineWriter(w io.Writer, format string) (func(*clip.Summary) error, error) {
 	end := byte('\n')
 	switch format {
 	case FormatJSON:
