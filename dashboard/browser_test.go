@@ -3,8 +3,6 @@ package dashboard
 import (
 	"context"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -49,22 +47,6 @@ func eval[T any](ctx context.Context, t *testing.T, expression string) T {
 	return value
 }
 
-// shot keeps a picture of the page where ORRERY_SHOTS says, for people to look at.
-func shot(ctx context.Context, t *testing.T, name string) {
-	t.Helper()
-	folder := os.Getenv("ORRERY_SHOTS")
-	if folder == "" {
-		return
-	}
-	picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(folder, name+".png"), picture, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
 const live = `document.querySelector(".live.on") !== null`
 
 // misplaced names the moons of the visible map that are not nearest to the planet of their node.
@@ -96,13 +78,13 @@ func TestBrowser(t *testing.T) {
 	if wrong := eval[string](ctx, t, misplaced); wrong != "" {
 		t.Error(wrong)
 	}
-	shot(ctx, t, "still")
+	browser.Shot(ctx, t, "still")
 
 	// What changes arrives without loading the page again.
 	eval[chromedp.Void](ctx, t, `window.sameDocument = true`)
 	source.set(moving)
 	until(ctx, t, `document.querySelector("#deployment .step") && document.querySelector("svg.wide .lane.moves") !== null`)
-	shot(ctx, t, "moving")
+	browser.Shot(ctx, t, "moving")
 	source.set(moved)
 	until(ctx, t, `document.querySelector('svg.wide .moon[data-service="notes"][data-node="three"]:not(.session, .arriving)') !== null`)
 	if wrong := eval[string](ctx, t, misplaced); wrong != "" {
@@ -120,7 +102,7 @@ func TestBrowser(t *testing.T) {
 	if wide := eval[int](ctx, t, `document.documentElement.scrollWidth`); wide > 420 {
 		t.Errorf("the page is %d pixels wide", wide)
 	}
-	shot(ctx, t, "narrow")
+	browser.Shot(ctx, t, "narrow")
 
 	// A link works once.
 	do(ctx, t, chromedp.Navigate(link))
@@ -155,7 +137,7 @@ func TestBrowserCrowd(t *testing.T) {
 	if n := eval[int](ctx, t, `document.querySelectorAll("svg.wide .moon").length`); n != 1000 {
 		t.Errorf("%d moons", n)
 	}
-	shot(ctx, t, "crowd")
+	browser.Shot(ctx, t, "crowd")
 }
 
 // pale returns the texts whose contrast with what is behind them is under 4.5 (WCAG AA).
@@ -188,9 +170,9 @@ func TestBrowserContrast(t *testing.T) {
 		if found := eval[string](ctx, t, pale); found != "" {
 			t.Errorf("%s: %s", scheme, found)
 		}
-		shot(ctx, t, scheme)
+		browser.Shot(ctx, t, scheme)
 		do(ctx, t, chromedp.EmulateViewport(420, 900))
-		shot(ctx, t, scheme+"-narrow")
+		browser.Shot(ctx, t, scheme+"-narrow")
 	}
 }
 

@@ -492,16 +492,7 @@ func TestBrowser(t *testing.T) {
 			if wide, err := chromedp.Run(ctx, chromedp.Evaluate[int64](`document.documentElement.scrollWidth`)); err != nil || wide > width {
 				t.Errorf("%s is %d wide on %d: %v", name, wide, width, err)
 			}
-			// A picture is for people; headless Chromium now and then never finishes one.
-			if folder := os.Getenv("ORRERY_SHOTS"); folder != "" {
-				picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(filepath.Join(folder, fmt.Sprintf("%s-%d.png", name, width)), picture, 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
+			browser.Shot(ctx, t, fmt.Sprintf("%s-%d", name, width)) // only where it is asked for: headless Chromium now and then never finishes one
 		}
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -19,22 +17,6 @@ import (
 func do(ctx context.Context, t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	if err := chromedp.Do(ctx, steps...); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// shot keeps a picture of the page where ORRERY_SHOTS says, for people to look at.
-func shot(ctx context.Context, t *testing.T, name string) {
-	t.Helper()
-	folder := os.Getenv("ORRERY_SHOTS")
-	if folder == "" {
-		return
-	}
-	picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(folder, name+".png"), picture, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -54,11 +36,11 @@ func TestOAuthBrowser(t *testing.T) {
 	app, verifier := s.app(nil), oauth2.GenerateVerifier()
 	app.RedirectURL = back.URL + "/callback"
 	do(ctx, t, chromedp.Navigate(app.AuthCodeURL("s", oauth2.S256ChallengeOption(verifier))), chromedp.WaitVisible("#login"))
-	shot(ctx, t, "oauth-login")
+	browser.Shot(ctx, t, "oauth-login")
 	do(ctx, t, chromedp.Click("#register"), chromedp.WaitVisible("#make"),
 		chromedp.SendKeys("#name", "anne"), chromedp.SendKeys("#password", "pw-anne"), chromedp.SendKeys("#again", "pw-anne"), chromedp.Click("#make"),
 		chromedp.WaitVisible("#allow"))
-	shot(ctx, t, "oauth-consent")
+	browser.Shot(ctx, t, "oauth-consent")
 	do(ctx, t, chromedp.Click("#allow"), chromedp.WaitVisible("#back"))
 	got := <-codes
 	token, err := app.Exchange(t.Context(), got.Get("code"), oauth2.VerifierOption(verifier))
@@ -75,7 +57,7 @@ func TestOAuthBrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	do(ctx, t, chromedp.Navigate(d.VerificationURI), chromedp.WaitVisible("#code"), chromedp.SendKeys("#code", d.UserCode), chromedp.Click("#next"), chromedp.WaitVisible("#allow"))
-	shot(ctx, t, "oauth-device")
+	browser.Shot(ctx, t, "oauth-device")
 	do(ctx, t, chromedp.Click("#allow"), chromedp.WaitVisible("#done"))
 	limited, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -88,5 +70,5 @@ func TestOAuthBrowser(t *testing.T) {
 		t.Error(out)
 	}
 	do(ctx, t, chromedp.Navigate(s.http.URL+"/account/"), chromedp.WaitVisible("#devices"))
-	shot(ctx, t, "oauth-account")
+	browser.Shot(ctx, t, "oauth-account")
 }

@@ -54,16 +54,7 @@ func TestLimits(t *testing.T) {
 			t.Fatal(err)
 		}
 		q.Header.Set("X-Forwarded-For", "10.0.0.1, "+address)
-		resp, err := http.DefaultClient.Do(q)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = resp.Body.Close() }()
-		text, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp.StatusCode, resp.Header, text
+		return answerTo(t, q)
 	}
 	for range 3 {
 		if status, _, _ := from("192.0.2.1"); status == http.StatusTooManyRequests {
@@ -86,6 +77,20 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// answerTo is what a request is answered, whatever it is.
+func answerTo(t *testing.T, q *http.Request) (status int, header http.Header, text []byte) {
+	t.Helper()
+	resp, err := http.DefaultClient.Do(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if text, err = io.ReadAll(resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, resp.Header, text
+}
+
 // TestCompression: answers that are worth it are compressed for those who take it; browsers may ask from any page.
 func TestCompression(t *testing.T) {
 	s := newSite(t, "memory")
@@ -98,16 +103,7 @@ func TestCompression(t *testing.T) {
 		}
 		q.Header.Set("Authorization", "Bearer "+anne.token)
 		q.Header.Set("Accept-Encoding", accept)
-		resp, err := http.DefaultClient.Do(q)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = resp.Body.Close() }()
-		text, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp.StatusCode, resp.Header, text
+		return answerTo(t, q)
 	}
 	_, _, plain := ask("GET", "sync", "identity")
 	_, header, packed := ask("GET", "sync", "deflate, gzip;q=0.5")

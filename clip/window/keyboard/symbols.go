@@ -92,18 +92,21 @@ func (p *parser) keyStatement(k *parsedKey) {
 	}
 }
 
-// group reads a number, or GroupN; groups are counted from 0 here.
-func (p *parser) group() int {
-	if digits, ok := strings.CutPrefix(strings.ToLower(p.token.text), "group"); ok {
+// counted reads a number, or a word with one behind it, as GroupN and LevelN are; what they name is counted from 0 here.
+func (p *parser) counted(word string, most int) int {
+	if digits, ok := strings.CutPrefix(strings.ToLower(p.token.text), word); ok {
 		p.token.text = digits
 	}
 	n := p.number() - 1
-	if n < 0 || n >= maxGroups {
-		p.fail("a group")
+	if n < 0 || n >= most {
+		p.fail("a " + word)
 		return 0
 	}
 	return n
 }
+
+// group reads which group is meant.
+func (p *parser) group() int { return p.counted("group", maxGroups) }
 
 // value passes over a value: up to the comma or brace after it.
 func (p *parser) value() {

@@ -251,18 +251,8 @@ func (p *parser) mods() (names []string) {
 	return nil
 }
 
-// level reads a number, or LevelN; levels are counted from 0 here.
-func (p *parser) level() int {
-	if digits, ok := strings.CutPrefix(strings.ToLower(p.token.text), "level"); ok {
-		p.token.text = digits
-	}
-	n := p.number() - 1
-	if n < 0 || n >= maxLevels {
-		p.fail("a level")
-		return 0
-	}
-	return n
-}
+// level reads which level is meant.
+func (p *parser) level() int { return p.counted("level", maxLevels) }
 
 // virtuals reads virtual_modifiers A,B=Mod3;
 func (p *parser) virtuals() {

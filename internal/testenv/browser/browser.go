@@ -4,6 +4,7 @@ package browser
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -35,6 +36,22 @@ func Start(tb testing.TB, limit time.Duration) context.Context {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	tb.Cleanup(cancel)
 	return limited
+}
+
+// Shot keeps a picture of the page in the folder that ORRERY_SHOTS names, for people to look at; without it, it does nothing.
+func Shot(ctx context.Context, tb testing.TB, name string) {
+	tb.Helper()
+	folder := os.Getenv("ORRERY_SHOTS")
+	if folder == "" {
+		return
+	}
+	picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, name+".png"), picture, 0o600); err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // profile is a folder for a browser, whose processes may still write there for a moment after it closed.
