@@ -23,8 +23,7 @@ func (a *API) dataRoutes() {
 		if err := own(q); err != nil {
 			return nil, err
 		}
-		var f sync.Filter
-		if err := q.into(&f); err != nil {
+		if err := sync.ReadFilter(q.body.JSON(), &sync.Filter{}); err != nil {
 			return nil, err
 		}
 		var id int64
@@ -121,9 +120,15 @@ func (a *API) sync(q *request) (any, error) {
 				return nil, err
 			}
 		}
-		if err := json.Unmarshal(text, &in.Filter); err != nil {
-			return nil, badJSON("the filter is none: " + err.Error())
+		if err := sync.ReadFilter(text, &in.Filter); err != nil {
+			return nil, err
 		}
+	}
+	switch {
+	case query.Get("use_state_after") == "true":
+		in.After = sync.StateAfter
+	case query.Get("org.matrix.msc4222.use_state_after") == "true":
+		in.After = sync.StateAfterEarly
 	}
 	if err := presence(query.Get("set_presence")); err != nil {
 		return nil, err

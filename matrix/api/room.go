@@ -136,8 +136,12 @@ func (a *API) event(q *request) (any, error) {
 	return all[0], nil
 }
 
+// visibleEvent is the event of the path, which is not found by those who may not read it (clause client-server API, GET event).
 func (a *API) visibleEvent(q *request) (*room.Room, *room.Entry, error) {
 	r, err := a.readable(q)
+	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusForbidden {
+		err = noEvent(q)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -147,9 +151,16 @@ func (a *API) visibleEvent(q *request) (*room.Room, *room.Entry, error) {
 	}
 	seen, err := r.Visible(q.Context(), q.login.User, []*room.Entry{e})
 	if err == nil && len(seen) == 0 {
-		err = notFound("event " + q.PathValue("event") + " is not found in the room")
+		err = noEvent(q)
 	}
-	return r, e, err
+	if err != nil {
+		return nil, nil, err
+	}
+	return r, seen[0], nil
+}
+
+func noEvent(q *request) error {
+	return notFound("event " + q.PathValue("event") + " is not found in the room")
 }
 
 func (a *API) clients(q *request, r *room.Room, events []*room.Entry) ([]json.RawMessage, error) {
@@ -167,124 +178,6 @@ func limit(q *request, usual, most int) (int, error) {
 		return 0, invalidParam("limit is not a number")
 	}
 	return min(n, most), nil
-}
-
-// messages pages through a room (clause client-server API, GET messages). Tokens are those of /sync: what came up to a position.
-func (a *API) messages(q *request) (any, error) {
-	r, err := a.readable(q)
-	if err != nil {
-		return nil, err
-	}
-	n, err := limit(q, 10, 1000)
-	if err != nil {
-		return nil, err
-	}
-	query := q.URL.Query()
-	back := query.Get("dir") != "f"
-	from := int64(0)
-	if back {
-		from = a.Stream.Current()
-	}
-	if s := query.Get("from"); s != "" {
-		if from, err = sync.ReadToken(s); err != nil {
-			return nil, err
-		}
-	}
-	of := table.Range{Limit: n, Descending: back}
-	if back {
-		of.Before = from + 1
-	} else {
-		of.From = from + 1
-	}
-	if s := query.Get("to"); s != "" {
-		to, err := sync.ReadToken(s)
-		if err != nil {
-			return nil, err
-		}
-		if back {
-			of.From = to + 1
-		} else {
-			of.Before = to + 1
-		}
-	}
-	events, err := r.Page(q.Context(), of)
-	if err != nil {
-		return nil, err
-	}
-	answer := map[string]any{"start": sync.Token(from)}
-	if len(events) == n && n > 0 {
-		last := events[len(events)-1].Order
-		if back {
-			last--
-		}
-		answer["end"] = sync.Token(last)
-	}
-	seen, err := r.Visible(q.Context(), q.login.User, events)
-	if err != nil {
-		return nil, err
-	}
-	answer["chunk"], err = a.clients(q, r, seen)
-	return answer, err
-}
-
-// context is an event with some before and after it (clause client-server API, GET context).
-func (a *API) context(q *request) (any, error) {
-	r, e, err := a.visibleEvent(q)
-	if err != nil {
-		return nil, err
-	}
-	n, err := limit(q, 10, 100)
-	if err != nil {
-		return nil, err
-	}
-	before, after, err := a.around(q, r, e, n/2, n-n/2)
-	if err != nil {
-		return nil, err
-	}
-	start, end := e, e
-	if len(before) > 0 {
-		start = before[len(before)-1]
-	}
-	if len(after) > 0 {
-		end = after[len(after)-1]
-	}
-	at, err := r.StateAt(q.Context(), end.After)
-	if err != nil {
-		return nil, err
-	}
-	state := []json.RawMessage{}
-	for _, s := range at {
-		state = append(state, sync.Client(s, q.login.User, q.login.Device, true))
-	}
-	var shown [3][]json.RawMessage
-	for i, events := range [][]*room.Entry{{e}, before, after} {
-		if shown[i], err = a.clients(q, r, events); err != nil {
-			return nil, err
-		}
-	}
-	return map[string]any{
-		"event": shown[0][0], "events_before": shown[1], "events_after": shown[2],
-		"start": sync.Token(start.Order - 1), "end": sync.Token(end.Order), "state": state,
-	}, nil
-}
-
-// around are events before one, newest first, and after it, of those that the user may see.
-func (a *API) around(q *request, r *room.Room, e *room.Entry, n, m int) (before, after []*room.Entry, err error) {
-	page := func(of table.Range, n int) ([]*room.Entry, error) {
-		if of.Limit = n; n == 0 {
-			return nil, nil
-		}
-		events, err := r.Page(q.Context(), of)
-		if err != nil {
-			return nil, err
-		}
-		return r.Visible(q.Context(), q.login.User, events)
-	}
-	if before, err = page(table.Range{Before: e.Order, Descending: true}, n); err != nil {
-		return nil, nil, err
-	}
-	after, err = page(table.Range{From: e.Order + 1}, m)
-	return before, after, err
 }
 
 func (a *API) aliasRoutes() {

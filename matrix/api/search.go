@@ -329,7 +329,7 @@ func (f *finding) context(h hit) (any, error) {
 		}
 		return min(max(*n, 0), 50)
 	}
-	before, after, err := f.a.around(f.q, h.room, h.event, count(f.Context.Before), count(f.Context.After))
+	before, after, err := f.a.around(f.q, h.room, h.event, count(f.Context.Before), count(f.Context.After), &sync.EventFilter{})
 	if err != nil {
 		return nil, err
 	}

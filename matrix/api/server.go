@@ -13,6 +13,8 @@ var versions = []string{"r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6"
 var unstable = map[string]bool{
 	"org.matrix.simplified_msc3575":                  true, // MSC4186
 	"org.matrix.msc3814":                             true, // dehydrated devices
+	"org.matrix.msc3874":                             true, // GET messages by relations
+	"org.matrix.msc4222":                             true, // GET sync, use_state_after
 	"uk.half-shot.msc2666.query_mutual_rooms.stable": true,
 }
 

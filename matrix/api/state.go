@@ -7,6 +7,7 @@ import (
 	"orrery/matrix"
 	"orrery/matrix/room"
 	"orrery/matrix/sync"
+	"orrery/matrix/table"
 )
 
 func (a *API) stateRoutes() {
@@ -126,10 +127,13 @@ func (a *API) members(q *request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(events) > 0 {
-			if all, err = r.StateAt(q.Context(), events[0].After); err != nil {
+		if len(events) == 0 { // before all that is known there is who came first
+			if events, err = r.Page(q.Context(), table.Range{Limit: 2}); err != nil {
 				return nil, err
 			}
+		}
+		if all, err = r.StateAt(q.Context(), events[len(events)-1].After); err != nil {
+			return nil, err
 		}
 	}
 	chunk := []json.RawMessage{}

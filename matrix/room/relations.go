@@ -27,6 +27,25 @@ func relation(e *event.Event) (target, rel string, ok bool) {
 	return target, rel, target != "" && rel != ""
 }
 
+// Thread is the root of the thread that an event is in, by its own relation or by that of what it relates to; "" is the main timeline (clause
+// client-server API, threaded read receipts). What cannot be read is taken to be there.
+func (r *Room) Thread(ctx context.Context, e *Entry) string {
+	for range maxRecurse {
+		target, rel, ok := relation(e.Event)
+		if !ok {
+			return ""
+		}
+		if rel == Thread {
+			return target
+		}
+		var err error
+		if e, err = r.Event(ctx, target); err != nil {
+			return ""
+		}
+	}
+	return ""
+}
+
 // putRelation notes what an event relates to.
 func putRelation(tx table.Tx, room int64, e *event.Event, order int64) error {
 	target, rel, ok := relation(e)

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"testing"
@@ -151,4 +152,84 @@ func TestRename(t *testing.T) {
 			t.Errorf("%+v", u)
 		}
 	})
+}
+
+// TestUnreadThreads: what was not read is counted by threads for clients that want that, and receipts of a thread are about that one.
+func TestUnreadThreads(t *testing.T) {
+	onTwo(t, func(t *testing.T, s *site) {
+		t.Helper()
+		anne, bob := s.register("anne"), s.register("bob")
+		room := anne.create(object{"preset": "public_chat"})
+		bob.join(room)
+		bob.sync("", "")
+		root := anne.send(room, "1", "root")
+		mention := object{"body": "x", "m.mentions": object{"user_ids": []string{bob.user}}}
+		first := anne.relate(room, "2", "m.room.message", root, "m.thread", mention)
+		plain := anne.send(room, "3", "main")
+		anne.relate(room, "4", "m.room.message", root, "m.reference", object{"body": "of the root, in the main timeline"})
+		last := anne.relate(room, "5", "m.room.message", first, "m.reference", object{"body": "of a message in the thread, and there by that"})
+		type count struct {
+			Highlights    int `json:"highlight_count"`
+			Notifications int `json:"notification_count"`
+		}
+		check := func(when string, all, main, thread count) {
+			t.Helper()
+			for filter, want := range map[string]count{"": all, "&filter=" + url.QueryEscape(`{"room":{"timeline":{"unread_thread_notifications":true}}}`): main} {
+				var got struct {
+					Rooms struct {
+						Join map[string]struct {
+							Unread  count            `json:"unread_notifications"`
+							Threads map[string]count `json:"unread_thread_notifications"`
+						}
+					}
+				}
+				bob.want(http.StatusOK, "GET", "sync?"+filter, nil, &got)
+				wanted := map[string]count{}
+				if filter != "" && thread != (count{}) {
+					wanted[root] = thread
+				}
+				if j := got.Rooms.Join[room]; j.Unread != want || !maps.Equal(j.Threads, wanted) {
+					t.Errorf("%s%s: %+v, not %+v and %+v", when, filter, j, want, wanted)
+				}
+			}
+		}
+		read := func(id string, body object) {
+			t.Helper()
+			bob.do("POST", "rooms/"+room+"/receipt/m.read/"+id, body)
+		}
+		check("at first", count{1, 5}, count{0, 3}, count{1, 2})
+		read(root, object{"thread_id": "main"})
+		check("the root in the main timeline", count{1, 4}, count{0, 2}, count{1, 2})
+		read(first, object{"thread_id": root})
+		check("one in the thread", count{0, 3}, count{0, 2}, count{0, 1})
+		read(plain, object{})
+		check("a part of everything", count{0, 2}, count{0, 1}, count{0, 1})
+		read(root, object{}) // it does not go back
+		check("what was read before", count{0, 2}, count{0, 1}, count{0, 1})
+		read(last, object{"thread_id": root})
+		check("the thread", count{0, 1}, count{0, 1}, count{})
+		if s.config.Database == "memory" {
+			return
+		}
+		s.stop()
+		s.start()
+		check("after a restart", count{0, 1}, count{0, 1}, count{})
+	})
+}
+
+// TestReceiptsOfOneEvent: there is place for one receipt of a user for an event, and the one of the whole room says more.
+func TestReceiptsOfOneEvent(t *testing.T) {
+	s := newSite(t, "memory")
+	anne := s.register("anne")
+	room := anne.create(object{})
+	id := anne.send(room, "1", "x")
+	anne.do("POST", "rooms/"+room+"/receipt/m.read/"+id, object{})
+	anne.do("POST", "rooms/"+room+"/receipt/m.read/"+id, object{"thread_id": "main"})
+	var got counts
+	anne.want(http.StatusOK, "GET", "sync", nil, &got)
+	of, _ := got.Rooms.Join[room].Ephemeral.Events[0].Content[id].(object)
+	kind, _ := of["m.read"].(object)
+	if mine, _ := kind[anne.user].(object); mine == nil || mine["thread_id"] != nil {
+		t.Errorf("%v", of)
+	}
 }

@@ -48,15 +48,20 @@ type Timeline struct {
 
 // JoinedRoom is what is new in a room where the user is a member.
 type JoinedRoom struct {
-	Summary     Summary  `json:"summary"`
-	State       Events   `json:"state"`
+	Summary Summary `json:"summary"`
+	States
 	Timeline    Timeline `json:"timeline"`
 	AccountData Events   `json:"account_data"`
 	Ephemeral   Events   `json:"ephemeral"`
-	Unread      struct {
-		Highlights    int `json:"highlight_count"`
-		Notifications int `json:"notification_count"`
-	} `json:"unread_notifications"`
+	Unread      Counts   `json:"unread_notifications"`
+
+	Threads map[string]Counts `json:"unread_thread_notifications,omitempty"` // by their roots
+}
+
+// Counts are how many events notify the user that were not read.
+type Counts struct {
+	Highlights    int `json:"highlight_count"`
+	Notifications int `json:"notification_count"`
 }
 
 // Summary helps to name a room that has no name.
@@ -78,8 +83,15 @@ type KnockedRoom struct {
 
 // LeftRoom is a room that the user has left, or was put out of.
 type LeftRoom struct {
-	State    Events   `json:"state"`
+	States
 	Timeline Timeline `json:"timeline"`
+}
+
+// States is what changed of a room's state: before the timeline, or until its end (MSC4222).
+type States struct {
+	State      *Events `json:"state,omitempty"`
+	After      *Events `json:"state_after,omitempty"`
+	EarlyAfter *Events `json:"org.matrix.msc4222.state_after,omitempty"`
 }
 
 func (r *Response) empty() bool {
@@ -124,7 +136,7 @@ func (s *Syncer) answer(ctx context.Context, q Request) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if q.Initial && !a.toldRules {
+	if q.Initial && !a.toldRules && q.Filter.AccountData.wantsType(PushRules) {
 		rules, err := defaultRules(q.User)
 		if err != nil {
 			return nil, err
@@ -214,19 +226,17 @@ func (a *answer) joined(ctx context.Context, r *room.Room, m membership, eph *ep
 		limited = limited || len(seen) < len(events)
 		events = seen
 	}
-	out := &JoinedRoom{State: Events{[]json.RawMessage{}}, AccountData: Events{[]json.RawMessage{}}, Ephemeral: Events{[]json.RawMessage{}}}
-	state, err := a.state(ctx, r, events, since, limited)
+	out := &JoinedRoom{AccountData: Events{[]json.RawMessage{}}, Ephemeral: Events{[]json.RawMessage{}}}
+	state, err := a.changes(ctx, r, events, since, a.upTo, limited)
 	if err != nil {
 		return err
 	}
-	for _, e := range state {
-		out.State.Events = append(out.State.Events, Client(e, a.q.User, a.q.Device, false))
-	}
+	out.States = a.states(state)
 	if out.Timeline, err = a.timeline(ctx, r, events, limited); err != nil {
 		return err
 	}
 	summarise(r, a.q.User, out, state, events, since == 0)
-	out.Ephemeral.Events = eph.events(a.q.User, since, a.upTo)
+	out.Ephemeral.Events = eph.events(a.q.User, since, a.upTo, func(kind string) bool { return a.q.Filter.Room.Ephemeral.wantsIn(r.ID(), kind) })
 	if len(events)+len(state)+len(out.Ephemeral.Events) == 0 && !a.q.Initial {
 		return nil
 	}
@@ -234,7 +244,7 @@ func (a *answer) joined(ctx context.Context, r *room.Room, m membership, eph *ep
 	if err != nil {
 		return err
 	}
-	out.Unread.Notifications, out.Unread.Highlights = u.notifications, u.highlights
+	out.Unread, out.Threads = u.show(a.q.Filter.Room.Timeline.CountThreads)
 	put(&a.lists.Join, r.ID(), out)
 	return nil
 }
@@ -254,48 +264,6 @@ func (a *answer) timeline(ctx context.Context, r *room.Room, events []*room.Entr
 	return t, err
 }
 
-// state is the state right before a part of a timeline, without what the client knew at since.
-func (a *answer) state(ctx context.Context, r *room.Room, events []*room.Entry, since int64, limited bool) ([]*room.Entry, error) {
-	if since != 0 && !limited { // nothing between what it knows and the timeline
-		return nil, nil
-	}
-	before := int64(0)
-	if len(events) > 0 {
-		at, _, err := r.Timeline(ctx, 0, events[0].Order-1, 1)
-		if err != nil {
-			return nil, err
-		}
-		if len(at) == 0 {
-			return nil, nil
-		}
-		before = at[0].After
-	}
-	all, err := r.StateAt(ctx, before)
-	if err != nil {
-		return nil, err
-	}
-	lazy := a.lazy(events)
-	var found []*room.Entry
-	for key, e := range all {
-		if e.Order > since && a.q.Filter.Room.State.Wants(e.Event) && (lazy == nil || key.Type != matrix.TypeMember || lazy[key.StateKey]) {
-			found = append(found, e)
-		}
-	}
-	return found, nil
-}
-
-// lazy is whose member events a client that loads members lazily needs: those who sent something, and itself. It is nil for others.
-func (a *answer) lazy(events []*room.Entry) map[string]bool {
-	if !a.q.Filter.Room.State.LazyLoadMembers {
-		return nil
-	}
-	who := map[string]bool{a.q.User: true}
-	for _, e := range events {
-		who[e.Sender()] = true
-	}
-	return who
-}
-
 // left is the end of a room for the user.
 func (a *answer) left(ctx context.Context, r *room.Room, m membership) error {
 	events, limited, err := r.Timeline(ctx, a.q.Since, m.order, a.q.Filter.Room.Timeline.limit())
@@ -305,18 +273,16 @@ func (a *answer) left(ctx context.Context, r *room.Room, m membership) error {
 	if len(events) > 0 && !r.WasJoined(ctx, a.q.User, events[len(events)-1]) { // an invitation that was declined shows nothing of the room
 		events, limited = events[len(events)-1:], false
 	}
-	out := &LeftRoom{State: Events{[]json.RawMessage{}}}
+	out := &LeftRoom{States: a.states(nil)}
 	if out.Timeline, err = a.timeline(ctx, r, events, limited); err != nil {
 		return err
 	}
-	if limited {
-		state, err := a.state(ctx, r, events, a.q.Since, true)
+	if limited || a.q.After != StateBefore {
+		state, err := a.changes(ctx, r, events, a.q.Since, m.order, limited)
 		if err != nil {
 			return err
 		}
-		for _, e := range state {
-			out.State.Events = append(out.State.Events, Client(e, a.q.User, a.q.Device, false))
-		}
+		out.States = a.states(state)
 	}
 	put(&a.lists.Leave, r.ID(), out)
 	return nil
@@ -329,6 +295,9 @@ func (a *answer) accountData(ctx context.Context) (global []json.RawMessage, err
 			if err != nil {
 				return err
 			}
+			if !a.wantsData(d) {
+				continue
+			}
 			content := fmt.Appendf(nil, `{"type":%s,"content":%s}`, quote(d.Type), d.JSON)
 			a.toldRules = a.toldRules || d.Type == PushRules
 			if d.Room == "" {
@@ -337,7 +306,7 @@ func (a *answer) accountData(ctx context.Context) (global []json.RawMessage, err
 			}
 			r := a.lists.Join[d.Room]
 			if r == nil {
-				r = &JoinedRoom{State: Events{[]json.RawMessage{}}, Timeline: Timeline{Events: []json.RawMessage{}}, AccountData: Events{[]json.RawMessage{}}, Ephemeral: Events{[]json.RawMessage{}}}
+				r = &JoinedRoom{States: a.states(nil), Timeline: Timeline{Events: []json.RawMessage{}}, AccountData: Events{[]json.RawMessage{}}, Ephemeral: Events{[]json.RawMessage{}}}
 				put(&a.lists.Join, d.Room, r)
 			}
 			r.AccountData.Events = append(r.AccountData.Events, content)
@@ -345,6 +314,14 @@ func (a *answer) accountData(ctx context.Context) (global []json.RawMessage, err
 		return nil
 	})
 	return global, err
+}
+
+// wantsData says whether account data are wanted.
+func (a *answer) wantsData(d store.AccountData) bool {
+	if d.Room == "" {
+		return a.q.Filter.AccountData.wantsType(d.Type)
+	}
+	return a.q.Filter.Room.wants(d.Room) && a.q.Filter.Room.AccountData.wantsIn(d.Room, d.Type)
 }
 
 func quote(s string) []byte {

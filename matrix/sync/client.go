@@ -8,7 +8,6 @@ import (
 
 	"orrery/matrix"
 	"orrery/matrix/canonical"
-	"orrery/matrix/event"
 	"orrery/matrix/room"
 )
 
@@ -159,37 +158,6 @@ func summarise(r *room.Room, user string, out *JoinedRoom, state, events []*room
 	}
 }
 
-// Filter is what a client wants to hear of (clause client-server API, filtering).
-type Filter struct {
-	Room        RoomFilter  `json:"room"`
-	AccountData EventFilter `json:"account_data"`
-	Presence    EventFilter `json:"presence"`
-}
-
-// RoomFilter is a Filter's part about rooms.
-type RoomFilter struct {
-	Rooms        []string    `json:"rooms"`
-	NotRooms     []string    `json:"not_rooms"`
-	IncludeLeave bool        `json:"include_leave"`
-	Timeline     EventFilter `json:"timeline"`
-	State        EventFilter `json:"state"`
-}
-
-// EventFilter chooses events.
-type EventFilter struct {
-	Limit           int      `json:"limit"`
-	Types           []string `json:"types"`
-	NotTypes        []string `json:"not_types"`
-	Senders         []string `json:"senders"`
-	NotSenders      []string `json:"not_senders"`
-	ContainsURL     *bool    `json:"contains_url"`
-	LazyLoadMembers bool     `json:"lazy_load_members"`
-}
-
-func (f *RoomFilter) wants(id string) bool {
-	return (f.Rooms == nil || slices.Contains(f.Rooms, id)) && !slices.Contains(f.NotRooms, id)
-}
-
 // How many events of a timeline clients get.
 const (
 	defaultTimeline = 10
@@ -201,20 +169,6 @@ func (f *EventFilter) limit() int {
 		return defaultTimeline
 	}
 	return min(f.Limit, maxTimeline)
-}
-
-// wantsOf says whether events of a type are wanted of a sender.
-func (f *EventFilter) wantsOf(kind, sender string) bool {
-	return (f.Types == nil || matches(f.Types, kind)) && !matches(f.NotTypes, kind) &&
-		(f.Senders == nil || slices.Contains(f.Senders, sender)) && !slices.Contains(f.NotSenders, sender)
-}
-
-// Wants says whether an event is wanted.
-func (f *EventFilter) Wants(e *event.Event) bool {
-	if !f.wantsOf(e.Type(), e.Sender()) {
-		return false
-	}
-	return f.ContainsURL == nil || *f.ContainsURL == (e.Content().Get("url").Kind() == canonical.String)
 }
 
 // matches says whether a type is among some, in which * stands for any characters.

@@ -78,9 +78,9 @@ func (s *Syncer) notifications(ctx context.Context, user string, taste *taste, b
 		if err != nil {
 			return nil, 0, err
 		}
-		read := e.readUpTo(user)
+		read := e.readBy(user)
 		for _, n := range notified(r, user, taste, events) {
-			n.Read = n.Event.Order <= read
+			n.Read = read.has(n.Event, r.Thread(ctx, n.Event))
 			found = append(found, n)
 		}
 	}
@@ -125,11 +125,16 @@ func (s *Syncer) Unpushed(ctx context.Context, user string, since int64) (found 
 		if err != nil {
 			return nil, 0, err
 		}
-		events, _, err := r.Timeline(ctx, max(since, m.order, e.readUpTo(user)), upTo, maxCatchUp)
+		read := e.readBy(user)
+		events, _, err := r.Timeline(ctx, max(since, m.order, read.upTo), upTo, maxCatchUp)
 		if err != nil {
 			return nil, 0, err
 		}
-		found = append(found, notified(r, user, taste, events)...)
+		for _, n := range notified(r, user, taste, events) {
+			if !read.has(n.Event, r.Thread(ctx, n.Event)) {
+				found = append(found, n)
+			}
+		}
 	}
 	slices.SortFunc(found, func(a, b Notification) int { return cmp.Compare(a.Event.Order, b.Event.Order) })
 	return found, upTo, nil

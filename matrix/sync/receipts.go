@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"sync"
 
@@ -25,18 +26,40 @@ type ephemeral struct {
 
 	mu       sync.Mutex
 	receipts map[receiptKey]store.Receipt
+	read     map[string]*read // by user
 	typing   typing
 	last     int64 // position of the newest change
 }
 
 type receiptKey struct{ user, kind, thread string }
 
+// read is up to where a user has read a room, by the orders of events: all of it, and threads of it (clause client-server API, threaded read receipts).
+type read struct {
+	upTo    int64
+	threads map[string]int64
+	newest  int64 // position of the newest receipt
+}
+
+// add takes a receipt into account.
+func (r *read) add(by store.Receipt) {
+	r.newest = max(r.newest, by.Position)
+	if by.Thread == "" {
+		r.upTo = max(r.upTo, by.Order)
+		return
+	}
+	r.threads = maps.Clone(r.threads) // others read the old one
+	if r.threads == nil {
+		r.threads = map[string]int64{}
+	}
+	r.threads[by.Thread] = max(r.threads[by.Thread], by.Order)
+}
+
 // ephemeral is that of a room, read from the store the first time.
 func (s *Syncer) ephemeral(ctx context.Context, roomID string) (*ephemeral, error) {
 	s.mu.Lock()
 	e := s.ephemerals[roomID]
 	if e == nil {
-		e = &ephemeral{receipts: map[receiptKey]store.Receipt{}}
+		e = &ephemeral{receipts: map[receiptKey]store.Receipt{}, read: map[string]*read{}}
 		s.ephemerals[roomID] = e
 	}
 	s.mu.Unlock()
@@ -63,6 +86,12 @@ func (e *ephemeral) set(r store.Receipt) {
 	key := receiptKey{r.User, r.Type, r.Thread}
 	if old, ok := e.receipts[key]; !ok || r.Position > old.Position {
 		e.receipts[key] = r
+		if r.Type == Read || r.Type == ReadPrivate {
+			if e.read[r.User] == nil {
+				e.read[r.User] = &read{}
+			}
+			e.read[r.User].add(r)
+		}
 	}
 	e.last = max(e.last, r.Position)
 }
@@ -74,6 +103,9 @@ func (s *Syncer) Receive(ctx context.Context, r *room.Room, receipt store.Receip
 		return err
 	}
 	receipt.Room = r.ID()
+	if e.passed(receipt) {
+		return nil
+	}
 	err = s.stream.Update(ctx, func(tx table.Tx, advance func(int) (int64, error)) (err error) {
 		if receipt.Position, err = advance(1); err != nil {
 			return err
@@ -88,6 +120,13 @@ func (s *Syncer) Receive(ctx context.Context, r *room.Room, receipt store.Receip
 	return err
 }
 
+// passed says whether a receipt is of what is before what the user's receipts of its kind say already.
+func (e *ephemeral) passed(r store.Receipt) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return r.Order < e.receipts[receiptKey{r.User, r.Type, r.Thread}].Order
+}
+
 // changed is the position of the newest change.
 func (e *ephemeral) changed() int64 {
 	e.mu.Lock()
@@ -95,26 +134,29 @@ func (e *ephemeral) changed() int64 {
 	return e.last
 }
 
-// readUpTo is the order of the event up to which a user has read a room; 0 if nothing is known.
-func (e *ephemeral) readUpTo(user string) int64 {
+// readBy is up to where a user has read a room; nothing if nothing is known.
+func (e *ephemeral) readBy(user string) read {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	order := int64(0)
-	for _, kind := range []string{Read, ReadPrivate} {
-		for _, thread := range []string{"", "main"} {
-			order = max(order, e.receipts[receiptKey{user, kind, thread}].Order)
-		}
+	if r := e.read[user]; r != nil {
+		return *r
 	}
-	return order
+	return read{}
 }
 
-// events are what is new for a user after a position, up to another.
-func (e *ephemeral) events(user string, since, upTo int64) []json.RawMessage {
+// has says whether the user has read an event of a thread.
+func (r *read) has(e *room.Entry, thread string) bool {
+	return e.Order <= max(r.upTo, r.threads[cmp.Or(thread, mainThread)])
+}
+
+// events are what is new for a user after a position, up to another, of the types that are wanted.
+func (e *ephemeral) events(user string, since, upTo int64, wants func(kind string) bool) []json.RawMessage {
 	all := []json.RawMessage{}
-	for _, event := range []json.RawMessage{e.receiptsFor(user, since, upTo, nil), e.typingFor(since, upTo)} {
-		if event != nil {
-			all = append(all, event)
-		}
+	if receipts := e.receiptsFor(user, since, upTo, nil); receipts != nil && wants("m.receipt") {
+		all = append(all, receipts)
+	}
+	if typing := e.typingFor(since, upTo); typing != nil && wants("m.typing") {
+		all = append(all, typing)
 	}
 	return all
 }
@@ -162,6 +204,9 @@ func receiptEvent(all []store.Receipt) json.RawMessage {
 		}
 		if content[r.EventID][r.Type] == nil {
 			content[r.EventID][r.Type] = map[string]one{}
+		}
+		if old, ok := content[r.EventID][r.Type][r.User]; ok && old.Thread == "" { // there is place for one, and this one says more (MSC4102)
+			continue
 		}
 		content[r.EventID][r.Type][r.User] = one{r.Time, r.Thread}
 	}

@@ -207,6 +207,7 @@ type Request struct {
 	Initial   bool  // nothing was told yet
 	Since     int64 // up to where all was told; 0 for an initial one
 	FullState bool
+	After     After
 	Timeout   time.Duration
 	Filter    Filter
 }

@@ -3,6 +3,7 @@ package sync
 import (
 	"context"
 	"encoding/json"
+	"maps"
 
 	"orrery/matrix"
 	"orrery/matrix/push"
@@ -20,9 +21,51 @@ const maxUnread = 1000
 // unread is how many events notify a user of a room that were not read, up to an order. They are counted when somebody asks, from where the last count
 // ended.
 type unread struct {
-	read, upTo                int64
+	counts
+
+	read    int64             // up to here in all threads
+	reads   int64             // position of the user's newest receipt
+	upTo    int64             // what was looked at
+	threads map[string]counts // those that are not the main timeline; never changed
+}
+
+// counts are how many events notify, and how many of these are highlights.
+type counts struct {
 	notifications, highlights int
 }
+
+func (c counts) plus(highlight bool) counts {
+	if c.notifications++; highlight {
+		c.highlights++
+	}
+	return c
+}
+
+// main is what is unread in the main timeline.
+func (u unread) main() counts {
+	c := u.counts
+	for _, t := range u.threads {
+		c.notifications -= t.notifications
+		c.highlights -= t.highlights
+	}
+	return c
+}
+
+// show is what clients are told: all that is unread, or the main timeline and each thread by itself (clause client-server API, receiving notifications).
+func (u unread) show(byThread bool) (all Counts, threads map[string]Counts) {
+	if !byThread {
+		return Counts{u.highlights, u.notifications}, nil
+	}
+	c := u.main()
+	threads = map[string]Counts{}
+	for root, t := range u.threads {
+		threads[root] = Counts{t.highlights, t.notifications}
+	}
+	return Counts{c.highlights, c.notifications}, threads
+}
+
+// mainThread is the name of the main timeline in receipts.
+const mainThread = "main"
 
 // Rules are a user's push rules.
 func (s *Syncer) Rules(ctx context.Context, user string) (rules push.Rules, err error) {
@@ -67,17 +110,17 @@ func (s *Syncer) count(ctx context.Context, r *room.Room, user string, upTo int6
 	if err != nil {
 		return unread{}, err
 	}
-	read := e.readUpTo(user)
+	had := e.readBy(user)
 	m, err := s.membership(ctx, user, r.ID())
 	if err != nil {
 		return unread{}, err
 	}
-	read = max(read, m.order) // nobody missed what was before they came
+	read := max(had.upTo, m.order) // nobody missed what was before they came
 	s.mu.Lock()
 	u := s.unread[user][r.ID()]
 	s.mu.Unlock()
-	if u.read != read || u.upTo > upTo {
-		u = unread{read: read, upTo: read}
+	if u.read != read || u.reads != had.newest || u.upTo > upTo {
+		u = unread{read: read, reads: had.newest, upTo: read}
 	}
 	taste, err := s.taste(ctx, user)
 	if err != nil {
@@ -87,12 +130,21 @@ func (s *Syncer) count(ctx context.Context, r *room.Room, user string, upTo int6
 	if err != nil {
 		return u, err
 	}
+	threads := maps.Clone(u.threads)
 	for _, n := range notified(r, user, taste, events) {
-		u.notifications++
-		if n.Outcome.Highlight {
-			u.highlights++
+		thread := r.Thread(ctx, n.Event)
+		if had.has(n.Event, thread) {
+			continue
+		}
+		u.counts = u.plus(n.Outcome.Highlight)
+		if thread != "" {
+			if threads == nil {
+				threads = map[string]counts{}
+			}
+			threads[thread] = threads[thread].plus(n.Outcome.Highlight)
 		}
 	}
+	u.threads = threads
 	if u.upTo = upTo; len(events) == 0 {
 		return u, nil
 	}
