@@ -26,6 +26,7 @@ import (
 
 type options struct {
 	binary, dendrite, url, database, only string
+	senders, listeners, profile           string
 	length                                time.Duration
 	rooms, events, many, pollers          int
 }
@@ -37,6 +38,9 @@ func main() {
 	flag.StringVar(&o.url, "url", "", "measure only the homeserver that runs there")
 	flag.StringVar(&o.database, "database", "sqlite", "sqlite or postgresql")
 	flag.StringVar(&o.only, "only", "people,send,sync,many,idle", "what to measure")
+	flag.StringVar(&o.senders, "senders", "1,8,32", "how many send at a time, line by line")
+	flag.StringVar(&o.listeners, "listeners", "0,10", "how many listen to them")
+	flag.StringVar(&o.profile, "profile", "", "a folder for a profile of the server's processor in each line")
 	flag.DurationVar(&o.length, "for", 4*time.Second, "how long each line sends")
 	flag.IntVar(&o.rooms, "rooms", 50, "rooms of the user whose first /sync is measured")
 	flag.IntVar(&o.events, "events", 1000, "messages in each of them")
@@ -115,7 +119,7 @@ func (o *options) measure(ctx context.Context, h *homeserver) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, h.stop()) }()
-		fmt.Printf("  first start to first answer %s ms; %.1f MB resident\n", ms(took), h.resident())
+		fmt.Printf("  first start to first answer %s ms; %s\n", ms(took), h.resident())
 	}
 	c, registered, joined, err := gather(ctx, h)
 	if err != nil {
@@ -132,7 +136,7 @@ func (o *options) measure(ctx context.Context, h *homeserver) (err error) {
 		if err := part.do(ctx, c); err != nil {
 			return err
 		}
-		fmt.Printf("  %.1f MB resident, load %s\n", h.resident(), server.Load())
+		fmt.Printf("  %s, load %s\n", h.resident(), server.Load())
 	}
 	return nil
 }
@@ -140,8 +144,9 @@ func (o *options) measure(ctx context.Context, h *homeserver) (err error) {
 func (o *options) send(ctx context.Context, c *crowd) error {
 	best := 0.0
 	line := func(what string, senders, listeners int, rate float64) error {
+		profiled := c.server.profile(ctx, o.profile, fmt.Sprintf("%d-%d%s", senders, listeners, strings.ReplaceAll(what, " ", "")), o.length)
 		f, err := c.talk(ctx, senders, listeners, rate, o.length)
-		if err != nil {
+		if err := errors.Join(err, <-profiled); err != nil {
 			return err
 		}
 		each := float64(f.n) / f.took.Seconds()
@@ -155,14 +160,33 @@ func (o *options) send(ctx context.Context, c *crowd) error {
 		fmt.Println()
 		return nil
 	}
-	for _, senders := range []int{1, 8, 32} {
-		for _, listeners := range []int{0, 10} {
-			if err := line("", senders, listeners, 0); err != nil {
+	senders, listeners, err := numbers(o.senders, o.listeners)
+	if err != nil {
+		return err
+	}
+	for _, s := range senders {
+		for _, l := range listeners {
+			if err := line("", s, l, 0); err != nil {
 				return err
 			}
 		}
 	}
+	if best == 0 {
+		return nil
+	}
 	return line("half of that: ", 32, 10, best/2)
+}
+
+// numbers reads lists of numbers between commas.
+func numbers(first, second string) (a, b []int, err error) {
+	read := func(list string) (all []int) {
+		for one := range strings.SplitSeq(list, ",") {
+			n, e := strconv.Atoi(one)
+			all, err = append(all, n), errors.Join(err, e)
+		}
+		return all
+	}
+	return read(first), read(second), err
 }
 
 func (o *options) first(ctx context.Context, c *crowd) error {
@@ -219,7 +243,7 @@ func (o *options) waiting(ctx context.Context, c *crowd) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("  %d clients wait: %.1f MB resident; a message is heard by all after p50 %s p99 %s ms\n", o.pollers, resident, ms(quantile(f.heard, .5)), ms(quantile(f.heard, .99)))
+	fmt.Printf("  %d clients wait: %s; a message is heard by all after p50 %s p99 %s ms\n", o.pollers, resident, ms(quantile(f.heard, .5)), ms(quantile(f.heard, .99)))
 	return nil
 }
 

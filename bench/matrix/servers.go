@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -74,12 +75,39 @@ func (h *homeserver) used() (own, database time.Duration) {
 	return own, database
 }
 
-// resident is its memory in MB.
-func (h *homeserver) resident() float64 {
+// resident is its memory in MB: its own, and pages of the program's file, which processes share.
+func (h *homeserver) resident() string {
 	if h.process == nil {
-		return 0
+		return "memory is not known"
 	}
-	return server.Memory(h.process.PID())["VmRSS"] / 1e6
+	m := server.Memory(h.process.PID())
+	return fmt.Sprintf("%.1f MB resident (%.1f its own)", m["VmRSS"]/1e6, m["RssAnon"]/1e6)
+}
+
+// profile lets a server that can say what its processor does for a time, and writes it into a file of a folder. The channel tells the end.
+func (h *homeserver) profile(ctx context.Context, folder, name string, length time.Duration) <-chan error {
+	done := make(chan error, 1)
+	base, isOurs := strings.CutSuffix(h.metrics, "/metrics")
+	if folder == "" || !isOurs || h.name == dendriteName {
+		done <- nil
+		return done
+	}
+	go func() {
+		done <- func() error {
+			q, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", base, max(1, int(length.Seconds()))), nil)
+			if err != nil {
+				return err
+			}
+			resp, err := http.DefaultClient.Do(q)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = resp.Body.Close() }()
+			profile, err := io.ReadAll(resp.Body)
+			return errors.Join(err, os.WriteFile(filepath.Join(folder, name), profile, 0o600))
+		}()
+	}()
+	return done
 }
 
 // ours is a homeserver of this tree with its defaults, but for the limits and registration.
@@ -107,6 +135,9 @@ func ours(ctx context.Context, binary, dir, database string) (*homeserver, error
 		command: func() *exec.Cmd { return exec.Command(binary, "--config", config, "serve") }, //nolint:noctx // it outlives the call
 	}, os.WriteFile(config, []byte(r.Replace(string(text))), 0o600)
 }
+
+// dendriteName is what lines about the peer say.
+const dendriteName = "Dendrite"
 
 // dendrite is the peer, by programs that somebody built beside: dendrite and generate-config in one folder.
 func dendrite(ctx context.Context, programs, dir, database string) (*homeserver, error) {
@@ -137,7 +168,7 @@ func dendrite(ctx context.Context, programs, dir, database string) (*homeserver,
 		return nil, err
 	}
 	return &homeserver{
-		name: "Dendrite", url: "http://" + address, metrics: "http://" + address + "/metrics", log: filepath.Join(dir, "output"),
+		name: dendriteName, url: "http://" + address, metrics: "http://" + address + "/metrics", log: filepath.Join(dir, "output"),
 		command: func() *exec.Cmd {
 			cmd := exec.Command(filepath.Join(programs, "dendrite"), "-config", path, "-http-bind-address", address, "-really-enable-open-registration") //nolint:noctx // it outlives the call
 			cmd.Dir = dir

@@ -200,7 +200,7 @@ func (c *crowd) ear(ctx context.Context, token, since string, heard func(time.Du
 }
 
 // idle lets many wait at the same time, and sends a few messages that all of them hear.
-func (c *crowd) idle(ctx context.Context, n int) (heard figures, resident float64, err error) {
+func (c *crowd) idle(ctx context.Context, n int) (heard figures, resident string, err error) {
 	listening, stop := context.WithCancel(ctx)
 	defer stop()
 	var mu sync.Mutex
@@ -210,7 +210,7 @@ func (c *crowd) idle(ctx context.Context, n int) (heard figures, resident float6
 	for _, token := range c.tokens {
 		var out synced
 		if _, err := c.ask(ctx, token, "GET", "sync?timeout=0", nil, &out); err != nil {
-			return heard, 0, err
+			return heard, "", err
 		}
 		since = append(since, out.Next)
 	}
@@ -230,7 +230,7 @@ func (c *crowd) idle(ctx context.Context, n int) (heard figures, resident float6
 	time.Sleep(time.Duration(n) * time.Millisecond) // so long it takes until all wait
 	for i := range messages {
 		if err := c.send(ctx, c.tokens[0], c.room); err != nil {
-			return heard, 0, err
+			return heard, "", err
 		}
 		for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 			mu.Lock()

@@ -5,9 +5,12 @@
 package canonical
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+
+	"orrery/matrix"
 )
 
 // Kind is what a value is.
@@ -201,6 +204,21 @@ func (v Value) Only(want func(name string) bool) Value {
 		}
 	}
 	return Value{kind: Object, items: items}
+}
+
+// Integers says whether all numbers are such as canonical JSON has; what was read by lax rules may have others. The error is matrix.ErrMalformed.
+func (v Value) Integers() error {
+	if v.kind == Number {
+		if _, ok := v.Int(); !ok {
+			return fmt.Errorf("%w: number %.40s is not an integer of 53 bits", matrix.ErrMalformed, v.text)
+		}
+	}
+	for _, m := range v.items {
+		if err := m.Value.Integers(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Equal says whether two values are the same JSON.

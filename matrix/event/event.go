@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"slices"
+	"strings"
 
 	"orrery/matrix"
 	"orrery/matrix/canonical"
@@ -37,6 +38,9 @@ type Ref struct {
 	ID   string
 	Hash string // its reference hash in unpadded base64; room versions 1 and 2 say it beside the id
 }
+
+// alphabet turns URL-safe base64 into the other one.
+var alphabet = strings.NewReplacer("-", "+", "_", "/")
 
 // Version is the room version whose rules the event follows.
 func (e *Event) Version() *matrix.Version { return e.version }
@@ -103,6 +107,9 @@ func (e *Event) Membership() string {
 
 // Ref is how later events refer to this one.
 func (e *Event) Ref() Ref {
+	if e.version.IDs != matrix.IDGiven { // the id is the hash, and only its alphabet may be another one
+		return Ref{ID: e.id, Hash: alphabet.Replace(e.id[1:])}
+	}
 	hash := referenceHash(e.version, e.value)
 	return Ref{ID: e.id, Hash: signature.Encode(hash[:])}
 }
@@ -127,17 +134,25 @@ func ContentHash(v canonical.Value) [sha256.Size]byte {
 	return sha256.Sum256(v.Without("unsigned", "signatures", "hashes").JSON())
 }
 
-// referenceHash is the SHA-256 of a redacted event without unsigned and signatures (clause server-server API, calculating the reference hash).
-func referenceHash(version *matrix.Version, v canonical.Value) [sha256.Size]byte {
-	return sha256.Sum256(Redact(version, v).Without("unsigned", "signatures").JSON())
+// essence is a redacted event without unsigned and signatures: what is signed, and what the reference hash is of.
+func essence(version *matrix.Version, v canonical.Value) []byte {
+	return Redact(version, v).Without("unsigned", "signatures").JSON()
 }
 
-// idOf is an event's id by its version's rules.
-func idOf(version *matrix.Version, v canonical.Value) string {
+// referenceHash is the SHA-256 of a redacted event without unsigned and signatures (clause server-server API, calculating the reference hash).
+func referenceHash(version *matrix.Version, v canonical.Value) [sha256.Size]byte {
+	return sha256.Sum256(essence(version, v))
+}
+
+// idOf is an event's id by its version's rules; its essence is computed if it is nil.
+func idOf(version *matrix.Version, v canonical.Value, known []byte) string {
 	if version.IDs == matrix.IDGiven {
 		return v.Get("event_id").String()
 	}
-	hash := referenceHash(version, v)
+	if known == nil {
+		known = essence(version, v)
+	}
+	hash := sha256.Sum256(known)
 	if version.IDs == matrix.IDHash {
 		return "$" + signature.Encode(hash[:])
 	}
@@ -181,11 +196,12 @@ func (e *Event) CheckSignatures(keys signature.Keys) error {
 // Signed is the event with a further server's signature.
 func (e *Event) Signed(server string, key signature.Key) *Event {
 	s := *e
-	s.value = sign(e.version, e.value, server, key)
+	s.value = sign(e.value, essence(e.version, e.value), server, key)
 	s.size = len(s.value.JSON())
 	return &s
 }
 
-func sign(version *matrix.Version, v canonical.Value, server string, key signature.Key) canonical.Value {
-	return v.With("signatures", signature.Sign(Redact(version, v), server, key).Get("signatures"))
+// sign adds a signature of an event's essence.
+func sign(v canonical.Value, essence []byte, server string, key signature.Key) canonical.Value {
+	return v.With("signatures", signature.Add(v.Get("signatures"), essence, server, key))
 }

@@ -2,6 +2,7 @@ package event_test
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -130,6 +131,10 @@ func TestMade(t *testing.T) {
 			}
 			if err := again.CheckSignatures(keys); err != nil {
 				t.Error(err)
+			}
+			hash := sha256.Sum256(event.Redact(version, e.Value()).Without("unsigned", "signatures").JSON())
+			if ref := e.Ref(); ref.ID != e.ID() || ref.Hash != signature.Encode(hash[:]) {
+				t.Errorf("version %s: %v", version.ID, ref)
 			}
 			redacted := e.Redacted()
 			if err := redacted.CheckSignatures(keys); err != nil || redacted.ID() != e.ID() {

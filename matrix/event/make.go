@@ -25,57 +25,45 @@ type Draft struct {
 
 // Make hashes and signs a draft with its server's key (clause server-server API, adding hashes and signatures). The errors are those of Parse.
 func Make(version *matrix.Version, d Draft, server string, key signature.Key) (*Event, error) {
-	v := canonical.Of(
-		canonical.Member{Name: "type", Value: canonical.Text(d.Type)},
-		canonical.Member{Name: "sender", Value: canonical.Text(d.Sender)},
-		canonical.Member{Name: "origin_server_ts", Value: canonical.Int(d.Timestamp)},
-		canonical.Member{Name: "depth", Value: canonical.Int(min(d.Depth, version.MaxDepth()))},
-		canonical.Member{Name: "prev_events", Value: refs(version, d.Prev)},
-		canonical.Member{Name: "auth_events", Value: refs(version, d.Auth)},
-	)
 	content := d.Content
 	if d.Redacts != "" && version.RedactsInContent {
 		content = content.With("redacts", canonical.Text(d.Redacts))
-	} else if d.Redacts != "" {
-		v = v.With("redacts", canonical.Text(d.Redacts))
-	}
-	v = v.With("content", content)
-	for name, s := range map[string]string{"event_id": d.ID, "room_id": d.RoomID} {
-		if s != "" {
-			v = v.With(name, canonical.Text(s))
-		}
-	}
-	if d.StateKey != nil {
-		v = v.With("state_key", canonical.Text(*d.StateKey))
 	}
 	if version.StrictJSON {
-		if err := integers(content); err != nil {
-			return nil, err
+		if err := content.Integers(); err != nil {
+			return nil, fmt.Errorf("content is %w", err)
 		}
 	}
+	v := canonical.Of(members(version, d, content)...)
 	hash := ContentHash(v)
 	v = v.With("hashes", canonical.Of(canonical.Member{Name: "sha256", Value: canonical.Text(signature.Encode(hash[:]))}))
-	return Of(version, sign(version, v, server, key))
+	what := essence(version, v)
+	return of(version, sign(v, what, server, key), what)
 }
 
-// integers says whether all numbers are such as canonical JSON has; content that was read by lax rules may have others.
-func integers(v canonical.Value) error {
-	if v.Kind() == canonical.Number {
-		if _, ok := v.Int(); !ok {
-			return fmt.Errorf("content is %w: number %.40s is not an integer of 53 bits", matrix.ErrMalformed, v.Digits())
+// members are those of the event but hashes and signatures.
+func members(version *matrix.Version, d Draft, content canonical.Value) []canonical.Member {
+	all := append(make([]canonical.Member, 0, 12),
+		canonical.Member{Name: "auth_events", Value: refs(version, d.Auth)},
+		canonical.Member{Name: "content", Value: content},
+		canonical.Member{Name: "depth", Value: canonical.Int(min(d.Depth, version.MaxDepth()))},
+		canonical.Member{Name: "origin_server_ts", Value: canonical.Int(d.Timestamp)},
+		canonical.Member{Name: "prev_events", Value: refs(version, d.Prev)},
+		canonical.Member{Name: "sender", Value: canonical.Text(d.Sender)},
+		canonical.Member{Name: "type", Value: canonical.Text(d.Type)},
+	)
+	text := func(name, s string, has bool) {
+		if has {
+			all = append(all, canonical.Member{Name: name, Value: canonical.Text(s)})
 		}
 	}
-	for e := range v.Elements {
-		if err := integers(e); err != nil {
-			return err
-		}
+	text("event_id", d.ID, d.ID != "")
+	text("redacts", d.Redacts, d.Redacts != "" && !version.RedactsInContent)
+	text("room_id", d.RoomID, d.RoomID != "")
+	if d.StateKey != nil {
+		text("state_key", *d.StateKey, true)
 	}
-	for _, m := range v.Members {
-		if err := integers(m); err != nil {
-			return err
-		}
-	}
-	return nil
+	return all
 }
 
 func refs(version *matrix.Version, all []Ref) canonical.Value {

@@ -33,11 +33,16 @@ func Parse(version *matrix.Version, text []byte) (*Event, error) {
 }
 
 // Of is an event made of a JSON object; the errors are those of Parse.
-func Of(version *matrix.Version, v canonical.Value) (*Event, error) {
+func Of(version *matrix.Version, v canonical.Value) (*Event, error) { return of(version, v, nil) }
+
+// of is Of with the essence of an event of which it is known.
+func of(version *matrix.Version, v canonical.Value, essence []byte) (*Event, error) {
 	if v.Kind() != canonical.Object {
 		return nil, fmt.Errorf("an event is %w: not an object", matrix.ErrMalformed)
 	}
-	v = v.Without("unsigned")
+	if _, ok := v.Find("unsigned"); ok {
+		v = v.Without("unsigned")
+	}
 	e := &Event{version: version, value: v, size: len(v.JSON())}
 	if e.size > matrix.MaxEvent {
 		return nil, fmt.Errorf("an event of %d bytes is %w (at most %d)", e.size, matrix.ErrTooLarge, matrix.MaxEvent)
@@ -53,7 +58,7 @@ func Of(version *matrix.Version, v canonical.Value) (*Event, error) {
 	f.object("signatures", false)
 	e.prev = f.refs("prev_events", maxPrev)
 	e.auth = f.refs("auth_events", maxAuth)
-	f.ids()
+	f.ids(essence)
 	if f.err != nil {
 		return nil, f.err
 	}
@@ -141,7 +146,7 @@ func (f *fields) refs(name string, limit int) []string {
 }
 
 // ids checks the sender and finds the ids of the event and of its room.
-func (f *fields) ids() {
+func (f *fields) ids(essence []byte) {
 	if f.err != nil {
 		return
 	}
@@ -154,7 +159,7 @@ func (f *fields) ids() {
 			f.fail(matrix.ErrMalformed, "event_id", "not $opaque:server")
 		}
 	}
-	e.id = idOf(e.version, e.value)
+	e.id = idOf(e.version, e.value, essence)
 	if room, ok := f.optional("room_id"); ok || !e.version.CreateIsRoom || !e.Is(matrix.TypeCreate, "") {
 		e.room = room
 		if !strings.HasPrefix(room, "!") {

@@ -110,6 +110,7 @@ type Room struct {
 	row      store.Room
 	state    map[matrix.Key]*Entry
 	joined   map[string]bool // the members
+	members  []string        // the same, sorted, once somebody asked; never changed
 	ends     []end           // the events without events after them
 	timeline []*Entry
 	bumped   int64 // order of the newest event that shows that somebody does something
@@ -164,6 +165,7 @@ func (r *Room) set(key matrix.Key, e *Entry) {
 	if key.Type != matrix.TypeMember {
 		return
 	}
+	r.members = nil
 	if e.Membership() == matrix.Join {
 		r.joined[key.StateKey] = true
 	} else {
@@ -171,11 +173,18 @@ func (r *Room) set(key matrix.Key, e *Entry) {
 	}
 }
 
-// Joined are the members of the room.
+// Joined are the members of the room, sorted.
 func (r *Room) Joined() []string {
 	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return slices.Sorted(maps.Keys(r.joined))
+	all := r.members
+	r.mu.RUnlock()
+	if all == nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.members = slices.Sorted(maps.Keys(r.joined))
+		all = r.members
+	}
+	return slices.Clip(all) // whoever appends makes a copy
 }
 
 // Size is how many members the room has.

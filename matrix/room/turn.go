@@ -194,33 +194,21 @@ func (r *Room) commit(ctx context.Context, t *Turn) error {
 		r.rooms.put(t.id, r)
 	}
 	var orders, afters []int64
-	n := max(len(t.new), 1) // something to tell
 	err := r.rooms.c.Stream.Update(ctx, func(tx table.Tx, advance func(int) (int64, error)) (err error) {
-		orders, afters = nil, nil
 		if r.row.ID == 0 {
 			if row, err = store.NewRoom(tx, row); err != nil {
 				return err
 			}
 		}
-		first, err := advance(n)
-		if err != nil {
-			return err
-		}
 		row.State = r.row.State
-		for i, e := range t.new {
-			order := first + int64(i)
-			if row.State, err = t.write(tx, row, e, order); err != nil {
-				return err
-			}
-			orders, afters = append(orders, order), append(afters, row.State)
-		}
-		if err := t.writeEnds(tx, row.ID); err != nil {
+		if orders, afters, err = t.writeAll(tx, row, advance); err != nil {
 			return err
 		}
-		for _, f := range t.also {
-			if err := f(tx, row.ID); err != nil {
-				return err
-			}
+		if len(afters) > 0 {
+			row.State = afters[len(afters)-1]
+		}
+		if row == r.row {
+			return nil
 		}
 		return store.Rooms.Put(tx, row)
 	}, func() {
@@ -256,7 +244,7 @@ func (r *Room) refresh(ctx context.Context) error {
 	}
 	r.mu.Lock()
 	r.setRow(found.row)
-	r.state, r.joined, r.ends, r.timeline = found.state, found.joined, found.ends, found.timeline
+	r.state, r.joined, r.members, r.ends, r.timeline = found.state, found.joined, nil, found.ends, found.timeline
 	first, _ := slices.BinarySearchFunc(r.timeline, last+1, byOrder)
 	new := slices.Clone(r.timeline[first:])
 	r.mu.Unlock()
@@ -266,6 +254,30 @@ func (r *Room) refresh(ctx context.Context) error {
 		r.rooms.c.Watch(r, new)
 	}
 	return nil
+}
+
+// writeAll writes what was sent, and is its orders and the room's states after each.
+func (t *Turn) writeAll(tx table.Tx, row store.Room, advance func(int) (int64, error)) (orders, afters []int64, err error) {
+	first, err := advance(max(len(t.new), 1)) // something to tell
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, e := range t.new {
+		order := first + int64(i)
+		if row.State, err = t.write(tx, row, e, order); err != nil {
+			return nil, nil, err
+		}
+		orders, afters = append(orders, order), append(afters, row.State)
+	}
+	if err := t.writeEnds(tx, row.ID); err != nil {
+		return nil, nil, err
+	}
+	for _, f := range t.also {
+		if err := f(tx, row.ID); err != nil {
+			return nil, nil, err
+		}
+	}
+	return orders, afters, nil
 }
 
 // write writes an event, and is the room's state after it.

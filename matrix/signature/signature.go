@@ -38,9 +38,13 @@ func Decode(s string) ([]byte, error) {
 
 // Sign is an object with the entity's signature added to those that it has.
 func Sign(v canonical.Value, entity string, key Key) canonical.Value {
-	all, of := v.Get("signatures"), v.Get("signatures", entity)
-	made := canonical.Text(Encode(ed25519.Sign(key.Private, signed(v))))
-	return v.With("signatures", all.With(entity, of.With(key.ID, made)))
+	return v.With("signatures", Add(v.Get("signatures"), signed(v), entity, key))
+}
+
+// Add is the signatures of something with the entity's of its bytes.
+func Add(all canonical.Value, content []byte, entity string, key Key) canonical.Value {
+	made := canonical.Text(Encode(ed25519.Sign(key.Private, content)))
+	return all.With(entity, all.Get(entity).With(key.ID, made))
 }
 
 // signed is the bytes that are signed.

@@ -25,6 +25,7 @@ type DB struct {
 	writer  *table.Writer
 	write   session      // the writer's, nil if it is to be opened
 	idle    chan session // readers' that nobody uses; nil is one to be opened
+	kept    sync.Map     // texts of statements, by their form
 
 	closing sync.RWMutex
 	closed  bool

@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
@@ -68,20 +69,30 @@ func (t *transaction) Put(s *table.Schema, row []any) error {
 		p = &pile{schema: s, at: map[string]int{}}
 		t.waiting = append(t.waiting, p)
 	}
-	var key strings.Builder
-	fmt.Fprint(&key, row[:s.Key])
-	for _, v := range row[:s.Key] { // lengths, so that no two keys look the same
-		if text, ok := v.(string); ok {
-			key.WriteString(" " + strconv.Itoa(len(text)))
-		}
-	}
-	if i, ok := p.at[key.String()]; ok {
+	key := keyOf(s, row)
+	if i, ok := p.at[key]; ok {
 		p.rows[i] = row
 		return nil
 	}
-	p.at[key.String()] = len(p.rows)
+	p.at[key] = len(p.rows)
 	p.rows = append(p.rows, row)
 	return nil
+}
+
+// keyOf is a row's key; no two keys look the same.
+func keyOf(s *table.Schema, row []any) string {
+	var key []byte
+	for _, v := range row[:s.Key] {
+		switch v := v.(type) {
+		case int64:
+			key = binary.AppendVarint(key, v)
+		case string:
+			key = append(binary.AppendUvarint(key, uint64(len(v))), v...)
+		case []byte:
+			key = append(binary.AppendUvarint(key, uint64(len(v))), v...)
+		}
+	}
+	return string(key)
 }
 
 // flush turns the rows that wait into statements.
@@ -139,9 +150,13 @@ func list[T any](t *transaction, p *pile, column int) []T {
 }
 
 func (t *transaction) upsert(s *table.Schema) string {
+	return t.d.text(form{schema: s, does: putting}, func() string { return t.d.makeUpsert(s) })
+}
+
+func (d *DB) makeUpsert(s *table.Schema) string {
 	n := len(s.Columns)
 	values := "VALUES (" + marks(n) + ")"
-	if t.d.dialect.unnest {
+	if d.dialect.unnest {
 		var of []string
 		for i, c := range s.Columns {
 			of = append(of, fmt.Sprintf("$%d::%s[]", i+1, map[table.Kind]string{table.Int: "bigint", table.Text: "text", table.Bytes: "bytea"}[c.Kind]))
@@ -174,13 +189,18 @@ func (t *transaction) Delete(s *table.Schema, key []any) error {
 		return err
 	}
 	t.flush()
-	var where []string
 	args := make([]any, len(key))
 	for i, v := range key {
-		where = append(where, fmt.Sprintf("%s = $%d", quote(s.Columns[i].Name), i+1))
 		args[i] = t.d.dialect.out(v)
 	}
-	t.pending = append(t.pending, statement{"DELETE FROM " + quote(s.Name) + " WHERE " + strings.Join(where, " AND "), args, s.Name})
+	text := t.d.text(form{schema: s, does: deleting}, func() string {
+		where := make([]string, s.Key)
+		for i, c := range s.Columns[:s.Key] {
+			where[i] = fmt.Sprintf("%s = $%d", quote(c.Name), i+1)
+		}
+		return "DELETE FROM " + quote(s.Name) + " WHERE " + strings.Join(where, " AND ")
+	})
+	t.pending = append(t.pending, statement{text, args, s.Name})
 	return nil
 }
 
@@ -211,8 +231,9 @@ func (t *transaction) Scan(s *table.Schema, r table.Range) iter.Seq2[[]any, erro
 			return
 		}
 		defer func() { _ = rows.Close() }()
+		into := newTargets(s)
 		for rows.Next() {
-			row, err := t.row(s, rows.Scan)
+			row, err := into.row(t.d.dialect, rows.Scan)
 			if err != nil {
 				yield(nil, t.failure(err))
 				return
@@ -228,67 +249,20 @@ func (t *transaction) Scan(s *table.Schema, r table.Range) iter.Seq2[[]any, erro
 }
 
 func (t *transaction) query(s *table.Schema, r table.Range) (string, []any) {
-	order, _ := s.Order(r.Index)
-	var where, by []string
-	var args []any
-	compare := func(column int, with string, v any) {
+	args := make([]any, 0, len(r.Prefix)+3)
+	for _, v := range r.Prefix {
 		args = append(args, t.d.dialect.out(v))
-		where = append(where, fmt.Sprintf("%s %s $%d", quote(s.Columns[column].Name), with, len(args)))
 	}
-	for i, v := range r.Prefix {
-		compare(order[i], "=", v)
+	for _, v := range []any{r.From, r.Before} {
+		if v != nil {
+			args = append(args, t.d.dialect.out(v))
+		}
 	}
-	if r.From != nil {
-		compare(order[len(r.Prefix)], ">=", r.From)
-	}
-	if r.Before != nil {
-		compare(order[len(r.Prefix)], "<", r.Before)
-	}
-	direction := ""
-	if r.Descending {
-		direction = " DESC"
-	}
-	for _, column := range order[min(len(r.Prefix), len(order)-1):] {
-		by = append(by, quote(s.Columns[column].Name)+direction)
-	}
-	text := "SELECT " + names(s, len(s.Columns)) + " FROM " + quote(s.Name)
-	if len(where) > 0 {
-		text += " WHERE " + strings.Join(where, " AND ")
-	}
-	text += " ORDER BY " + strings.Join(by, ", ")
 	if r.Limit > 0 {
 		args = append(args, r.Limit)
-		text += fmt.Sprintf(" LIMIT $%d", len(args))
 	}
-	return text, args
-}
-
-func (t *transaction) row(s *table.Schema, scan func(...any) error) ([]any, error) {
-	row, to := make([]any, len(s.Columns)), make([]any, len(s.Columns))
-	for i, c := range s.Columns {
-		switch c.Kind {
-		case table.Int:
-			to[i] = new(int64)
-		case table.Text:
-			to[i] = new(string)
-		case table.Bytes:
-			to[i] = new([]byte)
-		}
-	}
-	if err := scan(to...); err != nil {
-		return nil, err
-	}
-	for i := range to {
-		switch v := to[i].(type) {
-		case *int64:
-			row[i] = *v
-		case *string:
-			row[i] = t.d.dialect.in(*v)
-		case *[]byte:
-			row[i] = *v
-		}
-	}
-	return row, nil
+	f := form{s, reading, r.Index, len(r.Prefix), r.From != nil, r.Before != nil, r.Descending, r.Limit > 0}
+	return t.d.text(f, func() string { return makeQuery(s, r) }), args
 }
 
 // Commit is that of table.Writing.
