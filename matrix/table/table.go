@@ -23,6 +23,8 @@ var (
 	ErrUnavailable = errors.New("database is unavailable")
 	// ErrReading says that a transaction was used while rows of a scan are being read. It is an error of the program.
 	ErrReading = errors.New("transaction is being read")
+	// ErrAgain says that what a transaction took for granted was not so: nothing was changed, and its functions are called again.
+	ErrAgain = errors.New("another program changed the database")
 	// ErrNewer says that a database was written by a newer version of the program.
 	ErrNewer = errors.New("database is of a newer version")
 )
@@ -113,6 +115,28 @@ type Tx interface {
 	Delete(s *Schema, key []any) error
 	// Scan yields the rows of a range in order. An error ends it. While it is being read the transaction does nothing else: ErrReading.
 	Scan(s *Schema, r Range) iter.Seq2[[]any, error]
+}
+
+// Counter is a Tx that counts a number up without asking for it first. If another program did so meanwhile, the update's functions are called again.
+type Counter interface {
+	// Count is Count of this package.
+	Count(s *Schema, key []any, n int64) (int64, error)
+}
+
+// Count adds to the number in a row of a key and one number, and is what it is then. A row that is not there is 0.
+func Count(tx Tx, s *Schema, key []any, n int64) (int64, error) {
+	if c, ok := tx.(Counter); ok {
+		return c.Count(s, key, n)
+	}
+	row, err := tx.Get(s, key)
+	if err != nil {
+		return 0, err
+	}
+	if row != nil {
+		was, _ := row[s.Key].(int64)
+		n += was
+	}
+	return n, tx.Put(s, append(slices.Clone(key), n))
 }
 
 // DB is a database. All methods may be called by several goroutines.

@@ -10,6 +10,9 @@ import (
 // maxGroup is how many updates may share a commit.
 const maxGroup = 256
 
+// maxAgain is how often a group is carried out if other programs change the same.
+const maxAgain = 20
+
 // Writing is a transaction that writes, before its end.
 type Writing interface {
 	Tx
@@ -104,7 +107,16 @@ func (w *Writer) commit(group []*job) {
 	}
 }
 
-func (w *Writer) try(group []*job) error {
+func (w *Writer) try(group []*job) (err error) {
+	for range maxAgain {
+		if err = w.attempt(group); !errors.Is(err, ErrAgain) {
+			break
+		}
+	}
+	return err
+}
+
+func (w *Writer) attempt(group []*job) error {
 	tx, err := w.begin(context.WithoutCancel(group[0].ctx)) // a commit concerns all: none of them ends it
 	if err != nil {
 		return err

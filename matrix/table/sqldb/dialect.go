@@ -72,6 +72,8 @@ var postgresDialect = &dialect{
 		switch {
 		case errors.As(err, &e) && e.Code == "23505": // unique_violation
 			return table.ErrDuplicate
+		case errors.As(err, &e) && e.Code == "22012": // division_by_zero: see count.go
+			return table.ErrAgain
 		case errors.As(err, &e) && (strings.HasPrefix(e.Code, "08") || strings.HasPrefix(e.Code, "53") || strings.HasPrefix(e.Code, "57P") || e.Code == "25006"): // connection, resources, shutdown, read only
 			return table.ErrUnavailable
 		case errors.As(err, &c), errors.As(err, &n), errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), pgconn.SafeToRetry(err), err.Error() == "conn closed":

@@ -23,9 +23,10 @@ type DB struct {
 	end     func() error
 	dialect *dialect
 	writer  *table.Writer
-	write   session      // the writer's, nil if it is to be opened
-	idle    chan session // readers' that nobody uses; nil is one to be opened
-	kept    sync.Map     // texts of statements, by their form
+	write   session          // the writer's, nil if it is to be opened
+	idle    chan session     // readers' that nobody uses; nil is one to be opened
+	kept    sync.Map         // texts of statements, by their form
+	counts  map[string]int64 // what the writer's last transactions counted
 
 	closing sync.RWMutex
 	closed  bool
@@ -40,7 +41,7 @@ func Open(ctx context.Context, url string) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{dialect: dialect, idle: make(chan session, readers)}
+	d := &DB{dialect: dialect, counts: map[string]int64{}, idle: make(chan session, readers)}
 	if d.connect, d.end, err = dialect.pool(dialect.driver, name); err != nil {
 		return nil, fmt.Errorf("cannot open %s: %w", dialect.name, err)
 	}

@@ -13,7 +13,9 @@ type does byte
 const (
 	reading does = iota
 	putting
+	puttingOne
 	deleting
+	counting
 )
 
 // form is what the text of a statement depends on. There are few, so that their texts are made once.

@@ -23,6 +23,7 @@ type transaction struct {
 	broken  bool
 	reading bool // rows of a scan
 	waiting []*pile
+	counted map[string]*counted
 	pending []statement // what goes before the next query: the transaction's beginning, writes
 }
 
@@ -97,9 +98,11 @@ func keyOf(s *table.Schema, row []any) string {
 
 // flush turns the rows that wait into statements.
 func (t *transaction) flush() {
+	t.count() // first: whether that is right decides whether the rest is
 	for _, p := range t.waiting {
-		text := t.upsert(p.schema)
-		if t.d.dialect.unnest {
+		many := t.d.dialect.unnest && len(p.rows) > 1
+		text := t.upsert(p.schema, many)
+		if many {
 			t.pending = append(t.pending, statement{text, t.lists(p), p.schema.Name})
 			continue
 		}
@@ -149,14 +152,19 @@ func list[T any](t *transaction, p *pile, column int) []T {
 	return all
 }
 
-func (t *transaction) upsert(s *table.Schema) string {
-	return t.d.text(form{schema: s, does: putting}, func() string { return t.d.makeUpsert(s) })
+// upsert is the statement that writes one row, or many of which it gets a list for each column.
+func (t *transaction) upsert(s *table.Schema, many bool) string {
+	f := form{schema: s, does: puttingOne}
+	if many {
+		f.does = putting
+	}
+	return t.d.text(f, func() string { return makeUpsert(s, many) })
 }
 
-func (d *DB) makeUpsert(s *table.Schema) string {
+func makeUpsert(s *table.Schema, many bool) string {
 	n := len(s.Columns)
 	values := "VALUES (" + marks(n) + ")"
-	if d.dialect.unnest {
+	if many {
 		var of []string
 		for i, c := range s.Columns {
 			of = append(of, fmt.Sprintf("$%d::%s[]", i+1, map[table.Kind]string{table.Int: "bigint", table.Text: "text", table.Bytes: "bytea"}[c.Kind]))
@@ -270,7 +278,9 @@ func (t *transaction) Commit() error {
 	if t.broken && t.d.dialect.remote { // PostgreSQL takes COMMIT for ROLLBACK then, and says nothing
 		return fmt.Errorf("%w: a statement failed before the commit", table.ErrUnavailable)
 	}
-	if err := t.send(statement{text: "COMMIT"}); err != nil {
+	err := t.send(statement{text: "COMMIT"})
+	t.keep(err == nil)
+	if err != nil {
 		return err
 	}
 	t.ended = true
@@ -283,6 +293,7 @@ func (t *transaction) Rollback() {
 		return
 	}
 	t.ended = true
+	t.keep(false)
 	if len(t.pending) > 0 && t.pending[0].text == t.d.dialect.begin { // it was not begun
 		return
 	}

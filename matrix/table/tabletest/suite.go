@@ -46,12 +46,15 @@ var (
 	all    = []*table.Schema{things.Schema(), counts.Schema(), group.Schema()}
 )
 
+var errFail = errors.New("this update fails")
+
 // Run tests the databases that a function opens; it opens the same one each time that it is called with the same name, and an empty one for a new name.
 func Run(t *testing.T, open func(t *testing.T, name string) table.DB) {
 	t.Helper()
 	for name, test := range map[string]func(t *testing.T, db table.DB){
 		"Rows": testRows, "Ranges": testRanges, "Unique": testUnique, "Rollback": testRollback, "Snapshot": testSnapshot, "Together": testTogether,
 		"Texts": testTexts, "Bytes": testBytes, "Numbers": testNumbers, "Model": testModel, "Cancelled": testCancelled, "Closed": testClosed,
+		"Counts": testCounts,
 	} {
 		t.Run(name, func(t *testing.T) {
 			db := open(t, name)
@@ -66,6 +69,67 @@ func Run(t *testing.T, open func(t *testing.T, name string) table.DB) {
 	}
 	t.Run("Prepare", func(t *testing.T) { testPrepare(t, open) })
 	t.Run("Copy", func(t *testing.T) { testCopy(t, open) })
+}
+
+// testCounts counts by updates of which some fail, share a commit, or look at the number between: it is always what a model says.
+func testCounts(t *testing.T, db table.DB) {
+	t.Helper()
+	count := func(tx table.Tx, n int64) (int64, error) { return table.Count(tx, counts.Schema(), []any{int64(7)}, n) }
+	chance, want := rand.New(rand.NewPCG(3, 4)), int64(0)
+	for i := range 60 {
+		n, fails, is := chance.Int64N(5), chance.IntN(4) == 0, int64(0)
+		err := db.Update(t.Context(), func(tx table.Tx) error {
+			first, err := count(tx, n)
+			if err != nil {
+				return err
+			}
+			if chance.IntN(2) == 0 {
+				row, _, err := counts.Get(tx, 7)
+				if err != nil || row.Value != first {
+					return fmt.Errorf("it is %d, and was read as %d: %w", first, row.Value, err)
+				}
+			}
+			if is, err = count(tx, 1); fails {
+				return errors.Join(err, errFail)
+			}
+			return err
+		})
+		if fails != errors.Is(err, errFail) || !fails && err != nil {
+			t.Fatal(err)
+		}
+		if is != want+n+1 {
+			t.Fatalf("update %d counts %d, not %d", i, is, want+n+1)
+		}
+		if !fails {
+			want = is
+		}
+	}
+	var mu sync.Mutex
+	seen := map[int64]bool{}
+	var group sync.WaitGroup
+	for range 30 {
+		group.Go(func() {
+			is := int64(0)
+			err := db.Update(t.Context(), func(tx table.Tx) (err error) {
+				is, err = count(tx, 1)
+				return err
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil || seen[is] {
+				t.Errorf("%d was given twice, or %v", is, err)
+			}
+			seen[is] = true
+		})
+	}
+	group.Wait()
+	view(t, db, func(tx table.Tx) error {
+		row, _, err := counts.Get(tx, 7)
+		if row.Value != want+30 {
+			t.Errorf("%d at the end, not %d", row.Value, want+30)
+		}
+		return err
+	})
 }
 
 func prepare(t *testing.T, db table.DB, schemas []*table.Schema) {
