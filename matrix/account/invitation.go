@@ -54,14 +54,44 @@ func (a *Accounts) Invitations(ctx context.Context) (all []store.Invitation, err
 	return all, err
 }
 
+// Invitation is one of those tokens.
+func (a *Accounts) Invitation(ctx context.Context, token string) (v store.Invitation, err error) {
+	err = a.c.Stream.DB().View(ctx, func(tx table.Tx) (err error) {
+		v, err = known(tx, token)
+		return err
+	})
+	return v, err
+}
+
+func known(tx table.Tx, token string) (store.Invitation, error) {
+	v, ok, err := store.Invitations.Get(tx, token)
+	if err == nil && !ok {
+		err = fmt.Errorf("registration token %s is %w", token, ErrNotFound)
+	}
+	return v, err
+}
+
+// Reinvite changes such a token.
+func (a *Accounts) Reinvite(ctx context.Context, token string, with func(*store.Invitation) error) (v store.Invitation, err error) {
+	err = a.c.Stream.DB().Update(ctx, func(tx table.Tx) (err error) {
+		if v, err = known(tx, token); err != nil {
+			return err
+		}
+		if err := with(&v); err != nil {
+			return err
+		}
+		return store.Invitations.Put(tx, v)
+	})
+	return v, err
+}
+
 // Uninvite removes such a token.
 func (a *Accounts) Uninvite(ctx context.Context, token string) error {
 	return a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
-		known, err := store.Invitations.Has(tx, token)
-		if err == nil && !known {
-			err = fmt.Errorf("registration token %s is %w", token, ErrNotFound)
+		if _, err := known(tx, token); err != nil {
+			return err
 		}
-		return errors.Join(err, store.Invitations.Delete(tx, token))
+		return store.Invitations.Delete(tx, token)
 	})
 }
 
@@ -75,7 +105,7 @@ func (a *Accounts) Invited(ctx context.Context, token string) error {
 
 func (a *Accounts) invitation(tx table.Tx, token string) (store.Invitation, error) {
 	v, ok, err := store.Invitations.Get(tx, token)
-	if err == nil && (!ok || v.Uses != 0 && v.Used >= v.Uses || v.Expires != 0 && a.now() >= v.Expires) {
+	if err == nil && (!ok || !v.Counts(a.c.Now())) {
 		err = ErrInvitation
 	}
 	return v, err

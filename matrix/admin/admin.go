@@ -1,27 +1,49 @@
-// Package admin is what whoever runs a homeserver does with its rooms: who is in which, shutting them down, removing them. The command and the admin API
-// stand on it.
+// Package admin is what whoever runs a homeserver does with it: looks at its users, rooms and reports, shuts rooms down, removes them. The command, the admin
+// API and the admin page stand on it.
 package admin
 
 import (
 	"context"
-	"slices"
+	"log/slog"
+	"time"
 
 	"orrery/matrix"
 	"orrery/matrix/account"
 	"orrery/matrix/canonical"
+	"orrery/matrix/media"
 	"orrery/matrix/room"
 	"orrery/matrix/store"
 	"orrery/matrix/sync"
 	"orrery/matrix/table"
 )
 
-// Admin manages the rooms of a server.
-type Admin struct {
+// Config says which server it is.
+type Config struct {
 	Rooms    *room.Rooms
 	Accounts *account.Accounts
 	Syncer   *sync.Syncer
+	Uploads  *media.Media
 	Stream   *store.Stream
+	Now      func() time.Time
+	Logger   *slog.Logger
 }
+
+// Admin manages a server.
+type Admin struct {
+	Config
+
+	deletions deletions
+}
+
+// New is what manages a server. Close it before the database.
+func New(ctx context.Context, c Config) *Admin {
+	a := &Admin{Config: c}
+	a.deletions.begin(context.WithoutCancel(ctx))
+	return a
+}
+
+// Close ends what is under way, which goes on when the server is opened again, and waits for it.
+func (a *Admin) Close() { a.deletions.end() }
 
 // Room is a room as it is listed.
 type Room struct {
@@ -41,6 +63,7 @@ type Room struct {
 	History     *string `json:"history_visibility"`
 	States      int     `json:"state_events"`
 	Type        *string `json:"room_type"`
+	Avatar      *string `json:"avatar"`
 	Blocked     bool    `json:"blocked"`
 }
 
@@ -79,7 +102,7 @@ func (a *Admin) Room(ctx context.Context, id string) (Room, error) {
 	out := Room{
 		ID: r.ID(), Name: text("m.room.name", "name"), Alias: text("m.room.canonical_alias", "alias"), Topic: text("m.room.topic", "topic"), Version: r.Version().ID,
 		Encryption: text("m.room.encryption", "algorithm"), Public: r.Public(), JoinRules: text(matrix.TypeJoinRules, "join_rule"), Guests: text("m.room.guest_access", "guest_access"),
-		History: text(matrix.TypeHistoryVisibility, "history_visibility"), States: len(r.States("")), Type: text(matrix.TypeCreate, "type"), Blocked: r.Blocked(), Federatable: true,
+		History: text(matrix.TypeHistoryVisibility, "history_visibility"), States: len(r.States("")), Type: text(matrix.TypeCreate, "type"), Avatar: text("m.room.avatar", "url"), Blocked: r.Blocked(), Federatable: true,
 	}
 	if create := r.State(matrix.Key{Type: matrix.TypeCreate}); create != nil {
 		out.Creator = create.Sender()
@@ -93,62 +116,4 @@ func (a *Admin) Room(ctx context.Context, id string) (Room, error) {
 		}
 	}
 	return out, nil
-}
-
-// Block lets nobody join a room any more, or does again.
-func (a *Admin) Block(ctx context.Context, id string, blocked bool) error {
-	r, err := a.Rooms.Find(ctx, id)
-	if err != nil {
-		return err
-	}
-	return r.Do(ctx, func(t *room.Turn) error {
-		t.Block(blocked)
-		return nil
-	})
-}
-
-// Shutdown takes all members of this server out of a room, takes it out of the directory, and says who they were.
-func (a *Admin) Shutdown(ctx context.Context, id string, block bool) (kicked []string, err error) {
-	r, err := a.Rooms.Find(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	kicked = []string{}
-	for _, m := range r.States(matrix.TypeMember) {
-		who, _ := m.StateKey()
-		if !a.Accounts.Local(who) || !slices.Contains([]string{matrix.Join, matrix.Invite, matrix.Knock}, m.Membership()) {
-			continue
-		}
-		if err := r.Do(ctx, func(t *room.Turn) error {
-			_, err := t.Send(room.Draft{
-				Type: matrix.TypeMember, Sender: who, StateKey: &who, Content: canonical.Of(canonical.Member{Name: "membership", Value: canonical.Text(matrix.Leave)}),
-			})
-			return err
-		}); err != nil {
-			return kicked, err
-		}
-		kicked = append(kicked, who)
-	}
-	return kicked, r.Do(ctx, func(t *room.Turn) error {
-		t.Publish(false)
-		if block {
-			t.Block(true)
-		}
-		return nil
-	})
-}
-
-// Purge removes a room without members and all that is kept of it.
-func (a *Admin) Purge(ctx context.Context, id string) error {
-	r, err := a.Rooms.Find(ctx, id)
-	if err != nil {
-		return err
-	}
-	members := r.States(matrix.TypeMember)
-	err = a.Rooms.Purge(ctx, id)
-	for _, m := range members {
-		who, _ := m.StateKey()
-		a.Syncer.Forget(who)
-	}
-	return err
 }

@@ -74,7 +74,6 @@ type API struct {
 	sent         sent
 	limits       limiters
 	metrics      metrics
-	deletions    deletions
 	entry
 }
 
@@ -122,7 +121,8 @@ type request struct {
 	body  canonical.Value   // an object
 	notes map[string]string // of the stages of its authentication
 
-	status int // of a success that is not 200
+	status int  // of a success that is not 200
+	sees   bool // an administrator asks, who reads all rooms
 }
 
 type handler func(*request) (any, error)
@@ -258,6 +258,9 @@ func (q *request) read() error {
 
 // logIn finds out whose request it is (clause client-server API, client authentication).
 func (a *API) logIn(q *request) error {
+	if isOperator(q.Context()) {
+		return nil
+	}
 	token, ok := strings.CutPrefix(q.Header.Get("Authorization"), "Bearer ")
 	if !ok {
 		if token = q.URL.Query().Get("access_token"); token == "" {
@@ -322,7 +325,7 @@ func (a *API) content(q *request) (*room.Room, canonical.Value, error) {
 // find is a room by the id in the path, in which the user is or was a member.
 func (a *API) find(q *request) (*room.Room, error) {
 	r, err := a.Rooms.Find(q.Context(), q.PathValue("room"))
-	if errors.Is(err, room.ErrNotFound) {
+	if errors.Is(err, room.ErrNotFound) && !q.sees {
 		return nil, forbidden("you are not a member of the room")
 	}
 	return r, err

@@ -10,6 +10,7 @@ import (
 
 	"orrery/matrix"
 	"orrery/matrix/account"
+	"orrery/matrix/admin"
 	"orrery/matrix/auth"
 	"orrery/matrix/keys"
 	"orrery/matrix/media"
@@ -59,6 +60,8 @@ var kinds = []struct {
 	{account.ErrPassword, http.StatusForbidden, "M_FORBIDDEN"},
 	{account.ErrDeactivated, http.StatusForbidden, "M_USER_DEACTIVATED"},
 	{account.ErrToken, http.StatusUnauthorized, "M_UNKNOWN_TOKEN"},
+	{admin.ErrNoReport, http.StatusNotFound, "M_NOT_FOUND"},
+	{admin.ErrPowerless, http.StatusBadRequest, "M_UNKNOWN"},
 	{account.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
 	{media.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
 	{preview.ErrURL, http.StatusBadRequest, "M_INVALID_PARAM"},

@@ -107,7 +107,7 @@ func (a *API) page(q *request, r *room.Room, of table.Range, n int, f *sync.Even
 				wanted = append(wanted, e)
 			}
 		}
-		seen, err := r.Visible(q.Context(), q.login.User, wanted)
+		seen, err := q.visible(r, wanted)
 		if err != nil {
 			return nil, 0, err
 		}

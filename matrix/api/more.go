@@ -124,7 +124,7 @@ func (a *API) eventAt(q *request) (any, error) {
 		}
 		around = append(around, page...)
 	}
-	if around, err = r.Visible(q.Context(), q.login.User, around); err != nil {
+	if around, err = q.visible(r, around); err != nil {
 		return nil, err
 	}
 	var best *room.Entry

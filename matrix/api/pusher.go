@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"net/url"
 
@@ -13,21 +14,26 @@ import (
 // pusherRoutes are where users' notifications are sent, and which there were (clause client-server API, push notifications).
 func (a *API) pusherRoutes() {
 	a.in("GET pushers", func(q *request) (any, error) {
-		rows, err := a.Pushers.List(q.Context(), q.login.User)
-		all := []any{}
-		for _, p := range rows {
-			one := map[string]any{
-				"app_id": p.App, "pushkey": p.Key, "kind": p.Kind, "app_display_name": p.AppName, "device_display_name": p.DeviceName, "lang": p.Lang, "data": json.RawMessage(p.Data),
-			}
-			if p.Tag != "" {
-				one["profile_tag"] = p.Tag
-			}
-			all = append(all, one)
-		}
+		all, err := a.viewPushers(q.Context(), q.login.User)
 		return map[string]any{"pushers": all}, err
 	})
 	a.in("POST pushers/set", a.setPusher)
 	a.in("GET notifications", a.notifications)
+}
+
+func (a *API) viewPushers(ctx context.Context, user string) ([]any, error) {
+	rows, err := a.Pushers.List(ctx, user)
+	all := []any{}
+	for _, p := range rows {
+		one := map[string]any{
+			"app_id": p.App, "pushkey": p.Key, "kind": p.Kind, "app_display_name": p.AppName, "device_display_name": p.DeviceName, "lang": p.Lang, "data": json.RawMessage(p.Data),
+		}
+		if p.Tag != "" {
+			one["profile_tag"] = p.Tag
+		}
+		all = append(all, one)
+	}
+	return all, err
 }
 
 // Limits of a pusher's names (clause client-server API, POST /pushers/set).

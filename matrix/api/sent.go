@@ -107,7 +107,7 @@ func (s *sent) note(user, device, path, id string, err error) {
 
 // Sweep removes transactions that nobody repeats any more, media that are too old, and what is left of rooms that were purged.
 func (a *API) Sweep(ctx context.Context) error {
-	if err := store.Purge(ctx, a.Stream.DB()); err != nil {
+	if err := store.Purge(ctx, a.Stream.DB(), func(int) {}); err != nil {
 		return err
 	}
 	oldest := time.Unix(0, 0)

@@ -69,7 +69,7 @@ func (a *API) hierarchy(q *request) (any, error) {
 
 // mayFind says whether somebody may know of a room: members, those who are invited, and whoever could join or read it.
 func (a *API) mayFind(q *request, r *room.Room) bool {
-	if m := r.Membership(q.login.User); m == matrix.Join || m == matrix.Invite {
+	if m := r.Membership(q.login.User); q.sees || m == matrix.Join || m == matrix.Invite {
 		return true
 	}
 	p := describe(r)

@@ -58,6 +58,18 @@ func (m *Media) Of(ctx context.Context, user string, before time.Time) (all []st
 	return all, err
 }
 
+// Info is what is known of a media, whatever is with it.
+func (m *Media) Info(ctx context.Context, id string) (row store.Media, err error) {
+	err = m.c.DB.View(ctx, func(tx table.Tx) error {
+		var ok bool
+		if row, ok, err = store.Medias.Get(tx, id); err == nil && !ok {
+			err = fmt.Errorf("%w: %s", ErrNotFound, id)
+		}
+		return err
+	})
+	return row, err
+}
+
 // Delete removes a media, and its content if no other one has it.
 func (m *Media) Delete(ctx context.Context, id string) error {
 	var hash string

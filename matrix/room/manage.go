@@ -23,7 +23,8 @@ func (r *Room) Blocked() bool {
 }
 
 // Purge removes a room without members and all that is kept of it. From the beginning nobody finds it; what is cut short goes on at the next store.Purge.
-func (r *Rooms) Purge(ctx context.Context, id string) error {
+// It says how many events were removed, each time that some were.
+func (r *Rooms) Purge(ctx context.Context, id string, removed func(events int)) error {
 	found, err := r.Find(ctx, id)
 	if err != nil {
 		return err
@@ -40,5 +41,5 @@ func (r *Rooms) Purge(ctx context.Context, id string) error {
 	}
 	found.gone.Store(true)
 	r.put(id, nil)
-	return store.Purge(ctx, r.c.Stream.DB())
+	return store.Purge(ctx, r.c.Stream.DB(), removed)
 }

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"orrery/internal/testenv"
 )
 
 const adminPath = "/_synapse/admin/"
@@ -69,8 +71,12 @@ func TestAdministration(t *testing.T) {
 		anne.send(room, "1", "hello")
 		since := anne.sync("", "").Next
 		deleted := root.do("DELETE", adminPath+"v2/rooms/"+url.PathEscape(room), object{"purge": true})
-		status := root.do("GET", adminPath+"v2/rooms/delete_status/"+fmt.Sprint(deleted["delete_id"]), nil)
-		if kicked, _ := at(status, "shutdown_room", "kicked_users").([]any); status["status"] != "complete" || len(kicked) != 2 {
+		var status object
+		testenv.Eventually(t, "the room is deleted", func() bool {
+			status = root.do("GET", adminPath+"v2/rooms/delete_status/"+fmt.Sprint(deleted["delete_id"]), nil)
+			return status["status"] == "complete"
+		})
+		if kicked, _ := at(status, "shutdown_room", "kicked_users").([]any); len(kicked) != 2 {
 			t.Error(status)
 		}
 		root.refused(http.StatusNotFound, "M_NOT_FOUND", "GET", path, nil)

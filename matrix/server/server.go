@@ -112,7 +112,8 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot open the media: %w", err), s.Close())
 	}
-	s.Media, s.Admin = files, &admin.Admin{Rooms: s.Rooms, Accounts: s.Accounts, Syncer: syncer, Stream: stream}
+	s.Media = files
+	s.Admin = admin.New(ctx, admin.Config{Rooms: s.Rooms, Accounts: s.Accounts, Syncer: syncer, Uploads: files, Stream: stream, Now: time.Now, Logger: logger})
 	previews, err := c.previews(files)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -219,6 +220,9 @@ func dropSocket(ctx context.Context, path string) error {
 
 // Close ends the server.
 func (s *Server) Close() error {
+	if s.Admin != nil {
+		s.Admin.Close()
+	}
 	if s.pushers != nil {
 		s.pushers.Close()
 	}

@@ -1,6 +1,10 @@
 package store
 
-import "orrery/matrix/table"
+import (
+	"time"
+
+	"orrery/matrix/table"
+)
 
 // User is an account of this server.
 type User struct {
@@ -48,6 +52,11 @@ type Invitation struct {
 	Used    int64  `col:"used"`
 	Created int64  `col:"created"`
 	Expires int64  `col:"expires"` // 0: never
+}
+
+// Counts says whether an account can be made by it.
+func (v Invitation) Counts(now time.Time) bool {
+	return (v.Uses == 0 || v.Used < v.Uses) && (v.Expires == 0 || now.UnixMilli() < v.Expires)
 }
 
 // LoginToken lets a user log in once, by the SHA-256 of what it is.

@@ -21,12 +21,20 @@ type Dehydrated struct {
 	Data   []byte `col:"data"` // JSON
 }
 
+// BlockedRoom is a room that the server does not know, and that nobody is to join. Of one that it knows, the room says so.
+type BlockedRoom struct {
+	Room string `col:"room,key"`
+	Time int64  `col:"time"`
+}
+
 // Tables of moderation, and of what little belongs elsewhere.
 var (
 	Reports     = table.Define[Report]("reports")
 	Dehydrateds = table.Define[Dehydrated]("dehydrated_devices")
 
-	moderationSchemas = []*table.Schema{Reports.Schema(), Dehydrateds.Schema()}
+	BlockedRooms = table.Define[BlockedRoom]("blocked_rooms")
+
+	moderationSchemas = []*table.Schema{Reports.Schema(), Dehydrateds.Schema(), BlockedRooms.Schema()}
 )
 
 // NewReport writes a report, and gives it its number.

@@ -33,49 +33,53 @@ func DropRoom(tx table.Tx, r Room) error {
 	return nil
 }
 
-// Purge removes what is left of rooms that were dropped, a piece at a time.
-func Purge(ctx context.Context, db table.DB) error {
+// Purge removes what is left of rooms that were dropped, a piece at a time. After each it says how many events that were.
+func Purge(ctx context.Context, db table.DB, removed func(events int)) error {
 	for more := true; more; {
+		n := 0
 		if err := db.Update(ctx, func(tx table.Tx) error {
 			p, found, err := purges.First(tx, table.Range{})
 			if more = found; err != nil || !found {
 				return err
 			}
-			return p.piece(tx)
+			n, err = p.piece(tx)
+			return err
 		}); err != nil {
 			return err
 		}
+		removed(n)
 	}
 	return nil
 }
 
-func (p purged) piece(tx table.Tx) error {
+// piece removes some events, and is how many.
+func (p purged) piece(tx table.Tx) (int, error) {
 	of := table.Range{Prefix: []any{p.Room}, Limit: purgePiece}
 	events, err := Events.All(tx, of)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := Relations.DeleteAll(tx, of); err != nil {
-		return err
+		return 0, err
 	}
 	if err := postings.DeleteAll(tx, of); err != nil {
-		return err
+		return 0, err
 	}
 	for _, e := range events {
 		if err := Events.Delete(tx, e.Room, e.Order); err != nil {
-			return err
+			return 0, err
 		}
 		if err := states.Delete(tx, e.State); err != nil { // states belong to one room
-			return err
+			return 0, err
 		}
 	}
 	left, err := Relations.All(tx, table.Range{Prefix: []any{p.Room}, Limit: 1})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	words, err := postings.All(tx, table.Range{Prefix: []any{p.Room}, Limit: 1})
 	if err != nil || len(events)+len(left)+len(words) > 0 {
-		return err
+		return len(events), err
 	}
-	return purges.Delete(tx, p.Room)
+	return 0, purges.Delete(tx, p.Room)
 }
