@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"orrery/matrix"
+	"orrery/matrix/contact/validation"
 	"orrery/matrix/store"
 	"orrery/matrix/table"
 )
@@ -121,8 +122,9 @@ type NewUser struct {
 	Shown      string // the display name; "": the localpart
 	Admin      bool
 	Guest      bool
-	Invitation string          // a token that is used up by it; "": none
-	External   *store.External // by which its user logs in elsewhere; nil: none. Its User is set here
+	Invitation string            // a token that is used up by it; "": none
+	External   *store.External   // by which its user logs in elsewhere; nil: none. Its User is set here
+	Proof      *validation.Proof // of an address that it has, which is used up by it; nil: none
 }
 
 // Create makes an account. Without a password nobody can log in by one.
@@ -158,6 +160,11 @@ func (a *Accounts) Make(ctx context.Context, n NewUser) (store.User, error) {
 		if n.External != nil {
 			n.External.User = u.ID
 			if err := store.Externals.Put(tx, *n.External); err != nil {
+				return err
+			}
+		}
+		if n.Proof != nil {
+			if err := a.addProved(tx, u.ID, *n.Proof); err != nil {
 				return err
 			}
 		}
@@ -217,14 +224,16 @@ func (a *Accounts) SetPassword(ctx context.Context, id, password string) error {
 	if err != nil {
 		return err
 	}
-	return a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
-		u, err := user(tx, id)
-		if err != nil {
-			return err
-		}
-		u.Password = hash
-		return errors.Join(store.Users.Put(tx, u), store.Browsers.DeleteAll(tx, table.Range{Index: "user", Prefix: []any{id}}))
-	})
+	return a.c.Stream.DB().Update(ctx, func(tx table.Tx) error { return setPassword(tx, id, hash) })
+}
+
+func setPassword(tx table.Tx, id, hash string) error {
+	u, err := user(tx, id)
+	if err != nil {
+		return err
+	}
+	u.Password = hash
+	return errors.Join(store.Users.Put(tx, u), store.Browsers.DeleteAll(tx, table.Range{Index: "user", Prefix: []any{id}}))
 }
 
 // Moderate changes an account, and what its devices may do from now on.
@@ -257,7 +266,7 @@ func (a *Accounts) Deactivate(ctx context.Context, id string) error {
 	}
 	return errors.Join(a.LogoutAll(ctx, id, ""), a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
 		of := table.Range{Index: "user", Prefix: []any{id}}
-		return errors.Join(store.Externals.DeleteAll(tx, of), store.Browsers.DeleteAll(tx, of))
+		return errors.Join(store.Externals.DeleteAll(tx, of), store.Browsers.DeleteAll(tx, of), store.Contacts.DeleteAll(tx, of))
 	}))
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -15,6 +16,7 @@ import (
 
 	"orrery/matrix/account"
 	"orrery/matrix/canonical"
+	"orrery/matrix/contact"
 	"orrery/matrix/store"
 )
 
@@ -46,7 +48,7 @@ func (a *API) accountRoutes() {
 	a.in("GET account/whoami", func(q *request) (any, error) {
 		return map[string]any{"user_id": q.login.User, "device_id": q.login.Device, "is_guest": q.login.Guest}, nil
 	})
-	a.in("POST account/password", a.changePassword)
+	a.inOr("POST account/password", a.changePassword, a.forgottenPassword)
 	a.in("POST account/deactivate", a.deactivate)
 	a.deviceRoutes()
 	a.profileRoutes()
@@ -86,7 +88,7 @@ func (a *API) login(q *request) (any, error) {
 		if a.NoPasswords {
 			return nil, forbidden("users log in with no password here")
 		}
-		if user, err = a.identifier(q.body); err == nil {
+		if user, err = a.identifier(q.Context(), q.body); err == nil {
 			err = a.Accounts.CheckPassword(q.Context(), user, q.body.Get("password").String())
 		}
 	case stageToken:
@@ -112,15 +114,23 @@ func (a *API) logOutDevice(ctx context.Context, user, device string) error {
 	return err
 }
 
-// identifier is the user that a login means (clause client-server API, identifier types).
-func (a *API) identifier(v canonical.Value) (string, error) {
-	name := v.Get("user").String() // of old clients
-	if id, ok := v.Find("identifier"); ok {
-		if kind := id.Get("type").String(); kind != "m.id.user" {
-			return "", fail(http.StatusBadRequest, "M_UNKNOWN", "users are not known here by a "+kind)
-		}
-		name = id.Get("user").String()
+// identifier is the user that a login means (clause client-server API, identifier types); "" for an address that nobody has, by which nobody gets in.
+func (a *API) identifier(ctx context.Context, v canonical.Value) (string, error) {
+	id, ok := v.Find("identifier")
+	if !ok {
+		id = v // of old clients
 	}
+	kind := id.Get("type").String()
+	switch {
+	case kind == "m.id.phone":
+		// Numbers as they are dialled within a country are known to nobody here: they need its code.
+		return a.byContact(ctx, contact.MSISDN, cmp.Or(id.Get("phone").String(), id.Get("number").String()))
+	case kind == "m.id.thirdparty", kind != "m.id.user" && id.Get("medium").String() != "": // as the clause login has it, without a type
+		return a.byContact(ctx, id.Get("medium").String(), id.Get("address").String())
+	case ok && kind != "m.id.user":
+		return "", fail(http.StatusBadRequest, "M_UNKNOWN", "users are not known here by a "+kind)
+	}
+	name := id.Get("user").String()
 	if name == "" {
 		return "", missing("identifier")
 	}
@@ -128,6 +138,19 @@ func (a *API) identifier(v canonical.Value) (string, error) {
 		return name, nil
 	}
 	return a.Accounts.Full(strings.ToLower(name)), nil
+}
+
+// byContact is the user who has an address; "" for nobody.
+func (a *API) byContact(ctx context.Context, medium, address string) (string, error) {
+	of, err := contact.Parse(medium, address)
+	if err != nil {
+		return "", nil //nolint:nilerr // nobody has it
+	}
+	user, err := a.Accounts.ByContact(ctx, of)
+	if errors.Is(err, contact.ErrUnknown) {
+		err = nil
+	}
+	return user, err
 }
 
 func (a *API) refresh(q *request) (any, error) {
@@ -156,7 +179,7 @@ func (a *API) confirm(q *request) error {
 
 // ownPassword checks that a stage's password is that of the user whose request it is.
 func (a *API) ownPassword(q *request, sent canonical.Value) error {
-	user, err := a.identifier(sent)
+	user, err := a.identifier(q.Context(), sent)
 	if err != nil {
 		return err
 	}
@@ -170,12 +193,9 @@ func (a *API) changePassword(q *request) (any, error) {
 	if err := a.confirm(q); err != nil {
 		return nil, err
 	}
-	password, err := q.text("new_password")
+	password, err := newPassword(q)
 	if err != nil {
 		return nil, err
-	}
-	if password == "" {
-		return nil, missing("new_password")
 	}
 	if err := a.Accounts.SetPassword(q.Context(), q.login.User, password); err != nil {
 		return nil, err
@@ -184,6 +204,15 @@ func (a *API) changePassword(q *request) (any, error) {
 		return empty, a.Accounts.LogoutAll(q.Context(), q.login.User, q.login.Device)
 	}
 	return empty, nil
+}
+
+// newPassword is the one that a request sets.
+func newPassword(q *request) (string, error) {
+	password, err := q.text("new_password")
+	if err == nil && password == "" {
+		err = missing("new_password")
+	}
+	return password, err
 }
 
 func (a *API) deactivate(q *request) (any, error) {

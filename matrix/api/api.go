@@ -19,6 +19,7 @@ import (
 	"orrery/matrix/account"
 	"orrery/matrix/admin"
 	"orrery/matrix/canonical"
+	"orrery/matrix/contact/validation"
 	"orrery/matrix/keys"
 	"orrery/matrix/media"
 	"orrery/matrix/preview"
@@ -44,6 +45,7 @@ type Config struct {
 	Admin    *admin.Admin
 	Pushers  *pusher.Pushers
 
+	Validations *validation.Validations
 	Turn        Turn      // without URIs there is none
 	Contacts    []Contact // who helps with this server
 	SupportPage string
@@ -138,8 +140,11 @@ func (a *API) open(route string, h handler) {
 }
 
 // in registers a request that needs a login.
-func (a *API) in(route string, h handler) {
-	a.route(route, a.handler(func(q *request) (any, error) {
+func (a *API) in(route string, h handler) { a.route(route, a.handler(a.loggedIn(route, h))) }
+
+// loggedIn is a handler of a request that needs a login.
+func (a *API) loggedIn(route string, h handler) handler {
+	return func(q *request) (any, error) {
 		if err := a.logIn(q); err != nil {
 			return nil, err
 		}
@@ -150,6 +155,20 @@ func (a *API) in(route string, h handler) {
 			return nil, err
 		}
 		return h(q)
+	}
+}
+
+// inOr registers a request that does something else for those who are not logged in, who may ask as often as they may try to log in.
+func (a *API) inOr(route string, h, otherwise handler) {
+	in := a.loggedIn(route, h)
+	a.route(route, a.handler(func(q *request) (any, error) {
+		if q.Header.Get("Authorization") != "" || q.URL.Query().Get("access_token") != "" {
+			return in(q)
+		}
+		if err := a.take(a.limits.logins, a.address(q.Request)); err != nil {
+			return nil, err
+		}
+		return otherwise(q)
 	}))
 }
 

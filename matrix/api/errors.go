@@ -12,6 +12,9 @@ import (
 	"orrery/matrix/account"
 	"orrery/matrix/admin"
 	"orrery/matrix/auth"
+	"orrery/matrix/contact"
+	"orrery/matrix/contact/mail"
+	"orrery/matrix/contact/validation"
 	"orrery/matrix/keys"
 	"orrery/matrix/media"
 	"orrery/matrix/oauth"
@@ -63,6 +66,18 @@ var kinds = []struct {
 	{admin.ErrNoReport, http.StatusNotFound, "M_NOT_FOUND"},
 	{admin.ErrPowerless, http.StatusBadRequest, "M_UNKNOWN"},
 	{account.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
+	{account.ErrContacts, http.StatusForbidden, "M_THREEPID_DENIED"},
+	{contact.ErrAddress, http.StatusBadRequest, "M_INVALID_PARAM"},
+	{contact.ErrSecret, http.StatusBadRequest, "M_INVALID_PARAM"},
+	{contact.ErrMedium, http.StatusBadRequest, "M_THREEPID_MEDIUM_NOT_SUPPORTED"},
+	{contact.ErrInUse, http.StatusBadRequest, "M_THREEPID_IN_USE"},
+	{contact.ErrUnknown, http.StatusBadRequest, "M_THREEPID_NOT_FOUND"},
+	{contact.ErrSession, http.StatusBadRequest, "M_THREEPID_AUTH_FAILED"},
+	{contact.ErrExpired, http.StatusBadRequest, "M_THREEPID_AUTH_FAILED"},
+	{contact.ErrNotYet, http.StatusBadRequest, "M_THREEPID_AUTH_FAILED"},
+	{validation.ErrNoMail, http.StatusBadRequest, "M_THREEPID_MEDIUM_NOT_SUPPORTED"},
+	{validation.ErrSending, http.StatusBadGateway, "M_UNKNOWN"},
+	{mail.ErrRefused, http.StatusBadRequest, "M_INVALID_PARAM"},
 	{media.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
 	{preview.ErrURL, http.StatusBadRequest, "M_INVALID_PARAM"},
 	{preview.ErrFetch, http.StatusBadGateway, "M_UNKNOWN"},
@@ -88,6 +103,7 @@ var kinds = []struct {
 func toError(err error) (e *Error, fault bool) {
 	var limit *http.MaxBytesError
 	var rule *auth.Rejection
+	var mails *validation.TooMany
 	switch {
 	case errors.As(err, &e):
 		return e, false
@@ -99,6 +115,10 @@ func toError(err error) (e *Error, fault bool) {
 		return e, false
 	case errors.As(err, &rule):
 		return forbidden(rule.Reason + " (rule " + rule.Rule + " of room version " + rule.Version + ")"), false
+	case errors.As(err, &mails):
+		e := fail(http.StatusTooManyRequests, "M_LIMIT_EXCEEDED", mails.Error())
+		e.After = mails.After
+		return e, false
 	case errors.Is(err, context.Canceled):
 		return fail(499, "M_UNKNOWN", "the client went away"), false
 	}

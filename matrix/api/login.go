@@ -13,6 +13,7 @@ import (
 type LogIn struct {
 	OpenRegistration bool     // anybody may make an account
 	NeedInvitation   bool     // if they have a token for it
+	NeedEmail        bool     // and show that an address of mail is theirs
 	Terms            []Policy // and accept these
 	Guests           bool     // people without an account may look into rooms that let them
 	NoPasswords      bool     // users log in by providers or OAuth only

@@ -50,7 +50,6 @@ func (a *API) moreRoutes() {
 		a.in(path, a.mutualRooms)
 	}
 	a.in("GET rooms/{room}/timestamp_to_event", a.eventAt)
-	a.in("GET account/3pid", func(*request) (any, error) { return map[string]any{"threepids": []any{}}, nil }) // accounts have no addresses
 	a.openIDRoutes()
 }
 

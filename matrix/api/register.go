@@ -3,10 +3,12 @@ package api
 import (
 	"crypto/rand"
 	"net/http"
+	"slices"
 	"strings"
 
 	"orrery/matrix/account"
 	"orrery/matrix/canonical"
+	"orrery/matrix/contact"
 )
 
 // Stages of authentication (clause client-server API, authentication types).
@@ -63,15 +65,15 @@ func (a *API) register(q *request) (any, error) {
 	} else {
 		in.Username = strings.ToLower(rand.Text()[:12])
 	}
-	flow, stages := a.registerStages()
-	notes, err := a.auth.check(q, [][]string{flow}, stages)
+	flows, stages := a.registerStages()
+	notes, err := a.auth.check(q, flows, stages)
 	if err != nil {
 		return nil, err
 	}
 	if in.Password == "" {
 		return nil, missing("password")
 	}
-	u, err := a.Accounts.Make(q.Context(), account.NewUser{Name: in.Username, Password: in.Password, Invitation: notes[stageInvitation]})
+	u, err := a.Accounts.Make(q.Context(), account.NewUser{Name: in.Username, Password: in.Password, Invitation: notes[stageInvitation], Proof: noted(notes, contact.Register)})
 	if err != nil {
 		return nil, err
 	}
@@ -81,9 +83,11 @@ func (a *API) register(q *request) (any, error) {
 	return a.tokens(q, u.ID)
 }
 
-// registerStages is what an account needs: a token and that policies are accepted, where the server wants that, or nothing.
-func (a *API) registerStages() (flow []string, stages map[string]stage) {
+// registerStages is what an account needs: a token and that policies are accepted, where the server wants that, or nothing; and an address of mail, which
+// whoever has one may show where it is not needed.
+func (a *API) registerStages() (flows [][]string, stages map[string]stage) {
 	stages = map[string]stage{}
+	var flow []string
 	if a.NeedInvitation {
 		flow = append(flow, stageInvitation)
 		stages[stageInvitation] = stage{check: func(q *request, sent canonical.Value) error {
@@ -98,10 +102,18 @@ func (a *API) registerStages() (flow []string, stages map[string]stage) {
 		}
 		stages[stageTerms] = stage{params: map[string]any{"policies": policies}, check: pass}
 	}
-	if len(flow) == 0 {
-		flow, stages[stageDummy] = []string{stageDummy}, stage{check: pass}
+	mail := a.Validations.Sends()
+	if mail {
+		stages[stageEmail] = a.emailStage(contact.Register)
+		flows = append(flows, append(slices.Clone(flow), stageEmail))
 	}
-	return flow, stages
+	if a.NeedEmail {
+		return flows, stages
+	}
+	if mail || len(flow) == 0 { // the dummy tells that no address follows (clause client-server API, dummy auth)
+		flow, stages[stageDummy] = append(flow, stageDummy), stage{check: pass}
+	}
+	return append(flows, flow), stages
 }
 
 func pass(*request, canonical.Value) error { return nil }

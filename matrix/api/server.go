@@ -38,7 +38,7 @@ func (a *API) serverRoutes() {
 			"m.change_password":          map[string]bool{"enabled": true},
 			"m.set_displayname":          map[string]bool{"enabled": true},
 			"m.set_avatar_url":           map[string]bool{"enabled": true},
-			"m.3pid_changes":             map[string]bool{"enabled": false},
+			"m.3pid_changes":             map[string]bool{"enabled": a.Validations.Sends()},
 			"m.get_login_token":          map[string]bool{"enabled": true},
 			"m.profile_fields":           map[string]bool{"enabled": true},
 			"m.forget_forced_upon_leave": map[string]bool{"enabled": false},

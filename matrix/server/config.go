@@ -17,6 +17,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"orrery/matrix"
+	"orrery/matrix/contact/mail"
 	"orrery/matrix/signature"
 )
 
@@ -37,6 +38,7 @@ type Config struct {
 	Running `yaml:",inline"`
 	LogIn   `yaml:",inline"`
 	Assist  `yaml:",inline"`
+	Mail    Mail `yaml:"mail"`
 
 	folder string
 }
@@ -72,6 +74,9 @@ open_registration: false
 
 # Whether that takes a token, as "homeserver token create" makes them.
 registration_needs_token: false
+
+# Whether it takes an address of mail, to which a mail is sent. Without this, whoever wants may give one if there is a mail server.
+registration_needs_email: false
 
 # What people accept who make an account, as in
 #   - {id: privacy_policy, version: "1.0", language: en, title: Privacy policy, url: https://example.org/privacy}
@@ -136,7 +141,7 @@ func Init(name, dir string) (string, error) {
 	if err := os.WriteFile(filepath.Join(dir, keyFile), []byte(key), 0o600); err != nil {
 		return "", err
 	}
-	return path, os.WriteFile(path, fmt.Appendf(nil, defaults+runningDefaults+assistDefaults, name), 0o600)
+	return path, os.WriteFile(path, fmt.Appendf(nil, defaults+runningDefaults+assistDefaults+mailDefaults, name), 0o600)
 }
 
 // ReadConfig reads a configuration and says what is wrong with it.
@@ -146,7 +151,7 @@ func ReadConfig(path string) (*Config, error) {
 		return nil, err
 	}
 	c := &Config{Listen: "127.0.0.1:8008", Database: "sqlite:homeserver.db", SigningKey: keyFile, Media: "media", MaxUpload: 50, Presence: true, LogLevel: "info", LogIn: LogIn{PasswordLogin: true}, folder: filepath.Dir(path)}
-	c.Running, c.Assist = newRunning(), newAssist()
+	c.Running, c.Assist, c.Mail = newRunning(), newAssist(), Mail{Encryption: mail.StartTLS}
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
 	if err := d.Decode(c); err != nil {
@@ -170,7 +175,7 @@ func (c *Config) check() error {
 			return fmt.Errorf("terms %q lack one of id, version, language, title, url (https://...)", t.ID)
 		}
 	}
-	if err := errors.Join(c.checkOAuth(), c.checkSSO()); err != nil {
+	if err := errors.Join(c.checkOAuth(), c.checkSSO(), c.checkMail()); err != nil {
 		return err
 	}
 	if c.MaxUpload <= 0 || c.MaxUpload > 1<<20 {

@@ -11,15 +11,10 @@ import (
 // missing are the requests of the client-server API (v1.19) that are not served always; docs/matrix.md says why.
 var missing = strings.Split(strings.TrimSpace(`
 POST /_matrix/client/v3/account/3pid
-POST /_matrix/client/v3/account/3pid/add
 POST /_matrix/client/v3/account/3pid/bind
-POST /_matrix/client/v3/account/3pid/delete
-POST /_matrix/client/v3/account/3pid/email/requestToken
 POST /_matrix/client/v3/account/3pid/msisdn/requestToken
 POST /_matrix/client/v3/account/3pid/unbind
-POST /_matrix/client/v3/account/password/email/requestToken
 POST /_matrix/client/v3/account/password/msisdn/requestToken
-POST /_matrix/client/v3/register/email/requestToken
 POST /_matrix/client/v3/register/msisdn/requestToken
 GET /_matrix/client/v3/events
 GET /_matrix/client/v3/events/{}

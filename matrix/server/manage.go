@@ -92,7 +92,7 @@ func Backup(ctx context.Context, c *Config, dir string, logger *slog.Logger) (st
 	}
 	copied := *c
 	copied.Database, copied.SigningKey, copied.Media = "sqlite:homeserver.db", keyFile, "media"
-	for _, p := range []*string{&copied.RegistrationSecret, &copied.TLSCertificate, &copied.TLSKey} { // stay where they are
+	for _, p := range []*string{&copied.RegistrationSecret, &copied.TLSCertificate, &copied.TLSKey, &copied.Mail.Password, &copied.Mail.CA} { // stay where they are
 		if *p != "" {
 			if *p, err = filepath.Abs(c.path(*p)); err != nil {
 				return "", err
@@ -163,6 +163,9 @@ func Check(ctx context.Context, c *Config, logger *slog.Logger) (all []Finding) 
 	if c.TLSCertificate != "" {
 		text, err := c.checkCertificate()
 		add("certificate", text, err)
+	}
+	if c.Mail.Server != "" {
+		add("mail", c.Mail.Server+" lets this server in", c.checkSender(ctx))
 	}
 	host, _, err := net.SplitHostPort(c.ServerName)
 	if err != nil {

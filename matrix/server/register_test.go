@@ -147,14 +147,17 @@ func TestErase(t *testing.T) {
 	}
 }
 
-// TestContacts: there are none, and clients are told so in the standard's words.
-func TestContacts(t *testing.T) {
+// TestNoMail: where there is no server of mail there are no addresses, and clients are told so in the standard's words.
+func TestNoMail(t *testing.T) {
 	s := newSite(t, "memory")
 	anne := s.register("anne")
 	if out := anne.do("GET", "account/3pid", nil); fmt.Sprint(out) != "map[threepids:[]]" {
 		t.Error(out)
 	}
-	anne.refused(http.StatusForbidden, "M_THREEPID_DENIED", "POST", "account/3pid/add", object{"client_secret": "s", "sid": "1"})
 	nobody := &client{site: s}
-	nobody.refused(http.StatusForbidden, "M_THREEPID_DENIED", "POST", "register/email/requestToken", object{"client_secret": "s", "email": "a@example.org", "send_attempt": 1})
+	for _, path := range []string{"register", "account/password", "account/3pid"} {
+		nobody.refused(http.StatusBadRequest, "M_THREEPID_MEDIUM_NOT_SUPPORTED", "POST", path+"/email/requestToken", object{"client_secret": "s", "email": "a@example.org", "send_attempt": 1})
+		nobody.refused(http.StatusBadRequest, "M_THREEPID_MEDIUM_NOT_SUPPORTED", "POST", path+"/msisdn/requestToken", object{"client_secret": "s", "country": "GB", "phone_number": "1", "send_attempt": 1})
+	}
+	nobody.refused(http.StatusUnauthorized, "M_MISSING_TOKEN", "POST", "account/password", object{"new_password": "x"})
 }

@@ -21,6 +21,7 @@ type Limits struct {
 	Logins rate.Limit `yaml:"logins"`
 	Writes rate.Limit `yaml:"writes"`
 	Reads  rate.Limit `yaml:"reads"`
+	Mails  rate.Limit `yaml:"mails"`
 }
 
 const runningDefaults = `
@@ -31,12 +32,14 @@ tls_key: ""
 # Whether a proxy is before the server, which says in X-Forwarded-For where clients are. Without one anybody could say that.
 behind_proxy: false
 
-# How many requests a second are answered, and how many at once after a pause: logins of each address, requests of each user that change something, all others.
+# How many requests a second are answered, and how many at once after a pause: logins of each address, requests of each user that change something, all others;
+# and how many mails are sent to each address, and for whoever is at an address of the network.
 # per_second: 0 is no limit.
 limits:
   logins: {per_second: 0.5, burst: 20}
   writes: {per_second: 20, burst: 200}
   reads: {per_second: 50, burst: 500}
+  mails: {per_second: 0.005, burst: 5}
 
 # Where /metrics (for Prometheus) and /debug/pprof/ are served, on this machine only: 127.0.0.1:9008. "" is nowhere.
 metrics: ""
@@ -44,7 +47,7 @@ metrics: ""
 
 // newRunning is the defaults.
 func newRunning() Running {
-	return Running{Limits: Limits{rate.Limit{PerSecond: 0.5, Burst: 20}, rate.Limit{PerSecond: 20, Burst: 200}, rate.Limit{PerSecond: 50, Burst: 500}}}
+	return Running{Limits: Limits{rate.Limit{PerSecond: 0.5, Burst: 20}, rate.Limit{PerSecond: 20, Burst: 200}, rate.Limit{PerSecond: 50, Burst: 500}, rate.Limit{PerSecond: 0.005, Burst: 5}}}
 }
 
 func (r *Running) check() error {

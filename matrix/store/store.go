@@ -32,7 +32,7 @@ const (
 
 // Schemas are all tables.
 func Schemas() []*table.Schema {
-	return slices.Concat([]*table.Schema{metas.Schema()}, accountSchemas, roomSchemas, stateSchemas, clientSchemas, keySchemas, backupSchemas, mediaSchemas, pusherSchemas, oauthSchemas, ssoSchemas, searchSchemas, moderationSchemas)
+	return slices.Concat([]*table.Schema{metas.Schema()}, accountSchemas, roomSchemas, stateSchemas, clientSchemas, keySchemas, backupSchemas, mediaSchemas, pusherSchemas, oauthSchemas, ssoSchemas, searchSchemas, moderationSchemas, contactSchemas)
 }
 
 // Open makes a database ready: its tables, and its version.

@@ -1,0 +1,131 @@
+// Package mail hands mails to a server that delivers them (SMTP, RFC 5321 and 6409).
+//
+// A connection is encrypted unless the configuration says otherwise, and then no password is said on it that others could read.
+package mail
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	netmail "net/mail"
+	"strconv"
+	"time"
+
+	gomail "github.com/wneessen/go-mail"
+)
+
+// ErrRefused says that the server of mail does not take mails to an address, and will not later.
+var ErrRefused = errors.New("no mail can be sent to this address")
+
+// Ways in which the connection is encrypted.
+const (
+	StartTLS = "starttls" // after it was opened
+	TLS      = "tls"      // from its beginning
+	None     = "none"
+)
+
+// timeout is how long a server may take to let this one in, and again to take the mail.
+const timeout = 10 * time.Second
+
+// connections is how many there are at the same time.
+const connections = 4
+
+// Config says which server it is.
+type Config struct {
+	Server     string // host:port
+	Encryption string
+	User       string // "": nobody logs in
+	Password   string
+	From       string         // an address, perhaps with a name
+	Roots      *x509.CertPool // that sign its certificate; nil: those of the system
+}
+
+// Sender sends mails.
+type Sender struct {
+	client *gomail.Client
+	from   *netmail.Address
+	free   chan struct{}
+}
+
+// New is a sender. It does not connect yet.
+func New(c Config) (*Sender, error) {
+	from, err := netmail.ParseAddress(c.From)
+	if err != nil {
+		return nil, fmt.Errorf("%q is no address that mails can be from: %w", c.From, err)
+	}
+	host, portText, err := net.SplitHostPort(c.Server)
+	if err != nil {
+		return nil, fmt.Errorf("server of mail %q is not host:port", c.Server)
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil || port == 0 || host == "" {
+		return nil, fmt.Errorf("server of mail %q is not host:port", c.Server)
+	}
+	options := []gomail.Option{
+		gomail.WithPort(int(port)), gomail.WithTimeout(timeout),
+		gomail.WithTLSConfig(&tls.Config{ServerName: host, RootCAs: c.Roots, MinVersion: tls.VersionTLS12}),
+	}
+	switch c.Encryption {
+	case StartTLS:
+		options = append(options, gomail.WithTLSPolicy(gomail.TLSMandatory))
+	case TLS:
+		options = append(options, gomail.WithSSL())
+	case None:
+		options = append(options, gomail.WithTLSPolicy(gomail.NoTLS))
+	default:
+		return nil, fmt.Errorf("encryption %q of mail is none of %s, %s, %s", c.Encryption, StartTLS, TLS, None)
+	}
+	if c.User != "" {
+		options = append(options, gomail.WithSMTPAuth(gomail.SMTPAuthAutoDiscover), gomail.WithUsername(c.User), gomail.WithPassword(c.Password))
+	}
+	client, err := gomail.NewClient(host, options...)
+	return &Sender{client, from, make(chan struct{}, connections)}, err
+}
+
+// Send sends a mail. The error is ErrRefused if the server takes none to that address; after any other one it may be tried again.
+func (s *Sender) Send(ctx context.Context, to, subject, text string) error {
+	m := gomail.NewMsg(gomail.WithNoDefaultUserAgent())
+	m.FromMailAddress(s.from)
+	if err := m.To(to); err != nil {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	m.Subject(subject)
+	m.SetDate()
+	m.SetMessageID()
+	m.SetGenHeader("Auto-Submitted", "auto-generated") // RFC 3834: no machine answers it
+	m.SetBodyString(gomail.TypeTextPlain, text)
+	return s.with(ctx, func(ctx context.Context) error {
+		err := s.client.DialAndSendWithContext(ctx, m)
+		if failed, ok := errors.AsType[*gomail.SendError](err); ok && failed.Reason == gomail.ErrSMTPRcptTo && !failed.IsTemp() {
+			return fmt.Errorf("%w: %w", ErrRefused, err)
+		}
+		return err
+	})
+}
+
+// Check connects as for a mail, and sends none.
+func (s *Sender) Check(ctx context.Context) error {
+	return s.with(ctx, func(ctx context.Context) error {
+		c, err := s.client.DialToSMTPClientWithContext(ctx)
+		if err != nil {
+			return err
+		}
+		return s.client.CloseWithSMTPClient(c)
+	})
+}
+
+// with calls a function once there are few enough connections.
+func (s *Sender) with(ctx context.Context, f func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	select {
+	case s.free <- struct{}{}:
+		defer func() { <-s.free }()
+		return f(ctx)
+	case <-limited.Done():
+		return fmt.Errorf("too many mails are being sent: %w", limited.Err())
+	}
+}
