@@ -134,10 +134,11 @@ func (a *API) identifier(ctx context.Context, v canonical.Value) (string, error)
 	if name == "" {
 		return "", missing("identifier")
 	}
-	if strings.HasPrefix(name, "@") {
+	localpart, domain, whole := strings.Cut(strings.TrimPrefix(name, "@"), ":")
+	if whole && domain != a.Server {
 		return name, nil
 	}
-	return a.Accounts.Full(strings.ToLower(name)), nil
+	return a.Accounts.Full(strings.ToLower(localpart)), nil // as all are here
 }
 
 // byContact is the user who has an address; "" for nobody.
@@ -184,7 +185,7 @@ func (a *API) ownPassword(q *request, sent canonical.Value) error {
 		return err
 	}
 	if user != q.login.User {
-		return forbidden("this is another user's login")
+		return errOther
 	}
 	return a.Accounts.CheckPassword(q.Context(), user, sent.Get("password").String())
 }

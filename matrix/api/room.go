@@ -1,12 +1,10 @@
 package api
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"orrery/matrix"
 	"orrery/matrix/canonical"
@@ -114,14 +112,30 @@ func (a *API) readable(q *request) (*room.Room, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := r.Membership(q.login.User)
-	if q.sees || m == matrix.Join || m == matrix.Leave || m == matrix.Ban {
+	if q.sees {
 		return r, nil
+	}
+	switch r.Membership(q.login.User) {
+	case matrix.Join:
+		return r, nil
+	case matrix.Leave, matrix.Ban:
+		return r, a.remembers(q, r)
 	}
 	if v := r.State(matrix.Key{Type: matrix.TypeHistoryVisibility}); v != nil && v.Content().Get("history_visibility").String() == "world_readable" {
 		return r, nil
 	}
 	return nil, forbidden("you are not a member of the room")
+}
+
+// remembers is nil if a user who left a room has not forgotten it (clause client-server API, leaving rooms).
+func (a *API) remembers(q *request, r *room.Room) error {
+	return a.Stream.DB().View(q.Context(), func(tx table.Tx) error {
+		m, ok, err := store.Members.Get(tx, q.login.User, r.Number())
+		if err == nil && ok && m.Forgotten {
+			err = forbidden("you have forgotten the room")
+		}
+		return err
+	})
 }
 
 func (a *API) event(q *request) (any, error) {
@@ -186,88 +200,6 @@ func limit(q *request, usual, most int) (int, error) {
 		return 0, invalidParam("limit is not a number")
 	}
 	return min(n, most), nil
-}
-
-func (a *API) aliasRoutes() {
-	a.open("GET directory/room/{alias}", func(q *request) (any, error) {
-		id, err := a.alias(q.Context(), q.PathValue("alias"))
-		return map[string]any{"room_id": id, "servers": []string{a.Server}}, err
-	})
-	a.in("PUT directory/room/{alias}", func(q *request) (any, error) {
-		r, err := a.Rooms.Find(q.Context(), q.body.Get("room_id").String())
-		if err != nil {
-			return nil, err
-		}
-		if r.Membership(q.login.User) != matrix.Join {
-			return nil, forbidden("you are not a member of the room")
-		}
-		return empty, a.Stream.DB().Update(q.Context(), func(tx table.Tx) error {
-			return a.putAlias(tx, q.PathValue("alias"), r.Number(), q.login.User)
-		})
-	})
-	a.in("DELETE directory/room/{alias}", a.deleteAlias)
-	a.in("GET rooms/{room}/aliases", func(q *request) (any, error) {
-		r, err := a.readable(q)
-		if err != nil {
-			return nil, err
-		}
-		names := []string{}
-		err = a.Stream.DB().View(q.Context(), func(tx table.Tx) error {
-			all, err := store.Aliases.All(tx, table.Range{Index: "room", Prefix: []any{r.Number()}})
-			for _, one := range all {
-				names = append(names, one.Alias)
-			}
-			return err
-		})
-		return map[string]any{"aliases": names}, err
-	})
-}
-
-// alias is the id of the room with a name.
-func (a *API) alias(ctx context.Context, name string) (id string, err error) {
-	err = a.Stream.DB().View(ctx, func(tx table.Tx) error {
-		found, ok, err := store.Aliases.Get(tx, name)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return notFound("there is no room " + name)
-		}
-		r, _, err := store.Rooms.Get(tx, found.Room)
-		id = r.RoomID
-		return err
-	})
-	return id, err
-}
-
-func (a *API) putAlias(tx table.Tx, alias string, number int64, user string) error {
-	if !strings.HasPrefix(alias, "#") || matrix.Domain(alias) != a.Server || len(alias) > matrix.MaxIdentifier || strings.ContainsRune(alias, 0) {
-		return invalidParam("alias " + alias + " is not #name:" + a.Server)
-	}
-	taken, err := store.Aliases.Has(tx, alias)
-	if err != nil {
-		return err
-	}
-	if taken {
-		return fail(http.StatusConflict, "M_ROOM_IN_USE", "alias "+alias+" is taken")
-	}
-	return store.Aliases.Put(tx, store.Alias{Alias: alias, Room: number, Creator: user})
-}
-
-func (a *API) deleteAlias(q *request) (any, error) {
-	return empty, a.Stream.DB().Update(q.Context(), func(tx table.Tx) error {
-		found, ok, err := store.Aliases.Get(tx, q.PathValue("alias"))
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return notFound("there is no room " + q.PathValue("alias"))
-		}
-		if found.Creator != q.login.User {
-			return forbidden("only " + found.Creator + " removes this alias")
-		}
-		return store.Aliases.Delete(tx, found.Alias)
-	})
 }
 
 // presets are what kinds of rooms begin with (clause client-server API, POST createRoom).
@@ -400,7 +332,7 @@ func (a *API) drafts(q *request, c creation, version *matrix.Version, alias stri
 		add("m.room.name", none, object("name", c.Name))
 	}
 	if c.Topic != "" {
-		add("m.room.topic", none, object("topic", c.Topic))
+		add("m.room.topic", none, topic(c.Topic))
 	}
 	for _, invited := range c.Invite {
 		content := a.memberContent(&request{Request: q.Request}, invited, matrix.Invite)
@@ -410,6 +342,11 @@ func (a *API) drafts(q *request, c creation, version *matrix.Version, alias stri
 		add(matrix.TypeMember, invited, content)
 	}
 	return all, nil
+}
+
+// topic is the content of a topic, which is plain text (clause client-server API, m.room.topic).
+func topic(text string) canonical.Value {
+	return object("topic", text).With("m.topic", canonical.Of(canonical.Member{Name: "m.text", Value: canonical.List(object("body", text))}))
 }
 
 func object(name, value string) canonical.Value {

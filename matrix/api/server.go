@@ -14,6 +14,7 @@ var unstable = map[string]bool{
 	"org.matrix.simplified_msc3575":                  true, // MSC4186
 	"org.matrix.msc3814":                             true, // dehydrated devices
 	"org.matrix.msc3874":                             true, // GET messages by relations
+	"org.matrix.msc3930":                             true, // push rules for polls
 	"org.matrix.msc4222":                             true, // GET sync, use_state_after
 	"uk.half-shot.msc2666.query_mutual_rooms.stable": true,
 }

@@ -2,7 +2,6 @@ package api
 
 import (
 	"encoding/json"
-	"strings"
 
 	"orrery/matrix"
 	"orrery/matrix/room"
@@ -70,8 +69,8 @@ func (a *API) putState(q *request) (any, error) {
 		return nil, err
 	}
 	kind, key := q.PathValue("type"), q.PathValue("key")
-	if kind == "m.room.canonical_alias" {
-		if err := a.checkAliases(q, r, content.Get("alias").String()); err != nil {
+	if kind == canonicalAlias.Type {
+		if err := a.checkAliases(q.Context(), r, content); err != nil {
 			return nil, err
 		}
 	}
@@ -96,19 +95,6 @@ func (a *API) putState(q *request) (any, error) {
 		err = a.dropGuests(q, r)
 	}
 	return map[string]string{"event_id": id}, doneOr(err)
-}
-
-// checkAliases sees to it that a room's main alias is one of its aliases.
-func (a *API) checkAliases(q *request, r *room.Room, alias string) error {
-	old := r.State(matrix.Key{Type: "m.room.canonical_alias"})
-	if alias == "" || old != nil && old.Content().Get("alias").String() == alias || !strings.HasSuffix(alias, ":"+a.Server) {
-		return nil
-	}
-	id, err := a.alias(q.Context(), alias)
-	if err != nil || id != r.ID() {
-		return fail(400, "M_BAD_ALIAS", alias+" is not an alias of the room")
-	}
-	return nil
 }
 
 // members are the member events of a room, at some point if that is asked for (clause client-server API, GET members).

@@ -2,6 +2,7 @@ package api
 
 import (
 	"crypto/rand"
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -34,6 +35,9 @@ type uiaSession struct {
 	notes map[string]string // what stages keep for when all are done
 }
 
+// errOther says that somebody authenticated who is not the one whose request it is: there is nothing to try again.
+var errOther error = forbidden("this is another user's login")
+
 func newUIA(now func() time.Time) uia { return uia{new(sync.Mutex), now, map[string]*uiaSession{}} }
 
 // stage is what a client has to pass. Its check is nil if what the client sent does; it may keep something in the request's notes.
@@ -60,7 +64,7 @@ func (u uia) check(q *request, flows [][]string, stages map[string]stage) (map[s
 	default:
 		if err := check(q, sent); err != nil {
 			e, fault := toError(err)
-			if fault {
+			if fault || errors.Is(err, errOther) {
 				return nil, err
 			}
 			problem = fail(http.StatusUnauthorized, e.Code, e.Text)

@@ -44,6 +44,9 @@ func (k *Keys) Upload(ctx context.Context, user, device string, own, oneTime, fa
 	if own.Kind() != canonical.None && (own.Get("user_id").String() != user || own.Get("device_id").String() != device) {
 		return fmt.Errorf("device_keys are %w: of another user or device", matrix.ErrMalformed)
 	}
+	if err := validDevice(own); err != nil {
+		return err
+	}
 	isNew := false
 	err := k.stream.Update(ctx, func(tx table.Tx, advance func(int) (int64, error)) error {
 		isNew = false
@@ -67,6 +70,19 @@ func (k *Keys) Upload(ctx context.Context, user, device string, own, oneTime, fa
 		k.waker.WakeSharing(ctx, user)
 	}
 	return err
+}
+
+// validDevice is nil if device keys have what others need of them, or there are none (clause client-server API, device keys).
+func validDevice(own canonical.Value) error {
+	if own.Kind() != canonical.Object {
+		return nil
+	}
+	for name, kind := range map[string]canonical.Kind{"algorithms": canonical.Array, "keys": canonical.Object, "signatures": canonical.Object} {
+		if own.Get(name).Kind() != kind {
+			return fmt.Errorf("device_keys are %w: %s is missing, or of another type", matrix.ErrMalformed, name)
+		}
+	}
+	return nil
 }
 
 // changed notes that a user's devices or keys changed.

@@ -85,6 +85,9 @@ func Defaults(user string) Rules {
 		return Rule{ID: ".m.rule." + id, Default: true, Enabled: ".m.rule."+id != master, Conditions: conditions, Actions: actions}
 	}
 	two := Condition{Kind: "room_member_count", Is: "2"}
+	poll := func(id string, actions []json.RawMessage, event string, more ...Condition) Rule { // polls, as clients send them (MSC3381, MSC3930)
+		return Rule{ID: ".org.matrix.msc3930.rule.poll_" + id, Default: true, Enabled: true, Actions: actions, Conditions: append(more, match("type", "org.matrix.msc3381.poll."+event))}
+	}
 	return Rules{
 		Override: {
 			rule("master", actions()),
@@ -98,6 +101,7 @@ func Defaults(user string) Rules {
 			rule("reaction", actions(), match("type", "m.reaction")),
 			rule("room.server_acl", actions(), match("type", "m.room.server_acl"), match("state_key", "")),
 			rule("suppress_edits", actions(), Condition{Kind: "event_property_is", Key: `content.m\.relates_to.rel_type`, Value: quote("m.replace")}),
+			poll("response", actions(), "response"),
 		},
 		Content: {}, Room: {}, Sender: {},
 		Underride: {
@@ -106,6 +110,10 @@ func Defaults(user string) Rules {
 			rule("room_one_to_one", actions(notify, sound), two, match("type", "m.room.message")),
 			rule("message", actions(notify), match("type", "m.room.message")),
 			rule("encrypted", actions(notify), match("type", "m.room.encrypted")),
+			poll("start_one_to_one", actions(notify, sound), "start", two),
+			poll("start", actions(notify), "start"),
+			poll("end_one_to_one", actions(notify, sound), "end", two),
+			poll("end", actions(notify), "end"),
 		},
 	}
 }

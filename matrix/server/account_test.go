@@ -51,7 +51,10 @@ func TestAccounts(t *testing.T) {
 	anne.want(http.StatusUnauthorized, "POST", "account/password", object{"new_password": "new"}, &step)
 	auth := object{"type": "m.login.password", "session": step.Session, "identifier": object{"type": "m.id.user", "user": "anne"}, "password": "wrong"}
 	anne.want(http.StatusUnauthorized, "POST", "account/password", object{"new_password": "new", "auth": auth}, nil)
-	auth["password"] = "pw-Anne"
+	bob := s.register("bob")
+	auth["identifier"], auth["password"] = object{"type": "m.id.user", "user": bob.user}, "pw-bob"
+	anne.refused(http.StatusForbidden, "M_FORBIDDEN", "POST", "account/password", object{"new_password": "new", "auth": auth})
+	auth["identifier"], auth["password"] = object{"type": "m.id.user", "user": "@ANNE:orrery.test"}, "pw-Anne"
 	anne.do("POST", "account/password", object{"new_password": "new", "auth": auth})
 	anne.do("GET", "account/whoami", nil)
 	tablet.refused(http.StatusUnauthorized, "M_UNKNOWN_TOKEN", "GET", "account/whoami", nil)

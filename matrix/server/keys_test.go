@@ -146,6 +146,11 @@ func TestDeviceLists(t *testing.T) {
 	if d := anne.devices(fourth.Next, ""); fmt.Sprint(d.Lists.Changed) != "["+bob.user+"]" {
 		t.Errorf("logged out: %+v", d)
 	}
+	for _, lacks := range []string{"algorithms", "keys", "signatures"} {
+		own := anne.deviceKeys()
+		delete(own, lacks)
+		anne.refused(http.StatusBadRequest, "M_BAD_JSON", "POST", "keys/upload", object{"device_keys": own})
+	}
 	anne.refused(http.StatusBadRequest, "M_BAD_JSON", "POST", "keys/upload", object{"device_keys": object{"user_id": bob.user, "device_id": "x"}})
 }
 

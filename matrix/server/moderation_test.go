@@ -122,7 +122,7 @@ func TestDehydrated(t *testing.T) {
 		const path = "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device"
 		anne.refused(http.StatusNotFound, "M_NOT_FOUND", "GET", path, nil)
 		body := func(id string) object {
-			return object{"device_id": id, "device_data": object{"algorithm": "x"}, "device_keys": object{"user_id": anne.user, "device_id": id, "algorithms": []string{}, "keys": object{"ed25519:" + id: "k"}}}
+			return object{"device_id": id, "device_data": object{"algorithm": "x"}, "device_keys": object{"user_id": anne.user, "device_id": id, "algorithms": []string{}, "keys": object{"ed25519:" + id: "k"}, "signatures": object{}}}
 		}
 		anne.refused(http.StatusBadRequest, "M_MISSING_PARAM", "PUT", path, object{"device_id": "D"})
 		anne.refused(http.StatusBadRequest, "M_INVALID_PARAM", "PUT", path, body(anne.device))

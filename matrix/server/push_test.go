@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 )
 
@@ -231,5 +232,26 @@ func TestReceiptsOfOneEvent(t *testing.T) {
 	kind, _ := of["m.read"].(object)
 	if mine, _ := kind[anne.user].(object); mine == nil || mine["thread_id"] != nil {
 		t.Errorf("%v", of)
+	}
+}
+
+// TestPollRules: polls notify, and votes do not (MSC3930).
+func TestPollRules(t *testing.T) {
+	s := newSite(t, "memory")
+	anne, bob := s.register("anne"), s.register("bob")
+	room := anne.create(object{"preset": "public_chat"})
+	bob.join(room)
+	bob.sync("", "")
+	for i, kind := range []string{"start", "response", "end", "other"} {
+		anne.do("PUT", fmt.Sprintf("rooms/%s/send/org.matrix.msc3381.poll.%s/%d", room, kind, i), object{})
+	}
+	var got counts
+	bob.want(http.StatusOK, "GET", "sync", nil, &got)
+	if n := got.Rooms.Join[room].Unread.Notifications; n != 2 {
+		t.Errorf("%d notifications", n)
+	}
+	rules := fmt.Sprint(bob.do("GET", "pushrules/global/", nil)["underride"])
+	if two := strings.Index(rules, ".poll_start_one_to_one]"); two < 0 || two > strings.Index(rules, ".poll_start]") {
+		t.Error(rules)
 	}
 }

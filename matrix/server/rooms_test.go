@@ -100,6 +100,71 @@ func TestAliases(t *testing.T) {
 	anne.refused(http.StatusNotFound, "M_NOT_FOUND", "GET", "directory/room/"+name, nil)
 }
 
+// TestMainAliases: the aliases that a room names are its own and have the form of some, and one that is deleted is named no longer.
+func TestMainAliases(t *testing.T) {
+	onTwo(t, func(t *testing.T, s *site) {
+		t.Helper()
+		anne, bob, carl := s.register("anne"), s.register("bob"), s.register("carl")
+		room, other := anne.create(object{"preset": "public_chat", "room_alias_name": "a"}), anne.create(object{"room_alias_name": "other"})
+		bob.join(room)
+		carl.join(room)
+		for _, name := range []string{"b", "c"} {
+			bob.do("PUT", "directory/room/"+url.PathEscape("#"+name+":orrery.test"), object{"room_id": room})
+		}
+		at := "rooms/" + room + "/state/m.room.canonical_alias"
+		for bad, code := range map[string]string{"#other:orrery.test": "M_BAD_ALIAS", "#none:orrery.test": "M_BAD_ALIAS", "%x:orrery.test": "M_INVALID_PARAM", "#x": "M_INVALID_PARAM"} {
+			anne.refused(http.StatusBadRequest, code, "PUT", at, object{"alias": bad})
+			anne.refused(http.StatusBadRequest, code, "PUT", at, object{"alt_aliases": []string{"#b:orrery.test", bad}})
+		}
+		anne.do("PUT", at, object{"alias": "#a:orrery.test", "alt_aliases": []string{"#b:orrery.test", "#c:orrery.test", "#x:elsewhere.test"}})
+		since := anne.sync("", "").Next
+		carl.refused(http.StatusForbidden, "M_FORBIDDEN", "DELETE", "directory/room/"+url.PathEscape("#b:orrery.test"), nil)
+		bob.do("DELETE", "directory/room/"+url.PathEscape("#b:orrery.test"), nil) // may not change the room, which names it still
+		if got := anne.sync(since, "").Rooms.Join[room].Timeline.Events; len(got) != 0 {
+			t.Errorf("%+v", got)
+		}
+		anne.do("DELETE", "directory/room/"+url.PathEscape("#c:orrery.test"), nil) // bob's
+		anne.do("DELETE", "directory/room/"+url.PathEscape("#a:orrery.test"), nil)
+		if got := fmt.Sprint(anne.do("GET", at, nil)); got != "map[alt_aliases:[#b:orrery.test #x:elsewhere.test]]" {
+			t.Error(got)
+		}
+		anne.do("PUT", at, object{"alt_aliases": []string{"#b:orrery.test"}}) // was named before
+		if got := anne.do("GET", "directory/room/"+url.PathEscape("#other:orrery.test"), nil)["room_id"]; got != other {
+			t.Error(got)
+		}
+	})
+}
+
+// TestTopic: a topic with which a room begins is there as plain text, too.
+func TestTopic(t *testing.T) {
+	s := newSite(t, "memory")
+	anne := s.register("anne")
+	room := anne.create(object{"topic": "talk", "initial_state": []object{{"type": "m.room.topic", "content": object{"topic": "old"}}}})
+	if got := fmt.Sprint(anne.do("GET", "rooms/"+room+"/state/m.room.topic", nil)); got != "map[m.topic:map[m.text:[map[body:talk]]] topic:talk]" {
+		t.Error(got)
+	}
+}
+
+// TestForgotten: who forgot a room cannot read it any more, until they are in it again.
+func TestForgotten(t *testing.T) {
+	onTwo(t, func(t *testing.T, s *site) {
+		t.Helper()
+		anne, bob := s.register("anne"), s.register("bob")
+		room := anne.create(object{"preset": "public_chat"})
+		bob.join(room)
+		id := anne.send(room, "1", "x")
+		bob.do("POST", "rooms/"+room+"/leave", object{})
+		bob.messages(room, "dir=b")
+		bob.do("POST", "rooms/"+room+"/forget", object{})
+		for _, path := range []string{"messages?dir=b", "state", "members"} {
+			bob.refused(http.StatusForbidden, "M_FORBIDDEN", "GET", "rooms/"+room+"/"+path, nil)
+		}
+		bob.refused(http.StatusNotFound, "M_NOT_FOUND", "GET", "rooms/"+room+"/event/"+id, nil)
+		bob.join(room)
+		bob.messages(room, "dir=b")
+	})
+}
+
 // TestHistory: what newcomers see is what the room's history visibility says.
 func TestHistory(t *testing.T) {
 	s := newSite(t, "memory")
