@@ -87,7 +87,7 @@ func New(c Config) *API {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	a := &API{Config: c, mux: http.NewServeMux(), auth: newUIA(c.Now), limits: newLimiters(c.Limits), metrics: newMetrics()}
+	a := &API{Config: c, mux: http.NewServeMux(), auth: newUIA(c.Now), limits: newLimiters(c.Limits), metrics: newMetrics(), sent: newSent(maxSent, maxSentByDevice)}
 	a.serverRoutes()
 	a.moreRoutes()
 	a.moderationRoutes()

@@ -84,7 +84,7 @@ func (a *API) once(q *request, r *room.Room, d room.Draft) (any, error) {
 		})
 		return nil
 	})
-	a.sent.note(user, device, path, id, err)
+	a.sent.note(user, device, path, err)
 	return map[string]string{"event_id": id}, err
 }
 

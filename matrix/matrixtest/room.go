@@ -171,6 +171,27 @@ func (r *Room) Each(n int, f func(*event.Event, auth.State)) {
 	}
 }
 
+// Branch grows a line of so many events by chance after another event, and is its last one. Of the states on the way only that after the last is kept.
+func (r *Room) Branch(from *event.Event, n int) *event.Event {
+	last := from
+	for n > 0 {
+		kind, sender, stateKey, content := r.action()
+		e, state := r.Make([]*event.Event{last}, kind, sender, stateKey, content)
+		switch err := auth.Check(e, state); {
+		case err == nil:
+			r.add(e, []*event.Event{last})
+			if last != from {
+				delete(r.After, last.ID())
+			}
+			last = e
+			n--
+		case !errors.Is(err, matrix.ErrForbidden):
+			r.tb.Fatal(err)
+		}
+	}
+	return last
+}
+
 // latest is some different events among the last ones.
 func (r *Room) latest(n int) []*event.Event {
 	from := max(4, len(r.All)-6) - 1 // the room's beginning has no forks
