@@ -16,13 +16,15 @@ func (c *cli) migrateCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "migrate",
 		Short: "Bring the database to the form that this version has, as serve does when it begins",
-		Args:  commandline.Exactly(),
+		Long: `Migrate brings the database to the form that this version has, and makes messages searchable that are not yet. It may be interrupted, and goes on when it is run
+again. To run it before serve is never needed: serve does the same, and makes messages searchable while it runs.`,
+		Args: commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			config, logger, err := c.configured()
 			if err != nil {
 				return err
 			}
-			return server.Migrate(cmd.Context(), config, logger)
+			return server.Migrate(cmd.Context(), config, logger, func(what string, n int) { fmt.Fprintf(c.stderr, "%s: %d\n", what, n) })
 		},
 	}
 }

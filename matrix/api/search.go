@@ -21,7 +21,7 @@ import (
 // Limits of searches.
 const (
 	maxTerms   = 20
-	maxRanked  = 500 // of the newest events that fit, which are ordered by how well they do
+	maxFound   = 500 // events that have the words, of which a page is chosen
 	maxResults = 100
 )
 
@@ -55,8 +55,13 @@ type searchContext struct {
 type hit struct {
 	room  *room.Room
 	event *room.Entry
-	order int64
 	rank  float64
+}
+
+// place is a room that is searched, with the orders of events that have the words.
+type place struct {
+	id     string
+	orders []int64
 }
 
 // finding is a search under way.
@@ -66,11 +71,14 @@ type finding struct {
 	a     *API
 	q     *request
 	terms []string
-	hits  []hit // those that fit by their words, newest first
-	rooms map[string]*room.Room
-	group string // of a further page: room_id or sender
-	of    string // which one of those
-	from  int64  // of a further page: the order before which it is or, where they are ranked, how many are before it
+	rooms map[int64]*place // by their numbers
+	hits  []hit            // those that were found and are shown to the user, newest first
+	full  bool             // there may be more
+	last  int64            // the order of the last event that has the words, whoever may see it
+	count int              // what the first page said
+	group string           // of a further page: room_id or sender
+	of    string           // which one of those
+	from  int64            // of a further page: the order before which it is or, where they are ranked, how many are before it
 }
 
 // search finds events in the rooms of a user (clause client-server API, server side search).
@@ -86,7 +94,7 @@ func (a *API) search(q *request) (any, error) {
 	if in.Categories.Events == nil {
 		return map[string]any{"search_categories": empty}, nil
 	}
-	f := &finding{searchRequest: in.Categories.Events, a: a, q: q, rooms: map[string]*room.Room{}}
+	f := &finding{searchRequest: in.Categories.Events, a: a, q: q, rooms: map[int64]*place{}}
 	if err := f.check(); err != nil {
 		return nil, err
 	}
@@ -132,53 +140,62 @@ func (f *finding) check() error {
 }
 
 // token says where a page ends; a group's page may name it.
-func token(group, of string, at int64) string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d\n%s\n%s", at, group, of))
+func token(group, of string, at int64, count int) string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d\n%d\n%s\n%s", at, count, group, of))
 }
 
 func (f *finding) resume(next string) error {
 	text, err := base64.RawURLEncoding.DecodeString(next)
-	parts := strings.SplitN(string(text), "\n", 3)
-	if err != nil || len(parts) != 3 {
+	parts := strings.SplitN(string(text), "\n", 4)
+	if err != nil || len(parts) != 4 {
 		return invalidParam("next_batch is not of this server")
 	}
 	if f.from, err = strconv.ParseInt(parts[0], 10, 64); err != nil || f.from <= 0 {
 		return invalidParam("next_batch is not of this server")
 	}
-	f.group, f.of = parts[1], parts[2]
+	if f.count, err = strconv.Atoi(parts[1]); err != nil {
+		return invalidParam("next_batch is not of this server")
+	}
+	f.group, f.of = parts[2], parts[3]
 	return nil
 }
 
-// find finds the events that have the words, in the rooms where the user is or was.
+// find looks up events by their words.
 func (f *finding) find() error {
-	var numbers map[int64]string
-	if err := f.a.Stream.DB().View(f.q.Context(), func(tx table.Tx) (err error) {
-		numbers, err = f.places(tx)
+	if len(f.terms) == 0 { // nothing but signs
+		return nil
+	}
+	q := store.WordQuery{Begins: f.terms, Ranked: f.Order != "recent", Limit: maxFound}
+	if f.Order == "recent" {
+		q.Before = f.from
+	}
+	var found []store.Words
+	if err := f.a.Stream.DB().View(f.q.Context(), func(tx table.Tx) error {
+		ids, err := f.places(tx)
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		for number, id := range ids {
+			q.Rooms = append(q.Rooms, number)
+			f.rooms[number] = &place{id: id}
+		}
+		found, err = store.FindWords(tx, q)
 		return err
 	}); err != nil {
 		return err
 	}
-	if len(f.terms) == 0 { // nothing but signs
-		return nil
+	f.full = len(found) == maxFound
+	for _, w := range found {
+		f.last = w.Order
+		p := f.rooms[w.Room]
+		p.orders = append(p.orders, w.Order)
 	}
-	for number, id := range numbers {
-		r, err := f.a.Rooms.Find(f.q.Context(), id)
-		if err != nil {
+	for _, p := range f.rooms {
+		if err := f.look(p); err != nil {
 			return err
-		}
-		f.rooms[id] = r
-		var orders []int64
-		if err := f.a.Stream.DB().View(f.q.Context(), func(tx table.Tx) (err error) {
-			orders, err = search.Find(tx, number, f.terms)
-			return err
-		}); err != nil {
-			return err
-		}
-		for _, order := range orders {
-			f.hits = append(f.hits, hit{room: r, order: order})
 		}
 	}
-	slices.SortFunc(f.hits, func(a, b hit) int { return cmp.Compare(b.order, a.order) })
+	slices.SortFunc(f.hits, func(a, b hit) int { return cmp.Compare(b.event.Order, a.event.Order) })
 	return nil
 }
 
@@ -204,69 +221,65 @@ func (f *finding) places(tx table.Tx) (map[int64]string, error) {
 	return found, nil
 }
 
-// look reads an event that has the words, and says whether it is one of those that are looked for, which the user may see.
-func (f *finding) look(h *hit) (bool, error) {
-	events, err := h.room.Page(f.q.Context(), table.Range{From: h.order, Before: h.order + 1})
-	if err != nil || len(events) == 0 || events[0].Redacted != "" || !f.Filter.Wants(events[0].Event) {
-		return false, err
+// look reads events of a room that have the words, and keeps those that are looked for and that the user may see.
+func (f *finding) look(p *place) error {
+	if len(p.orders) == 0 || f.group == "room_id" && p.id != f.of {
+		return nil
 	}
-	h.event = events[0]
-	if f.group == "room_id" && h.room.ID() != f.of || f.group == "sender" && h.event.Sender() != f.of {
-		return false, nil
+	r, err := f.a.Rooms.Find(f.q.Context(), p.id)
+	if err != nil {
+		return err
 	}
-	for _, key := range f.Keys {
-		h.rank = max(h.rank, search.Score(search.Text(h.event.Event, key), f.terms))
+	if r.State(matrix.Key{Type: "m.room.encryption"}) != nil { // "The search will not include rooms that are end to end encrypted."
+		return nil
 	}
-	if h.rank == 0 {
-		return false, nil
+	events, err := r.Entries(f.q.Context(), p.orders)
+	if err != nil {
+		return err
 	}
-	seen, err := h.room.Visible(f.q.Context(), f.q.login.User, events)
-	return len(seen) > 0, err
+	events = slices.DeleteFunc(events, func(e *room.Entry) bool {
+		return e == nil || e.Redacted != "" || !f.Filter.Wants(e.Event) || f.group == "sender" && e.Sender() != f.of
+	})
+	if events, err = r.Visible(f.q.Context(), f.q.login.User, events); err != nil {
+		return err
+	}
+	for _, e := range events {
+		h := hit{room: r, event: e}
+		for _, key := range f.Keys {
+			h.rank = max(h.rank, search.Score(search.Text(e.Event, key), f.terms))
+		}
+		if h.rank > 0 {
+			f.hits = append(f.hits, h)
+		}
+	}
+	return nil
 }
 
 // choose are the events of the page, and where the next one begins; 0 if there is none.
-func (f *finding) choose() (page []hit, next int64, err error) {
-	recent := f.Order == "recent"
-	for i, h := range f.hits {
-		if recent && f.from > 0 && h.order >= f.from {
-			continue
+func (f *finding) choose() (page []hit, next int64) {
+	limit := f.Filter.Limit
+	if f.Order == "recent" {
+		switch {
+		case len(f.hits) > limit:
+			return f.hits[:limit], f.hits[limit-1].event.Order
+		case f.full: // there may be more behind those that were looked at
+			return f.hits, f.last
 		}
-		ok, err := f.look(&h)
-		if err != nil {
-			return nil, 0, err
-		}
-		if !ok {
-			continue
-		}
-		page = append(page, h)
-		if recent && len(page) == f.Filter.Limit {
-			if i < len(f.hits)-1 {
-				next = h.order
-			}
-			return page, next, nil
-		}
-		if len(page) == maxRanked {
-			break
-		}
+		return f.hits, 0
 	}
-	if recent {
-		return page, 0, nil
-	}
-	slices.SortStableFunc(page, func(a, b hit) int { return cmp.Compare(b.rank, a.rank) })
-	first := int(min(f.from, int64(len(page))))
-	last := min(first+f.Filter.Limit, len(page))
-	if last < len(page) {
+	slices.SortStableFunc(f.hits, func(a, b hit) int { return cmp.Compare(b.rank, a.rank) })
+	first := int(min(f.from, int64(len(f.hits))))
+	last := min(first+limit, len(f.hits))
+	if last < len(f.hits) {
 		next = int64(last)
 	}
-	return page[first:last], next, nil
+	return f.hits[first:last], next
 }
 
 // page is the answer.
 func (f *finding) page() (any, error) {
-	page, next, err := f.choose()
-	if err != nil {
-		return nil, err
-	}
+	page, next := f.choose()
+	count := cmp.Or(f.count, len(f.hits)) // of the first page; what the user may not see is not counted
 	results := []any{}
 	groups := map[string]map[string]*searchGroup{}
 	states := map[string][]json.RawMessage{}
@@ -292,7 +305,7 @@ func (f *finding) page() (any, error) {
 			}
 			group := groups[g.Key][of]
 			if group.Results = append(group.Results, h.event.ID()); next != 0 && f.Order == "recent" {
-				group.Next = token(g.Key, of, h.order)
+				group.Next = token(g.Key, of, h.event.Order, 0)
 			}
 		}
 		if f.State && states[h.room.ID()] == nil && h.room.Membership(f.q.login.User) == matrix.Join {
@@ -301,9 +314,9 @@ func (f *finding) page() (any, error) {
 			}
 		}
 	}
-	out := map[string]any{"count": len(f.hits), "results": results, "highlights": f.terms}
+	out := map[string]any{"count": count, "results": results, "highlights": f.terms}
 	if next != 0 {
-		out["next_batch"] = token(f.group, f.of, next)
+		out["next_batch"] = token(f.group, f.of, next, count)
 	}
 	if len(f.Grouping["group_by"]) > 0 {
 		out["groups"] = groups

@@ -385,6 +385,22 @@ func (r *Room) Page(ctx context.Context, of table.Range) (found []*Entry, err er
 	return found, err
 }
 
+// Entries are those with some orders; nil for one that is not there.
+func (r *Room) Entries(ctx context.Context, orders []int64) ([]*Entry, error) {
+	found := make([]*Entry, len(orders))
+	err := r.rooms.c.Stream.DB().View(ctx, func(tx table.Tx) error {
+		for i, order := range orders {
+			e, err := r.rooms.entry(tx, r.version, r.row.ID, order)
+			if err != nil && !errors.Is(err, ErrNotFound) {
+				return err
+			}
+			found[i] = e
+		}
+		return nil
+	})
+	return found, err
+}
+
 // Event is the event with an id, if it is one of the room.
 func (r *Room) Event(ctx context.Context, id string) (found *Entry, err error) {
 	err = r.rooms.c.Stream.DB().View(ctx, func(tx table.Tx) (err error) {

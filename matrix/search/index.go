@@ -1,15 +1,13 @@
 package search
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
+	"time"
 
-	"orrery/matrix"
 	"orrery/matrix/event"
 	"orrery/matrix/room"
 	"orrery/matrix/store"
@@ -22,8 +20,20 @@ const (
 	maxBatch = 100
 )
 
+// gather is how long events wait for others to be indexed with, unless somebody searches: a commit of each one would cost more than its words.
+const gather = 2 * time.Second
+
 // ErrClosed says that the index is closed.
 var ErrClosed = errors.New("the index is closed")
+
+// indexed are the types of events that have words.
+var indexed = func() map[string]bool {
+	all := map[string]bool{}
+	for _, kind := range Keys {
+		all[kind] = true
+	}
+	return all
+}()
 
 // item is an event to be indexed.
 type item struct {
@@ -39,9 +49,13 @@ type Index struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
+	// Of the goroutine that indexes.
+	builder *builder // nil before it is known what is indexed
+	live    int64    // the position up to which is noted that all is indexed
+
 	mu     sync.Mutex
 	queue  []item
-	read   bool // the queue has all that is not indexed; otherwise it is read from the store
+	read   bool // the queue has all that came since it was opened and is not indexed; otherwise it is read from the store
 	wake   chan struct{}
 	waits  []waiting
 	closed bool
@@ -119,10 +133,15 @@ func (x *Index) run(ctx context.Context) {
 			x.answer(func(waiting) bool { return true }, ErrClosed)
 			return
 		case <-x.wake:
+			x.gather(ctx)
 		}
 		for more := true; more; {
 			var err error
-			if more, err = x.step(ctx); err != nil && ctx.Err() == nil {
+			if more, err = x.step(ctx); err == nil && !more && !x.builder.state.Built {
+				more = true
+				err = x.build(ctx)
+			}
+			if err != nil && ctx.Err() == nil {
 				more = false
 				x.logger.WarnContext(ctx, "messages cannot be indexed", "error", err)
 				x.mu.Lock()
@@ -131,6 +150,27 @@ func (x *Index) run(ctx context.Context) {
 				x.mu.Unlock()
 			}
 			more = more && ctx.Err() == nil
+		}
+	}
+}
+
+// gather waits for more events, unless somebody waits for them or there are enough.
+func (x *Index) gather(ctx context.Context) {
+	enough := time.NewTimer(gather)
+	defer enough.Stop()
+	for {
+		x.mu.Lock()
+		hurry := !x.read || x.builder == nil || !x.builder.state.Built || len(x.waits) > 0 || len(x.queue) >= maxBatch
+		x.mu.Unlock()
+		if hurry {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-enough.C:
+			return
+		case <-x.wake:
 		}
 	}
 }
@@ -182,142 +222,84 @@ func (x *Index) step(ctx context.Context) (bool, error) {
 
 // reached notes up to where all is indexed, if that is worth it.
 func (x *Index) reached(ctx context.Context, upTo int64) error {
-	behind := false
-	if err := x.stream.DB().View(ctx, func(tx table.Tx) error {
-		indexed, err := store.Indexed(tx)
-		behind = upTo > indexed+maxBatch
-		return err
-	}); err != nil || !behind {
-		return err
-	}
-	return x.stream.DB().Update(ctx, func(tx table.Tx) error { return store.SetIndexed(tx, upTo) })
-}
-
-// catchUp indexes what is in the store and was not indexed.
-func (x *Index) catchUp(ctx context.Context) error {
-	upTo := x.stream.Current()
-	var since int64
-	var rooms []store.Room
-	if err := x.stream.DB().View(ctx, func(tx table.Tx) (err error) {
-		if since, err = store.Indexed(tx); err != nil || since >= upTo {
-			return err
-		}
-		rooms, err = store.Rooms.All(tx, table.Range{})
-		return err
-	}); err != nil || since >= upTo {
-		return err
-	}
-	for _, r := range rooms {
-		if err := x.catchUpRoom(ctx, r, since); err != nil {
-			return err
-		}
-	}
-	return x.stream.DB().Update(ctx, func(tx table.Tx) error { return store.SetIndexed(tx, upTo) })
-}
-
-func (x *Index) catchUpRoom(ctx context.Context, r store.Room, since int64) error {
-	version, err := matrix.FindVersion(r.Version)
-	if err != nil {
-		return err
-	}
-	for {
-		var batch []item
-		last := since
-		if err := x.stream.DB().View(ctx, func(tx table.Tx) error {
-			for row, err := range store.Events.Scan(tx, table.Range{Prefix: []any{r.ID}, From: since + 1, Limit: maxBatch}) {
-				if err != nil {
-					return err
-				}
-				if last = row.Order; row.Redacted != "" || !indexed(row.Type) {
-					continue
-				}
-				e, err := event.Parse(version, row.JSON)
-				if err != nil {
-					return err
-				}
-				batch = append(batch, item{r.ID, row.Order, e})
-			}
-			return nil
-		}); err != nil {
-			return err
-		}
-		if last == since {
-			return nil
-		}
-		if err := x.write(ctx, batch); err != nil {
-			return err
-		}
-		since = last
-	}
-}
-
-func indexed(kind string) bool { return slices.Contains(slices.Collect(maps.Values(Keys)), kind) }
-
-// write indexes events. Those that were redacted meanwhile are left out.
-func (x *Index) write(ctx context.Context, batch []item) error {
-	type place struct {
-		room int64
-		word string
-	}
-	return x.stream.DB().Update(ctx, func(tx table.Tx) error {
-		found := map[place][]int64{}
-		for _, i := range batch {
-			words := EventWords(i.event)
-			if len(words) == 0 {
-				continue
-			}
-			row, ok, err := store.Events.Get(tx, i.room, i.order)
-			if err != nil {
-				return err
-			}
-			if !ok || row.Redacted != "" {
-				continue
-			}
-			for _, w := range words {
-				p := place{i.room, w}
-				found[p] = append(found[p], i.order)
-			}
-		}
-		places := slices.SortedFunc(maps.Keys(found), func(a, b place) int { return cmp.Or(cmp.Compare(a.room, b.room), cmp.Compare(a.word, b.word)) })
-		for _, p := range places {
-			slices.Sort(found[p])
-			if err := store.AddWord(tx, p.room, p.word, found[p]); err != nil {
-				return err
-			}
-		}
+	if upTo <= x.live+maxBatch {
 		return nil
+	}
+	if err := x.note(ctx, upTo); err != nil {
+		return err
+	}
+	x.live = upTo
+	return nil
+}
+
+func (x *Index) note(ctx context.Context, upTo int64) error {
+	return x.stream.DB().Update(ctx, func(tx table.Tx) error {
+		state, _, err := store.GetIndexState(tx)
+		if err != nil {
+			return err
+		}
+		state.Live = upTo
+		return store.PutIndexState(tx, state)
 	})
 }
 
-// Remove takes an event that is redacted out of the index.
-func Remove(tx table.Tx, number int64, what *room.Entry) error {
-	for _, w := range EventWords(what.Event) {
-		if err := store.RemoveWord(tx, number, w, what.Order); err != nil {
-			return err
+// catchUp indexes what came since the index was begun and is not indexed.
+func (x *Index) catchUp(ctx context.Context) error {
+	b, err := newBuilder(ctx, x.stream)
+	if err != nil {
+		return err
+	}
+	x.builder, x.live = b, b.state.Live
+	upTo := x.stream.Current()
+	if x.live >= upTo {
+		return nil
+	}
+	rooms, err := allRooms(ctx, x.stream)
+	if err != nil {
+		return err
+	}
+	for _, r := range rooms {
+		for since, more := x.live, true; more; {
+			batch, n, last, err := readEvents(ctx, x.stream, r, table.Range{From: since + 1, Limit: maxBatch})
+			if err != nil {
+				return err
+			}
+			if err := x.write(ctx, batch); err != nil {
+				return err
+			}
+			since, more = last, n == maxBatch
 		}
+	}
+	return x.reached(ctx, upTo)
+}
+
+func (x *Index) write(ctx context.Context, batch []item) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	return x.stream.DB().Update(ctx, func(tx table.Tx) error { return add(tx, batch) })
+}
+
+// tellEach is how many events are looked at between two messages of how far it is.
+const tellEach = 50_000
+
+// build indexes a piece of what was there when the index was begun.
+func (x *Index) build(ctx context.Context) error {
+	before := x.builder.told.Events
+	if err := x.builder.piece(ctx); err != nil {
+		return err
+	}
+	told := x.builder.told
+	switch {
+	case x.builder.state.Built:
+		x.logger.InfoContext(ctx, "all messages can be searched", "rooms", told.Of, "events", told.Events)
+	case before/tellEach != told.Events/tellEach:
+		x.logger.InfoContext(ctx, "messages are made searchable", "rooms", told.Rooms, "of", told.Of, "events", told.Events)
 	}
 	return nil
 }
 
-// maxBeginnings is how many words of a room are looked up that begin like one that is looked for.
-const maxBeginnings = 200
-
-// Find are the orders of events of a room that have all of some words, or words that begin like them.
-func Find(tx table.Tx, room int64, terms []string) ([]int64, error) {
-	var found map[int64]bool
-	for _, t := range terms {
-		has, err := store.FindWord(tx, room, t, maxBeginnings)
-		if err != nil {
-			return nil, err
-		}
-		if found == nil {
-			found = has
-			continue
-		}
-		maps.DeleteFunc(found, func(order int64, _ bool) bool { return !has[order] })
-		if len(found) == 0 {
-			break
-		}
-	}
-	return slices.Collect(maps.Keys(found)), nil
+// Remove takes an event that is redacted out of the index.
+func Remove(tx table.Tx, number int64, what *room.Entry) error {
+	return store.RemoveWords(tx, store.Words{Room: number, Order: what.Order, Words: EventWords(what.Event)})
 }

@@ -19,6 +19,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"orrery/matrix/search"
 	"orrery/matrix/store"
 	"orrery/matrix/table"
 )
@@ -39,8 +40,31 @@ func (c *Config) Served(ctx context.Context) bool {
 	return err == nil
 }
 
-// Migrate brings a database to the form that this program has.
-func Migrate(ctx context.Context, c *Config, logger *slog.Logger) error {
+// Migrate brings a database to the form that this program has, and makes all messages searchable, which a server does while it runs otherwise. It tells what it
+// does, and how much of it is done.
+func Migrate(ctx context.Context, c *Config, logger *slog.Logger, tell func(what string, n int)) error {
+	db, err := OpenDatabase(ctx, c, logger)
+	if err != nil {
+		return err
+	}
+	return errors.Join(migrate(ctx, db, tell), db.Close())
+}
+
+func migrate(ctx context.Context, db table.DB, tell func(what string, n int)) error {
+	if err := store.Upgrade(ctx, db, tell); err != nil {
+		return err
+	}
+	stream, err := store.NewStream(ctx, db)
+	if err != nil {
+		return err
+	}
+	return search.Build(ctx, stream, func(p search.Progress) {
+		tell(fmt.Sprintf("messages made searchable (%d of %d rooms), events read", p.Rooms, p.Of), p.Events)
+	})
+}
+
+// checkDatabase opens the database, and brings it to the form that this program has.
+func (c *Config) checkDatabase(ctx context.Context, logger *slog.Logger) error {
 	db, err := OpenDatabase(ctx, c, logger)
 	if err != nil {
 		return err
@@ -48,7 +72,8 @@ func Migrate(ctx context.Context, c *Config, logger *slog.Logger) error {
 	return errors.Join(store.Open(ctx, db), db.Close())
 }
 
-// Copy copies all that is in one database, as it is at one moment, into another one that is empty, and compares.
+// Copy copies all that is in one database, as it is at one moment, into another one that is empty, and compares. What can be searched is made again by the
+// server that runs on it.
 func Copy(ctx context.Context, c *Config, from, to string, logger *slog.Logger, progress func(name string, rows int)) error {
 	source, target := *c, *c
 	source.Database, target.Database = from, to
@@ -64,9 +89,9 @@ func Copy(ctx context.Context, c *Config, from, to string, logger *slog.Logger, 
 	if err != nil {
 		return err
 	}
-	err = out.Prepare(ctx, store.Schemas())
+	err = store.Prepare(ctx, out)
 	if err == nil {
-		err = table.Copy(ctx, in, out, store.Schemas(), progress)
+		err = table.Copy(ctx, in, out, store.Kept(), progress)
 	}
 	return errors.Join(err, out.Close())
 }
@@ -158,7 +183,7 @@ func Check(ctx context.Context, c *Config, logger *slog.Logger) (all []Finding) 
 	add("signing key", key.ID, err)
 	_, err = c.secret()
 	add("registration secret", "as the configuration says", err)
-	add("database", "can be opened", Migrate(ctx, c, logger))
+	add("database", "can be opened", c.checkDatabase(ctx, logger))
 	add("media", c.path(c.Media), c.checkMedia())
 	if c.TLSCertificate != "" {
 		text, err := c.checkCertificate()
@@ -251,6 +276,7 @@ func (s *Server) Doctor(ctx context.Context) (all []Finding) {
 		}
 	}
 	all = append(all, finding("rooms", fmt.Sprintf("%d rooms can be read", len(ids)-damaged), err))
+	all = append(all, s.checkSearch(ctx))
 	rows, err := s.Media.Of(ctx, "", time.Time{})
 	for _, row := range rows {
 		if row.Hash == "" {
@@ -267,6 +293,18 @@ func (s *Server) Doctor(ctx context.Context) (all []Finding) {
 		err = errors.Join(err, e)
 	}
 	return append(all, finding("media", fmt.Sprintf("%d contents are there", len(rows)), err))
+}
+
+func (s *Server) checkSearch(ctx context.Context) Finding {
+	const check = "search"
+	if err := s.search.Wait(ctx); err != nil {
+		return finding(check, "", err)
+	}
+	n, built, err := search.Check(ctx, s.api.Stream)
+	if err == nil && !built {
+		return finding(check, "messages are being made searchable (homeserver migrate does only that)", nil)
+	}
+	return finding(check, fmt.Sprintf("%d messages, names and topics can be searched", n), err)
 }
 
 func finding(check, good string, err error) Finding {

@@ -86,7 +86,9 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := store.Open(ctx, db); err != nil {
+	if err := store.Upgrade(ctx, db, func(what string, rows int) {
+		logger.InfoContext(ctx, "the database is upgraded", "step", what, "rows", rows)
+	}); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	stream, err := store.NewStream(ctx, db)

@@ -62,7 +62,8 @@ func (p purged) piece(tx table.Tx) (int, error) {
 	if err := Relations.DeleteAll(tx, of); err != nil {
 		return 0, err
 	}
-	if err := postings.DeleteAll(tx, of); err != nil {
+	unsearchable, err := removeRoom(tx, p.Room)
+	if err != nil {
 		return 0, err
 	}
 	for _, e := range events {
@@ -74,11 +75,7 @@ func (p purged) piece(tx table.Tx) (int, error) {
 		}
 	}
 	left, err := Relations.All(tx, table.Range{Prefix: []any{p.Room}, Limit: 1})
-	if err != nil {
-		return 0, err
-	}
-	words, err := postings.All(tx, table.Range{Prefix: []any{p.Room}, Limit: 1})
-	if err != nil || len(events)+len(left)+len(words) > 0 {
+	if err != nil || len(events)+len(left) > 0 || !unsearchable {
 		return len(events), err
 	}
 	return 0, purges.Delete(tx, p.Room)

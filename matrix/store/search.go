@@ -1,140 +1,190 @@
 package store
 
 import (
-	"encoding/binary"
-	"fmt"
+	"context"
 	"slices"
-	"strings"
 
 	"orrery/matrix/table"
 )
 
-// posting is some events of a room that have a word.
-type posting struct {
-	Room   int64  `col:"room,key"`
-	Word   string `col:"word,key"`
-	First  int64  `col:"first,key"` // the order of the first of them
-	Orders []byte `col:"orders"`    // of the others, each as the difference to the one before
-}
-
+// What can be searched is made of events, and can be made again: it is not copied from one database into another. Where the database has an index of texts
+// (table.TextIndex), that is used, otherwise the table of words.
 var (
-	postings = table.Define[posting]("search_words")
+	postings   = table.Define[posting]("search_words")
+	indexState = table.Define[IndexState]("search_state")
 
-	searchSchemas = []*table.Schema{postings.Schema()}
+	searchSchemas = []*table.Schema{postings.Schema(), indexState.Schema()}
 )
 
-// maxPosting is how many bytes of orders are in one row.
-const maxPosting = 512
+// texts is the name of the index of texts.
+const texts = "search_texts"
 
-const metaIndexed = "indexed"
-
-// Indexed is the position up to which events can be searched.
-func Indexed(tx table.Tx) (int64, error) {
-	m, _, err := metas.Get(tx, metaIndexed)
-	return m.Value, err
+// IndexState is how much can be searched: all events after UpTo whose order is at most Live and, of those up to UpTo, all of rooms before one, and those
+// of that one up to an order.
+type IndexState struct {
+	ID    int64 `col:"id,key"` // 0
+	Live  int64 `col:"live"`
+	UpTo  int64 `col:"up_to"`
+	Room  int64 `col:"room"`
+	Order int64 `col:"order"`
+	Built bool  `col:"built"` // all up to UpTo can be searched
 }
 
-// SetIndexed sets the position up to which events can be searched.
-func SetIndexed(tx table.Tx, position int64) error { return metas.Put(tx, meta{metaIndexed, position}) }
+// GetIndexState is how much can be searched, and whether anything is known of that.
+func GetIndexState(tx table.Tx) (IndexState, bool, error) { return indexState.Get(tx, int64(0)) }
 
-// AddWord notes that events of a room have a word. Orders ascend; those that the word has already are left out.
-func AddWord(tx table.Tx, room int64, word string, orders []int64) error {
-	row, found, err := postings.First(tx, table.Range{Prefix: []any{room, word}, Descending: true})
-	if err != nil {
-		return err
+// PutIndexState notes how much can be searched.
+func PutIndexState(tx table.Tx, s IndexState) error { return indexState.Put(tx, s) }
+
+// Words are those of an event.
+type Words struct {
+	Room  int64
+	Order int64
+	Words []string
+}
+
+// id is what an index of texts knows an event by. Orders that are positions belong to one room each; those before 0, which several rooms may have, come after
+// the room.
+func (w *Words) id() int64 {
+	if w.Order >= 0 {
+		return w.Order
 	}
-	last := int64(0)
-	if found {
-		all, err := row.all()
-		if err != nil {
+	return -(w.Room<<32 | -w.Order)
+}
+
+func fromID(d table.Document) Words {
+	if d.ID < 0 {
+		return Words{Room: d.Group, Order: -(-d.ID & (1<<32 - 1))}
+	}
+	return Words{Room: d.Group, Order: d.ID}
+}
+
+// prepareSearch makes the index of texts.
+func prepareSearch(ctx context.Context, db table.DB) error {
+	return db.Update(ctx, func(tx table.Tx) error {
+		if x, ok := tx.(table.TextIndex); ok {
+			return x.PrepareText(texts)
+		}
+		return nil
+	})
+}
+
+// AddWords makes events be found by their words; it may have been done before.
+func AddWords(tx table.Tx, all []Words) error {
+	if x, ok := tx.(table.TextIndex); ok {
+		for _, w := range all {
+			if err := x.PutText(texts, table.Document{ID: w.id(), Group: w.Room, Words: w.Words}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	type place struct {
+		room int64
+		word string
+	}
+	orders := map[place][]int64{}
+	for _, w := range all {
+		for _, word := range w.Words {
+			orders[place{w.Room, word}] = append(orders[place{w.Room, word}], w.Order)
+		}
+	}
+	for p, o := range orders {
+		slices.Sort(o)
+		if err := addWord(tx, p.room, p.word, o); err != nil {
 			return err
 		}
-		last = all[len(all)-1]
 	}
-	changed := false
-	for _, order := range orders {
-		if found && order <= last {
-			continue
+	return nil
+}
+
+// RemoveWords makes an event be found no more.
+func RemoveWords(tx table.Tx, w Words) error {
+	if x, ok := tx.(table.TextIndex); ok {
+		return x.DeleteText(texts, w.id())
+	}
+	for _, word := range w.Words {
+		if err := removeWord(tx, w.Room, word, w.Order); err != nil {
+			return err
 		}
-		if found && len(row.Orders) < maxPosting {
-			row.Orders = binary.AppendUvarint(row.Orders, uint64(order-last))
-		} else {
-			if changed {
-				if err := postings.Put(tx, row); err != nil {
-					return err
-				}
+	}
+	return nil
+}
+
+// removeRoom removes some of what can be searched of a room, and says whether that was all.
+func removeRoom(tx table.Tx, room int64) (bool, error) {
+	x, ok := tx.(table.TextIndex)
+	if !ok {
+		of := table.Range{Prefix: []any{room}, Limit: purgePiece}
+		some, err := postings.All(tx, of)
+		if err != nil {
+			return false, err
+		}
+		return len(some) < purgePiece, postings.DeleteAll(tx, of)
+	}
+	var ids []int64
+	for d, err := range x.FindText(texts, table.TextQuery{Groups: []int64{room}, Limit: textPiece}) {
+		if err != nil {
+			return false, err
+		}
+		ids = append(ids, d.ID)
+	}
+	return len(ids) < textPiece, x.DeleteText(texts, ids...)
+}
+
+// textPiece is how many texts are removed in one update: each takes milliseconds, as its words are looked for and removed.
+const textPiece = 50
+
+// WordQuery says what is looked for.
+type WordQuery struct {
+	Rooms  []int64
+	Begins []string // events have, for each of these, a word that begins like it
+	Before int64    // their orders are less; 0: no bound
+	Ranked bool     // some that fit well, where the database knows; otherwise the newest
+	Limit  int
+}
+
+// FindWords are the events that fit, without their words.
+func FindWords(tx table.Tx, q WordQuery) ([]Words, error) {
+	if x, ok := tx.(table.TextIndex); ok {
+		var found []Words
+		for d, err := range x.FindText(texts, table.TextQuery{Groups: q.Rooms, Begins: q.Begins, Before: q.Before, Ranked: q.Ranked, Limit: q.Limit}) {
+			if err != nil {
+				return nil, err
 			}
-			row, found = posting{Room: room, Word: word, First: order}, true
+			found = append(found, fromID(d))
 		}
-		last, changed = order, true
+		return found, nil
 	}
-	if !changed {
-		return nil
-	}
-	return postings.Put(tx, row)
-}
-
-// RemoveWord takes an event out of those that have a word.
-func RemoveWord(tx table.Tx, room int64, word string, order int64) error {
-	row, found, err := postings.First(tx, table.Range{Prefix: []any{room, word}, Before: order + 1, Descending: true})
-	if err != nil || !found {
-		return err
-	}
-	all, err := row.all()
-	if err != nil {
-		return err
-	}
-	i, has := slices.BinarySearch(all, order)
-	if !has {
-		return nil
-	}
-	all = slices.Delete(all, i, i+1)
-	if err := postings.Delete(tx, room, word, row.First); err != nil || len(all) == 0 {
-		return err
-	}
-	row.First, row.Orders = all[0], nil
-	for i, order := range all[1:] {
-		row.Orders = binary.AppendUvarint(row.Orders, uint64(order-all[i]))
-	}
-	return postings.Put(tx, row)
-}
-
-func (p posting) all() ([]int64, error) {
-	orders := []int64{p.First}
-	for b := p.Orders; len(b) > 0; {
-		d, n := binary.Uvarint(b)
-		if n <= 0 {
-			return nil, fmt.Errorf("%w: events with %q", errDamagedState, p.Word)
+	var found []Words
+	for _, room := range q.Rooms {
+		orders, err := findAll(tx, room, q.Begins)
+		if err != nil {
+			return nil, err
 		}
-		orders, b = append(orders, orders[len(orders)-1]+int64(d)), b[n:]
+		for order := range orders {
+			if q.Before == 0 || order < q.Before {
+				found = append(found, Words{Room: room, Order: order})
+			}
+		}
 	}
-	return orders, nil
+	slices.SortFunc(found, func(a, b Words) int { return int(max(-1, min(1, b.id()-a.id()))) })
+	return found[:min(len(found), q.Limit)], nil
 }
 
-// FindWord are the orders of events of a room that have a word that begins like this, at most some of the words.
-func FindWord(tx table.Tx, room int64, begins string, words int) (map[int64]bool, error) {
+// Searchable are the orders of all events of a room that can be searched.
+func Searchable(tx table.Tx, room int64) (map[int64]bool, error) {
+	x, ok := tx.(table.TextIndex)
+	if !ok {
+		return findWord(tx, room, "", 0)
+	}
 	found := map[int64]bool{}
-	seen, last := 0, ""
-	for p, err := range postings.Scan(tx, table.Range{Prefix: []any{room}, From: begins}) {
+	for d, err := range x.FindText(texts, table.TextQuery{Groups: []int64{room}}) {
 		if err != nil {
 			return nil, err
 		}
-		if !strings.HasPrefix(p.Word, begins) {
-			break
-		}
-		if p.Word != last {
-			if seen++; seen > words {
-				break
-			}
-			last = p.Word
-		}
-		all, err := p.all()
-		if err != nil {
-			return nil, err
-		}
-		for _, order := range all {
-			found[order] = true
-		}
+		w := fromID(d)
+		found[w.Order] = true
 	}
 	return found, nil
 }

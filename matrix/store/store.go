@@ -14,7 +14,7 @@ import (
 )
 
 // version is that of the tables' meaning. A database with a greater one is refused; upgrades bring those with a smaller one here.
-const version = 1
+const version = 2
 
 type meta struct {
 	Name  string `col:"name,key"`
@@ -31,30 +31,65 @@ const (
 )
 
 // Schemas are all tables.
-func Schemas() []*table.Schema {
-	return slices.Concat([]*table.Schema{metas.Schema()}, accountSchemas, roomSchemas, stateSchemas, clientSchemas, keySchemas, backupSchemas, mediaSchemas, pusherSchemas, oauthSchemas, ssoSchemas, searchSchemas, moderationSchemas, contactSchemas)
+func Schemas() []*table.Schema { return slices.Concat(Kept(), searchSchemas) }
+
+// Kept are the tables that are not made of others.
+func Kept() []*table.Schema {
+	return slices.Concat([]*table.Schema{metas.Schema()}, accountSchemas, roomSchemas, stateSchemas, clientSchemas, keySchemas, backupSchemas, mediaSchemas, pusherSchemas, oauthSchemas, ssoSchemas, moderationSchemas, contactSchemas)
 }
 
 // Open makes a database ready: its tables, and its version.
-func Open(ctx context.Context, db table.DB) error {
+func Open(ctx context.Context, db table.DB) error { return Upgrade(ctx, db, nil) }
+
+// Upgrade is Open, and tells of what takes long: what is done, and of how many rows.
+func Upgrade(ctx context.Context, db table.DB, tell func(what string, rows int)) error {
+	if tell == nil {
+		tell = func(string, int) {}
+	}
 	if err := db.Prepare(ctx, []*table.Schema{metas.Schema()}); err != nil {
 		return err
 	}
-	if err := db.Update(ctx, func(tx table.Tx) error {
+	found, err := readVersion(ctx, db)
+	if err != nil {
+		return err
+	}
+	if err := Prepare(ctx, db); err != nil {
+		return err
+	}
+	for v := found; v < version; v++ {
+		if err := upgrades[v](ctx, db, tell); err != nil {
+			return fmt.Errorf("cannot bring the database from version %d to %d: %w (begin again)", v, v+1, err)
+		}
+		if err := db.Update(ctx, func(tx table.Tx) error { return metas.Put(tx, meta{metaVersion, v + 1}) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Prepare makes what is missing of the tables.
+func Prepare(ctx context.Context, db table.DB) error {
+	if err := db.Prepare(ctx, Schemas()); err != nil {
+		return err
+	}
+	return prepareSearch(ctx, db)
+}
+
+// readVersion is the version that a database has; a new one gets that of this program.
+func readVersion(ctx context.Context, db table.DB) (found int64, err error) {
+	return found, db.Update(ctx, func(tx table.Tx) error {
 		m, ok, err := metas.Get(tx, metaVersion)
-		switch {
+		switch found = m.Value; {
 		case err != nil:
 			return err
 		case !ok:
+			found = version
 			return metas.Put(tx, meta{metaVersion, version})
 		case m.Value > version:
 			return fmt.Errorf("%w: %d, where this program knows %d (use a newer program)", table.ErrNewer, m.Value, version)
 		}
 		return nil
-	}); err != nil {
-		return err
-	}
-	return db.Prepare(ctx, Schemas())
+	})
 }
 
 // next counts a meta value up by n, and is the first of the new ones.

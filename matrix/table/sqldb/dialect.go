@@ -28,6 +28,7 @@ type dialect struct {
 	unnest           bool   // a statement takes a list for each column, and writes many rows
 	escape           bool   // a text cannot have a character 0
 	options          func(s *table.Schema) string
+	texts            *textDialect
 	remote           bool // it is a process of its own: round trips cost
 	pool             func(driver, name string) (connect func(context.Context) (session, error), end func() error, err error)
 	kind             func(err error) error // ErrDuplicate or ErrUnavailable, if an error of the driver is one; nil otherwise
@@ -41,7 +42,8 @@ var sqliteDialect = &dialect{
 		}
 		return " STRICT, WITHOUT ROWID"
 	},
-	pool: sqlPool,
+	texts: fts5,
+	pool:  sqlPool,
 	kind: func(err error) error {
 		var e *sqlite.Error
 		if !errors.As(err, &e) {
@@ -63,6 +65,7 @@ var postgresDialect = &dialect{
 	name: "PostgreSQL", begin: "BEGIN", view: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", int: "BIGINT", text: `TEXT COLLATE "C"`, bytes: "BYTEA", empty: "''",
 	unnest: true, escape: true,
 	options: func(*table.Schema) string { return "" },
+	texts:   tsvector,
 	remote:  true,
 	pool:    pgPool,
 	kind: func(err error) error {
@@ -90,7 +93,7 @@ func find(name string) (*dialect, string, error) {
 		if err != nil {
 			return nil, "", err
 		}
-		query := url.Values{"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "cache_size(-4096)", "temp_store(MEMORY)"}}
+		query := url.Values{"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "secure_delete(FAST)", "cache_size(-4096)", "temp_store(MEMORY)"}}
 		return sqliteDialect, (&url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}).String(), nil
 	}
 	if strings.HasPrefix(name, "postgres://") || strings.HasPrefix(name, "postgresql://") {

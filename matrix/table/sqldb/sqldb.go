@@ -27,6 +27,7 @@ type DB struct {
 	idle    chan session     // readers' that nobody uses; nil is one to be opened
 	kept    sync.Map         // texts of statements, by their form
 	counts  map[string]int64 // what the writer's last transactions counted
+	texts   sync.Map         // schemas of indexes of texts, by name
 
 	closing sync.RWMutex
 	closed  bool

@@ -30,6 +30,7 @@ type transaction struct {
 // pile is rows of a table that wait.
 type pile struct {
 	schema *table.Schema
+	upsert string // the statement, "" for that of the schema
 	rows   [][]any
 	at     map[string]int // by key
 }
@@ -56,7 +57,10 @@ func (t *transaction) writable() error {
 }
 
 // Put is that of table.Tx.
-func (t *transaction) Put(s *table.Schema, row []any) error {
+func (t *transaction) Put(s *table.Schema, row []any) error { return t.put(s, row, "") }
+
+// put is Put by a statement of its own.
+func (t *transaction) put(s *table.Schema, row []any, upsert string) error {
 	if err := t.writable(); err != nil {
 		return err
 	}
@@ -67,7 +71,7 @@ func (t *transaction) Put(s *table.Schema, row []any) error {
 		}
 	}
 	if p == nil {
-		p = &pile{schema: s, at: map[string]int{}}
+		p = &pile{schema: s, upsert: upsert, at: map[string]int{}}
 		t.waiting = append(t.waiting, p)
 	}
 	key := keyOf(s, row)
@@ -100,8 +104,11 @@ func keyOf(s *table.Schema, row []any) string {
 func (t *transaction) flush() {
 	t.count() // first: whether that is right decides whether the rest is
 	for _, p := range t.waiting {
-		many := t.d.dialect.unnest && len(p.rows) > 1
-		text := t.upsert(p.schema, many)
+		many := t.d.dialect.unnest && (len(p.rows) > 1 || p.upsert != "")
+		text := p.upsert
+		if text == "" {
+			text = t.upsert(p.schema, many)
+		}
 		if many {
 			t.pending = append(t.pending, statement{text, t.lists(p), p.schema.Name})
 			continue
@@ -223,22 +230,13 @@ func (t *transaction) Get(s *table.Schema, key []any) ([]any, error) {
 // Scan is that of table.Tx.
 func (t *transaction) Scan(s *table.Schema, r table.Range) iter.Seq2[[]any, error] {
 	return func(yield func([]any, error) bool) {
-		if t.reading {
-			yield(nil, table.ErrReading)
-			return
-		}
-		t.reading = true
-		defer func() { t.reading = false }()
-		t.flush()
 		text, args := t.query(s, r)
-		before := t.pending
-		t.pending = nil
-		rows, err := t.s.query(t.ctx, before, statement{text, args, ""})
+		rows, end, err := t.rows(statement{text, args, ""})
 		if err != nil {
-			yield(nil, t.failure(err))
+			yield(nil, err)
 			return
 		}
-		defer func() { _ = rows.Close() }()
+		defer end()
 		into := newTargets(s)
 		for rows.Next() {
 			row, err := into.row(t.d.dialect, rows.Scan)
@@ -254,6 +252,25 @@ func (t *transaction) Scan(s *table.Schema, r table.Range) iter.Seq2[[]any, erro
 			yield(nil, t.failure(err))
 		}
 	}
+}
+
+// rows are those of a question, after what is pending; the function must be called when they were read.
+func (t *transaction) rows(of statement) (rows, func(), error) {
+	if t.reading {
+		return nil, nil, table.ErrReading
+	}
+	t.flush()
+	before := t.pending
+	t.pending = nil
+	found, err := t.s.query(t.ctx, before, of)
+	if err != nil {
+		return nil, nil, t.failure(err)
+	}
+	t.reading = true
+	return found, func() {
+		t.reading = false
+		_ = found.Close()
+	}, nil
 }
 
 func (t *transaction) query(s *table.Schema, r table.Range) (string, []any) {

@@ -54,7 +54,8 @@ func Run(t *testing.T, open func(t *testing.T, name string) table.DB) {
 	for name, test := range map[string]func(t *testing.T, db table.DB){
 		"Rows": testRows, "Ranges": testRanges, "Unique": testUnique, "Rollback": testRollback, "Snapshot": testSnapshot, "Together": testTogether,
 		"Texts": testTexts, "Bytes": testBytes, "Numbers": testNumbers, "Model": testModel, "Cancelled": testCancelled, "Closed": testClosed,
-		"Counts": testCounts,
+		"Counts":    testCounts,
+		"TextIndex": testTextIndex,
 	} {
 		t.Run(name, func(t *testing.T) {
 			db := open(t, name)
