@@ -1,7 +1,9 @@
 package main
 
 import (
+	"net"
 	"os"
+	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -20,8 +22,18 @@ func TestMain(m *testing.M) {
 
 func TestScripts(t *testing.T) {
 	testenv.Need(t, "curl", "apt-get install curl")
+	authority := testenv.NewAuthority(t)
+	cert, key := authority.Issue(t, "hs1")
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata",
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("CA", authority.File)
+			env.Setenv("CERT", cert)
+			env.Setenv("KEY", key)
+			env.Setenv("CLIENTS", net.JoinHostPort("127.0.0.1", strconv.Itoa(testenv.FreePort(t))))
+			env.Setenv("SERVERS", net.JoinHostPort("127.0.0.1", strconv.Itoa(testenv.FreePort(t))))
+			return nil
+		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": script.Exits, "await": script.Await},

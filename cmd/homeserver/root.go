@@ -128,6 +128,7 @@ func (c *cli) open(cmd *cobra.Command, change func(*server.Config)) (*server.Ser
 	if change != nil {
 		change(config)
 	}
+	config.Version = version
 	s, err := server.Open(cmd.Context(), config, logger)
 	return s, logger, err
 }

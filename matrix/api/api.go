@@ -57,6 +57,7 @@ type Config struct {
 	Now       func() time.Time
 	Logger    *slog.Logger
 
+	RoomVersion  string // of rooms for which nobody says another one
 	Limits       Limits
 	BehindProxy  bool   // which says in X-Forwarded-For where clients are
 	SharedSecret string // by which accounts can be made by those who know it; "" for none

@@ -230,7 +230,7 @@ func (a *API) createRoom(q *request) (any, error) {
 		return nil, err
 	}
 	if c.Version == "" {
-		c.Version = matrix.DefaultVersion
+		c.Version = a.RoomVersion
 	}
 	version, err := matrix.FindVersion(c.Version)
 	if err != nil {

@@ -35,7 +35,7 @@ func (a *API) serverRoutes() {
 			available[v.ID] = "stable"
 		}
 		capabilities := map[string]any{
-			"m.room_versions":            map[string]any{"default": matrix.DefaultVersion, "available": available},
+			"m.room_versions":            map[string]any{"default": a.RoomVersion, "available": available},
 			"m.change_password":          map[string]bool{"enabled": true},
 			"m.set_displayname":          map[string]bool{"enabled": true},
 			"m.set_avatar_url":           map[string]bool{"enabled": true},

@@ -32,6 +32,7 @@ type Config struct {
 	MaxUpload          int64    `yaml:"max_upload_mib"`
 	RegistrationSecret string   `yaml:"registration_secret_file"`
 	Presence           bool     `yaml:"presence"`
+	RoomVersion        string   `yaml:"default_room_version"`
 	Reachable          []string `yaml:"reachable_networks"`
 	LogLevel           string   `yaml:"log_level"`
 
@@ -39,6 +40,8 @@ type Config struct {
 	LogIn   `yaml:",inline"`
 	Assist  `yaml:",inline"`
 	Mail    Mail `yaml:"mail"`
+
+	Version string `yaml:"-"` // of the program
 
 	folder string
 }
@@ -109,6 +112,9 @@ registration_secret_file: ""
 # Whether users see who of those with whom they share a room is there. On a large server it costs much.
 presence: true
 
+# The version of rooms for which nobody says another one.
+default_room_version: "%[2]s"
+
 # Networks that are not public, such as 10.1.0.0/16, that are reached all the same where users name an address there: gateways of notifications.
 reachable_networks: []
 
@@ -141,7 +147,7 @@ func Init(name, dir string) (string, error) {
 	if err := os.WriteFile(filepath.Join(dir, keyFile), []byte(key), 0o600); err != nil {
 		return "", err
 	}
-	return path, os.WriteFile(path, fmt.Appendf(nil, defaults+runningDefaults+assistDefaults+mailDefaults, name), 0o600)
+	return path, os.WriteFile(path, fmt.Appendf(nil, defaults+runningDefaults+assistDefaults+mailDefaults, name, matrix.DefaultVersion), 0o600)
 }
 
 // ReadConfig reads a configuration and says what is wrong with it.
@@ -150,7 +156,7 @@ func ReadConfig(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Config{Listen: "127.0.0.1:8008", Database: "sqlite:homeserver.db", SigningKey: keyFile, Media: "media", MaxUpload: 50, Presence: true, LogLevel: "info", LogIn: LogIn{PasswordLogin: true}, folder: filepath.Dir(path)}
+	c := &Config{Listen: "127.0.0.1:8008", Database: "sqlite:homeserver.db", SigningKey: keyFile, Media: "media", MaxUpload: 50, Presence: true, RoomVersion: matrix.DefaultVersion, LogLevel: "info", LogIn: LogIn{PasswordLogin: true}, folder: filepath.Dir(path)}
 	c.Running, c.Assist, c.Mail = newRunning(), newAssist(), Mail{Encryption: mail.StartTLS}
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
@@ -193,12 +199,22 @@ func (c *Config) check() error {
 	if err := c.Running.check(); err != nil {
 		return err
 	}
-	if _, isPath := strings.CutPrefix(c.Listen, "unix:"); !isPath {
-		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-			return fmt.Errorf("listen %q is not host:port, nor unix:PATH", c.Listen)
-		}
+	if !isAddress(c.Listen) {
+		return fmt.Errorf("listen %q is not host:port, nor unix:PATH", c.Listen)
+	}
+	if _, err := matrix.FindVersion(c.RoomVersion); err != nil {
+		return fmt.Errorf("default_room_version: %w", err)
 	}
 	return nil
+}
+
+// isAddress says whether a server can listen there.
+func isAddress(s string) bool {
+	if strings.HasPrefix(s, "unix:") {
+		return true
+	}
+	_, _, err := net.SplitHostPort(s)
+	return err == nil
 }
 
 func isWeb(address string) bool {

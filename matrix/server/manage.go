@@ -117,7 +117,7 @@ func Backup(ctx context.Context, c *Config, dir string, logger *slog.Logger) (st
 	}
 	copied := *c
 	copied.Database, copied.SigningKey, copied.Media = "sqlite:homeserver.db", keyFile, "media"
-	for _, p := range []*string{&copied.RegistrationSecret, &copied.TLSCertificate, &copied.TLSKey, &copied.Mail.Password, &copied.Mail.CA} { // stay where they are
+	for _, p := range []*string{&copied.RegistrationSecret, &copied.TLSCertificate, &copied.TLSKey, &copied.Federation.TLSCertificate, &copied.Federation.TLSKey, &copied.Mail.Password, &copied.Mail.CA} { // stay where they are
 		if *p != "" {
 			if *p, err = filepath.Abs(c.path(*p)); err != nil {
 				return "", err
@@ -185,9 +185,11 @@ func Check(ctx context.Context, c *Config, logger *slog.Logger) (all []Finding) 
 	add("registration secret", "as the configuration says", err)
 	add("database", "can be opened", c.checkDatabase(ctx, logger))
 	add("media", c.path(c.Media), c.checkMedia())
-	if c.TLSCertificate != "" {
-		text, err := c.checkCertificate()
-		add("certificate", text, err)
+	for _, f := range [][3]string{{"certificate", c.TLSCertificate, c.TLSKey}, {"federation certificate", c.Federation.TLSCertificate, c.Federation.TLSKey}} {
+		if f[1] != "" {
+			text, err := c.checkCertificate(f[1], f[2])
+			add(f[0], text, err)
+		}
 	}
 	if c.Mail.Server != "" {
 		add("mail", c.Mail.Server+" lets this server in", c.checkSender(ctx))
@@ -222,9 +224,9 @@ func (c *Config) checkMedia() error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// checkCertificate is when the certificate ends.
-func (c *Config) checkCertificate() (string, error) {
-	pair, err := tls.LoadX509KeyPair(c.path(c.TLSCertificate), c.path(c.TLSKey))
+// checkCertificate is when a certificate ends.
+func (c *Config) checkCertificate(cert, key string) (string, error) {
+	pair, err := tls.LoadX509KeyPair(c.path(cert), c.path(key))
 	if err != nil {
 		return "", err
 	}
@@ -233,7 +235,7 @@ func (c *Config) checkCertificate() (string, error) {
 		return "", err
 	}
 	if left := time.Until(leaf.NotAfter); left < 7*24*time.Hour {
-		return "", fmt.Errorf("%s ends at %s (renew it)", c.TLSCertificate, leaf.NotAfter.Format(time.RFC3339))
+		return "", fmt.Errorf("%s ends at %s (renew it)", cert, leaf.NotAfter.Format(time.RFC3339))
 	}
 	return "until " + leaf.NotAfter.Format(time.DateOnly), nil
 }

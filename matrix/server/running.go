@@ -14,6 +14,15 @@ type Running struct {
 	BehindProxy    bool   `yaml:"behind_proxy"`
 	Limits         Limits `yaml:"limits"`
 	Metrics        string `yaml:"metrics"`
+
+	Federation Federation `yaml:"federation"`
+}
+
+// Federation is where other servers ask.
+type Federation struct {
+	Listen         string `yaml:"listen"`
+	TLSCertificate string `yaml:"tls_certificate"`
+	TLSKey         string `yaml:"tls_key"`
 }
 
 // Limits are how often clients may ask.
@@ -43,6 +52,13 @@ limits:
 
 # Where /metrics (for Prometheus) and /debug/pprof/ are served, on this machine only: 127.0.0.1:9008. "" is nowhere.
 metrics: ""
+
+# Where other servers ask for this one's keys and version: host:port or unix:PATH, usually port 8448; "" is nowhere. They ask by TLS: here are the files of a
+# certificate for server_name and its key, which are read again when they change; without them a proxy is before it that has them.
+federation:
+  listen: ""
+  tls_certificate: ""
+  tls_key: ""
 `
 
 // newRunning is the defaults.
@@ -51,8 +67,11 @@ func newRunning() Running {
 }
 
 func (r *Running) check() error {
-	if (r.TLSCertificate == "") != (r.TLSKey == "") {
+	if (r.TLSCertificate == "") != (r.TLSKey == "") || (r.Federation.TLSCertificate == "") != (r.Federation.TLSKey == "") {
 		return errors.New("tls_certificate and tls_key belong together")
+	}
+	if r.Federation.Listen != "" && !isAddress(r.Federation.Listen) {
+		return fmt.Errorf("federation: listen %q is not host:port, nor unix:PATH", r.Federation.Listen)
 	}
 	if r.Metrics != "" && !loopback(r.Metrics) {
 		return fmt.Errorf("metrics %q is not a host:port of this machine only, such as 127.0.0.1:9008", r.Metrics)

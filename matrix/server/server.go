@@ -2,13 +2,11 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	gosync "sync"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"orrery/matrix/account"
 	"orrery/matrix/admin"
 	"orrery/matrix/api"
+	"orrery/matrix/federation"
 	"orrery/matrix/keys"
 	"orrery/matrix/media"
 	"orrery/matrix/pusher"
@@ -38,6 +37,7 @@ type Server struct {
 	config *Config
 	db     table.DB
 	api    *api.API
+	fed    *federation.API
 	logger *slog.Logger
 
 	syncer  *sync.Syncer
@@ -127,8 +127,9 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	s.api = api.New(api.Config{
 		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: keys.New(stream, syncer), Media: files, Admin: s.Admin, Pushers: s.pushers, Search: s.search, Stream: stream, Now: time.Now, Logger: logger,
 		Validations: validations, Previews: previews, KeepMedia: time.Duration(c.KeepMedia) * 24 * time.Hour, Turn: turn, Contacts: c.Contacts, SupportPage: c.SupportPage,
-		SharedSecret: secret, LogIn: entry, Limits: api.Limits{Logins: c.Limits.Logins, Writes: c.Limits.Writes, Reads: c.Limits.Reads}, BehindProxy: c.BehindProxy,
+		RoomVersion: c.RoomVersion, SharedSecret: secret, LogIn: entry, Limits: api.Limits{Logins: c.Limits.Logins, Writes: c.Limits.Writes, Reads: c.Limits.Reads}, BehindProxy: c.BehindProxy,
 	})
+	s.fed = federation.New(federation.Config{Server: c.ServerName, Key: key, Version: c.Version, Now: time.Now})
 	s.pushers.Begin()
 	return s, nil
 }
@@ -144,52 +145,45 @@ const (
 
 // Serve serves until the context ends; then those who wait are answered, and what is under way comes to its end. ready is called with the address.
 func (s *Server) Serve(ctx context.Context, ready func(net.Addr)) error {
-	network, address := "tcp", s.config.Listen
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		network, address = "unix", s.config.path(path)
-		if err := dropSocket(ctx, address); err != nil {
-			return err
+	requests, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	clients, err := s.listen(ctx, requests, s.config.Listen, s.config.TLSCertificate, s.config.TLSKey, s.api)
+	if err != nil {
+		return err
+	}
+	all := []*listener{clients}
+	if f := s.config.Federation; f.Listen != "" {
+		servers, err := s.listen(ctx, requests, f.Listen, f.TLSCertificate, f.TLSKey, s.fed)
+		if err != nil {
+			return errors.Join(fmt.Errorf("federation: %w", err), clients.Close())
 		}
-	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, network, address)
-	if err != nil {
-		return fmt.Errorf("cannot listen: %w", err)
-	}
-	cert, err := s.config.certificate(s.logger)
-	if err != nil {
-		return errors.Join(err, l.Close())
-	}
-	if cert != nil {
-		l = tls.NewListener(l, cert.config())
+		all = append(all, servers)
 	}
 	observed, err := s.observe(ctx)
 	if err != nil {
-		return errors.Join(err, l.Close())
+		for _, l := range all {
+			err = errors.Join(err, l.Close())
+		}
+		return err
 	}
-	requests, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
-	h := &http.Server{
-		Handler: s.api, ReadHeaderTimeout: headerTimeout, BaseContext: func(net.Listener) context.Context { return requests },
-		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
+	failed := make(chan error, len(all))
+	for _, l := range all {
+		go l.serve(failed)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- h.Serve(l) }()
 	var swept gosync.WaitGroup
 	swept.Go(func() { s.sweep(requests) })
 	defer swept.Wait()
 	defer end()
-	ready(l.Addr())
+	ready(clients.Addr())
 	select {
-	case err := <-ended:
-		return errors.Join(err, observed())
+	case err = <-failed:
 	case <-ctx.Done():
 	}
 	end() // those who wait get their answers
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()
-	err = h.Shutdown(last)
-	if e := <-ended; !errors.Is(e, http.ErrServerClosed) {
-		err = errors.Join(err, e)
+	for _, l := range all {
+		err = errors.Join(err, l.shutdown(last))
 	}
 	return errors.Join(err, observed())
 }
@@ -208,20 +202,6 @@ func (s *Server) sweep(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// dropSocket removes the socket of a server that has ended.
-func dropSocket(ctx context.Context, path string) error {
-	c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path)
-	if err == nil {
-		_ = c.Close()
-		return fmt.Errorf("cannot listen at %s: another server does", path)
-	}
-	info, err := os.Lstat(path)
-	if err != nil || info.Mode()&os.ModeSocket == 0 {
-		return nil //nolint:nilerr // there is none
-	}
-	return os.Remove(path)
 }
 
 // Close ends the server.

@@ -19,12 +19,12 @@ type certificate struct {
 	read [2]time.Time // when the files were changed, as they were read last
 }
 
-// certificate is that of the configuration; nil if it names none.
-func (c *Config) certificate(logger *slog.Logger) (*certificate, error) {
-	if c.TLSCertificate == "" {
+// certificate is that in two files of the configuration; nil if it names none.
+func (c *Config) certificate(cert, key string, logger *slog.Logger) (*certificate, error) {
+	if cert == "" {
 		return nil, nil //nolint:nilnil // TLS is somebody else's
 	}
-	r := &certificate{certFile: c.path(c.TLSCertificate), keyFile: c.path(c.TLSKey), logger: logger}
+	r := &certificate{certFile: c.path(cert), keyFile: c.path(key), logger: logger}
 	return r, r.reload()
 }
 

@@ -21,6 +21,12 @@ type Key struct {
 	Private ed25519.PrivateKey
 }
 
+// Public is the key's public part, in unpadded base64.
+func (k Key) Public() string {
+	public, _ := k.Private.Public().(ed25519.PublicKey)
+	return Encode(public)
+}
+
 // Keys finds the public key of an entity by its id, and says false where there is none that counts.
 type Keys func(entity, id string) (ed25519.PublicKey, bool)
 
