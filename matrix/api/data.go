@@ -206,7 +206,7 @@ func (a *API) changeData(q *request, room, kind string, with func(canonical.Valu
 
 // tagRoutes are a user's tags of rooms (clause client-server API, room tagging).
 func (a *API) tagRoutes() {
-	const kind = "m.tag"
+	const kind = tagType
 	a.in("GET user/{user}/rooms/{room}/tags", func(q *request) (any, error) {
 		if err := own(q); err != nil {
 			return nil, err

@@ -49,6 +49,9 @@ func (a *API) queryKeys(q *request) (any, error) {
 		cross[usage] = canonical.Of()
 	}
 	for user, list := range wanted.Members {
+		if list.Kind() != canonical.Array {
+			return nil, badJSON("the devices of " + user + " are no list")
+		}
 		var ids []string
 		for id := range list.Elements {
 			ids = append(ids, id.String())

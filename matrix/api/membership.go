@@ -170,6 +170,9 @@ func (a *API) join(q *request) (any, error) {
 		_, err := t.Send(room.Draft{Type: matrix.TypeMember, Sender: user, StateKey: &user, Content: with})
 		return err
 	}))
+	if err == nil {
+		err = a.carry(q.Context(), r, user)
+	}
 	return map[string]string{"room_id": r.ID()}, err
 }
 

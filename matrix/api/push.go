@@ -69,9 +69,7 @@ func readActions(q *request) ([]json.RawMessage, error) {
 		if a.Kind() != canonical.String && a.Get("set_tweak").Kind() != canonical.String {
 			return nil, badJSON("an action is neither a string nor a tweak")
 		}
-		if s := a.String(); s != "dont_notify" && s != "coalesce" { // of old clients, which mean nothing
-			all = append(all, a.JSON())
-		}
+		all = append(all, a.JSON()) // also those that mean nothing any more, dont_notify and coalesce: older clients look for them
 	}
 	return all, nil
 }

@@ -94,6 +94,9 @@ func (a *API) putState(q *request) (any, error) {
 	if err == nil && kind == guestAccess.Type {
 		err = a.dropGuests(q, r)
 	}
+	if err == nil && kind == typeTombstone {
+		err = a.carryEnded(q.Context(), content)
+	}
 	return map[string]string{"event_id": id}, doneOr(err)
 }
 

@@ -65,6 +65,9 @@ func (a *API) upgrade(q *request) (any, error) {
 		}
 		return err
 	})
+	if err == nil {
+		err = a.carry(q.Context(), made, user)
+	}
 	return map[string]string{"replacement_room": made.ID()}, err
 }
 

@@ -146,6 +146,7 @@ func TestDeviceLists(t *testing.T) {
 	if d := anne.devices(fourth.Next, ""); fmt.Sprint(d.Lists.Changed) != "["+bob.user+"]" {
 		t.Errorf("logged out: %+v", d)
 	}
+	anne.refused(http.StatusBadRequest, "M_BAD_JSON", "POST", "keys/query", object{"device_keys": object{bob.user: object{"x": true}}})
 	for _, lacks := range []string{"algorithms", "keys", "signatures"} {
 		own := anne.deviceKeys()
 		delete(own, lacks)

@@ -116,7 +116,7 @@ func TestPushRules(t *testing.T) {
 	anne.do("PUT", rules+"content/cake", object{"pattern": "cake", "actions": []any{"notify", object{"set_tweak": "highlight"}}})
 	anne.do("PUT", rules+"content/tea?before=cake", object{"pattern": "tea", "actions": []any{"dont_notify"}})
 	all := anne.do("GET", rules, nil)["content"].([]any)
-	if len(all) != 2 || all[0].(object)["rule_id"] != "tea" || fmt.Sprint(all[0].(object)["actions"]) != "[]" {
+	if len(all) != 2 || all[0].(object)["rule_id"] != "tea" || fmt.Sprint(all[0].(object)["actions"]) != "[dont_notify]" {
 		t.Error(all)
 	}
 	anne.do("PUT", rules+"override/.m.rule.master/enabled", object{"enabled": true})

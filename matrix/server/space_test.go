@@ -94,6 +94,54 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
+// TestUpgradeCarries: who comes into the room that is in the place of another has there what they had set for the other one.
+func TestUpgradeCarries(t *testing.T) {
+	onTwo(t, func(t *testing.T, s *site) {
+		t.Helper()
+		for i, byHand := range []bool{false, true} {
+			anne, bob, carl := s.register(fmt.Sprint("anne", i)), s.register(fmt.Sprint("bob", i)), s.register(fmt.Sprint("carl", i))
+			old := anne.create(object{"preset": "public_chat"})
+			bob.join(old)
+			for _, c := range []*client{anne, bob, carl} {
+				c.do("PUT", "pushrules/global/room/"+url.PathEscape(old), object{"actions": []string{"dont_notify"}})
+				c.do("PUT", "pushrules/global/override/"+url.PathEscape(old), object{"actions": []string{}, "conditions": []object{{"kind": "event_match", "key": "room_id", "pattern": old}}})
+				c.do("PUT", "pushrules/global/override/"+url.PathEscape(old)+"/enabled", object{"enabled": false})
+				c.do("PUT", "user/"+c.user+"/rooms/"+old+"/tags/m.favourite", object{"order": .5})
+				c.do("PUT", "user/"+c.user+"/account_data/m.direct", object{"@x:y": []string{old}, "odd": 1})
+			}
+			made := ""
+			if byHand {
+				made = anne.create(object{"preset": "public_chat", "creation_content": object{"predecessor": object{"room_id": old}}})
+				bob.join(made) // before it is said that the old one ends
+				anne.do("PUT", "rooms/"+old+"/state/m.room.tombstone", object{"replacement_room": made})
+			} else {
+				made, _ = anne.do("POST", "rooms/"+old+"/upgrade", object{"new_version": "12"})["replacement_room"].(string)
+				bob.join(made)
+			}
+			carl.join(made) // was not in the old one
+			for _, c := range []*client{anne, bob} {
+				if r := c.do("GET", "pushrules/global/room/"+url.PathEscape(made), nil); fmt.Sprint(r["actions"]) != "[dont_notify]" {
+					t.Error(r)
+				}
+				r := c.do("GET", "pushrules/global/override/"+url.PathEscape(made), nil)
+				if fmt.Sprint(r["conditions"], r["enabled"]) != "[map[key:room_id kind:event_match pattern:"+made+"]] false" {
+					t.Error(r)
+				}
+				if got := fmt.Sprint(c.do("GET", "user/"+c.user+"/rooms/"+made+"/tags", nil)); got != "map[tags:map[m.favourite:map[order:0.5]]]" {
+					t.Error(got)
+				}
+				if got := fmt.Sprint(c.do("GET", "user/"+c.user+"/account_data/m.direct", nil)["@x:y"]); got != "["+old+" "+made+"]" {
+					t.Error(got)
+				}
+			}
+			carl.refused(http.StatusNotFound, "M_NOT_FOUND", "GET", "pushrules/global/room/"+url.PathEscape(made), nil)
+			stranger := anne.create(object{"preset": "public_chat", "creation_content": object{"predecessor": object{"room_id": old}}})
+			bob.join(stranger) // says so alone
+			bob.refused(http.StatusNotFound, "M_NOT_FOUND", "GET", "pushrules/global/room/"+url.PathEscape(stranger), nil)
+		}
+	})
+}
+
 func TestUserDirectory(t *testing.T) {
 	s := newSite(t, "memory")
 	anne, bob, carl := s.register("anne"), s.register("bob"), s.register("carl")
