@@ -173,11 +173,14 @@ func (a *API) inOr(route string, h, otherwise handler) {
 	}))
 }
 
-// route registers "METHOD path" below the client-server API's paths: v3, and r0 for old clients; a path that begins with / is taken as it is.
+// route registers "METHOD path" below the client-server API's paths: v3, and r0 for old clients; a path that begins with / is taken as it is, but for r0 of media.
 func (a *API) route(route string, h http.Handler) {
 	method, path, _ := strings.Cut(route, " ")
 	if strings.HasPrefix(path, "/") {
 		a.mux.Handle(method+" "+path, h)
+		if old, ok := strings.CutPrefix(path, "/_matrix/media/v3/"); ok {
+			a.mux.Handle(method+" /_matrix/media/r0/"+old, h)
+		}
 		a.routes = append(a.routes, method+" "+path)
 		return
 	}
