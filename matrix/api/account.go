@@ -220,19 +220,27 @@ func (a *API) deactivate(q *request) (any, error) {
 	if err := a.confirm(q); err != nil {
 		return nil, err
 	}
-	return map[string]string{"id_server_unbind_result": "no-support"}, a.end(q.Context(), q.login.User, q.body.Get("erase").IsTrue())
+	return a.endUnbound(q.Context(), q.login.User, q.body.Get("id_server").String(), q.body.Get("erase").IsTrue())
 }
 
 // end ends an account, and may have it forgotten.
 func (a *API) end(ctx context.Context, user string, erase bool) error {
+	_, err := a.endUnbound(ctx, user, "", erase)
+	return err
+}
+
+// endUnbound is that with the answer that says whether identity servers tell no more of the user's addresses: the one that is named, or those where they were
+// bound.
+func (a *API) endUnbound(ctx context.Context, user, server string, erase bool) (any, error) {
 	if err := a.leaveAll(ctx, user); err != nil {
-		return err
+		return nil, err
 	}
+	result, _ := a.unbind(ctx, user, server, func(contact.Address) bool { return true }, nil) // the account ends all the same
 	err := a.Accounts.Deactivate(ctx, user)
 	if err == nil && erase {
 		err = a.Accounts.Erase(ctx, user)
 	}
-	return err
+	return map[string]string{"id_server_unbind_result": result}, err
 }
 
 // secretRegister makes accounts for whoever knows the shared secret, as Synapse does at the same path.

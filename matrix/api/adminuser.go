@@ -218,7 +218,7 @@ func (a *API) adminAccounts() {
 		if _, err := a.Accounts.User(q.Context(), q.PathValue("user")); err != nil {
 			return nil, err
 		}
-		return map[string]string{"id_server_unbind_result": "no-support"}, a.end(q.Context(), q.PathValue("user"), q.body.Get("erase").IsTrue())
+		return a.endUnbound(q.Context(), q.PathValue("user"), "", q.body.Get("erase").IsTrue())
 	})
 	a.administer("POST v1/reset_password/{user}", a.resetPassword)
 	a.administer("PUT v1/suspend/{user}", func(q *request) (any, error) {

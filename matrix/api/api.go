@@ -19,6 +19,7 @@ import (
 	"orrery/matrix/account"
 	"orrery/matrix/admin"
 	"orrery/matrix/canonical"
+	"orrery/matrix/contact/identity"
 	"orrery/matrix/contact/validation"
 	"orrery/matrix/keys"
 	"orrery/matrix/media"
@@ -46,6 +47,7 @@ type Config struct {
 	Pushers  *pusher.Pushers
 
 	Validations *validation.Validations
+	Identity    *identity.Client
 	Turn        Turn      // without URIs there is none
 	Contacts    []Contact // who helps with this server
 	SupportPage string

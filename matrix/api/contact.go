@@ -18,6 +18,7 @@ func (a *API) contactRoutes() {
 	a.in("POST account/3pid/add", a.addContact)
 	a.in("POST account/3pid/delete", a.deleteContact)
 	a.validateRoutes()
+	a.identityRoutes()
 	for path, p := range map[string]contact.Purpose{"register": contact.Register, "account/password": contact.Reset, "account/3pid": contact.Add} {
 		a.limited("POST "+path+"/email/requestToken", func(q *request) (any, error) { return a.requestToken(q, p) })
 		a.limited("POST "+path+"/msisdn/requestToken", func(*request) (any, error) {
@@ -106,7 +107,11 @@ func (a *API) deleteContact(q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[string]string{"id_server_unbind_result": "no-support"}, a.Accounts.RemoveContact(q.Context(), q.login.User, of)
+	if err := a.Accounts.RemoveContact(q.Context(), q.login.User, of); err != nil {
+		return nil, err
+	}
+	result, _ := a.unbind(q.Context(), q.login.User, q.body.Get("id_server").String(), func(one contact.Address) bool { return one == of }, &of) // it need not succeed
+	return map[string]string{"id_server_unbind_result": result}, nil
 }
 
 // address3PID is the address that a body is about.

@@ -13,6 +13,7 @@ import (
 	"orrery/matrix/admin"
 	"orrery/matrix/auth"
 	"orrery/matrix/contact"
+	"orrery/matrix/contact/identity"
 	"orrery/matrix/contact/mail"
 	"orrery/matrix/contact/validation"
 	"orrery/matrix/keys"
@@ -75,6 +76,8 @@ var kinds = []struct {
 	{contact.ErrSession, http.StatusBadRequest, "M_THREEPID_AUTH_FAILED"},
 	{contact.ErrExpired, http.StatusBadRequest, "M_THREEPID_AUTH_FAILED"},
 	{contact.ErrNotYet, http.StatusBadRequest, "M_THREEPID_AUTH_FAILED"},
+	{identity.ErrTrust, http.StatusBadRequest, "M_SERVER_NOT_TRUSTED"},
+	{identity.ErrAnswer, http.StatusBadGateway, "M_UNKNOWN"},
 	{validation.ErrNoMail, http.StatusBadRequest, "M_THREEPID_MEDIUM_NOT_SUPPORTED"},
 	{validation.ErrSending, http.StatusBadGateway, "M_UNKNOWN"},
 	{mail.ErrRefused, http.StatusBadRequest, "M_INVALID_PARAM"},
@@ -104,6 +107,7 @@ func toError(err error) (e *Error, fault bool) {
 	var limit *http.MaxBytesError
 	var rule *auth.Rejection
 	var mails *validation.TooMany
+	var identities *identity.Refusal
 	switch {
 	case errors.As(err, &e):
 		return e, false
@@ -115,6 +119,8 @@ func toError(err error) (e *Error, fault bool) {
 		return e, false
 	case errors.As(err, &rule):
 		return forbidden(rule.Reason + " (rule " + rule.Rule + " of room version " + rule.Version + ")"), false
+	case errors.As(err, &identities): // clause identity service API: it is for the client
+		return fail(min(identities.Status, http.StatusBadGateway), identities.Code, identities.Text), false
 	case errors.As(err, &mails):
 		e := fail(http.StatusTooManyRequests, "M_LIMIT_EXCEEDED", mails.Error())
 		e.After = mails.After

@@ -31,6 +31,9 @@ func (a *API) membershipRoutes() {
 			if err != nil {
 				return nil, err
 			}
+			if path == "invite" && user == "" && q.body.Get("medium").String() != "" {
+				return a.inviteAddress(q)
+			}
 			if user == "" {
 				return nil, missing("user_id")
 			}
@@ -156,6 +159,11 @@ func (a *API) join(q *request) (any, error) {
 	}
 	user := q.login.User
 	content := a.memberContent(q, user, matrix.Join)
+	if _, signed := q.body.Find("third_party_signed"); signed && r.Membership(user) != matrix.Join && r.Membership(user) != matrix.Invite {
+		if err := a.exchange(q, r, user); err != nil {
+			return nil, err
+		}
+	}
 	err = doneOr(r.Do(q.Context(), func(t *room.Turn) error {
 		if t.Membership(user) == matrix.Join {
 			return errNothing

@@ -216,6 +216,7 @@ type creation struct {
 	Name       string            `json:"name"`
 	Topic      string            `json:"topic"`
 	Invite     []string          `json:"invite"`
+	Invite3PID []invite3PID      `json:"invite_3pid"`
 	Version    string            `json:"room_version"`
 	Preset     string            `json:"preset"`
 	IsDirect   bool              `json:"is_direct"`
@@ -245,12 +246,8 @@ func (a *API) createRoom(q *request) (any, error) {
 	if _, ok := presets[c.Preset]; !ok {
 		return nil, invalidParam("there is no preset " + c.Preset)
 	}
-	for _, user := range c.Invite {
-		if err := matrix.ValidUser(user); err != nil {
-			return nil, invalidParam(err.Error())
-		}
-	}
-	if err := a.invitable(q.Context(), c.Invite...); err != nil {
+	unknown, err := a.lookupAll(q.Context(), &c)
+	if err != nil {
 		return nil, err
 	}
 	alias := ""
@@ -283,6 +280,11 @@ func (a *API) createRoom(q *request) (any, error) {
 			err = fail(http.StatusBadRequest, "M_INVALID_ROOM_STATE", err.Error())
 		}
 		return nil, err
+	}
+	for in, of := range unknown {
+		if err := a.storeInvite(q, r, in, of); err != nil {
+			return nil, err
+		}
 	}
 	return map[string]string{"room_id": r.ID()}, nil
 }

@@ -27,7 +27,11 @@ func (a *API) serverRoutes() {
 		if a.BaseURL == "" {
 			return nil, fail(http.StatusNotFound, "M_NOT_FOUND", "the server does not say where it is")
 		}
-		return map[string]any{"m.homeserver": map[string]string{"base_url": a.BaseURL}}, nil
+		known := map[string]any{"m.homeserver": map[string]string{"base_url": a.BaseURL}}
+		if at := a.Identity.First(); at != "" {
+			known["m.identity_server"] = map[string]string{"base_url": at}
+		}
+		return known, nil
 	})
 	a.in("GET capabilities", func(q *request) (any, error) {
 		available := map[string]string{}

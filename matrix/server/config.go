@@ -43,6 +43,8 @@ type Config struct {
 
 	Version string `yaml:"-"` // of the program
 
+	IdentityServers []IdentityServer `yaml:"identity_servers"`
+
 	folder string
 }
 
@@ -147,7 +149,7 @@ func Init(name, dir string) (string, error) {
 	if err := os.WriteFile(filepath.Join(dir, keyFile), []byte(key), 0o600); err != nil {
 		return "", err
 	}
-	return path, os.WriteFile(path, fmt.Appendf(nil, defaults+runningDefaults+assistDefaults+mailDefaults, name, matrix.DefaultVersion), 0o600)
+	return path, os.WriteFile(path, fmt.Appendf(nil, defaults+runningDefaults+assistDefaults+mailDefaults+identityDefaults, name, matrix.DefaultVersion), 0o600)
 }
 
 // ReadConfig reads a configuration and says what is wrong with it.
@@ -181,7 +183,7 @@ func (c *Config) check() error {
 			return fmt.Errorf("terms %q lack one of id, version, language, title, url (https://...)", t.ID)
 		}
 	}
-	if err := errors.Join(c.checkOAuth(), c.checkSSO(), c.checkMail()); err != nil {
+	if err := errors.Join(c.checkOAuth(), c.checkSSO(), c.checkMail(), c.checkIdentity()); err != nil {
 		return err
 	}
 	if c.MaxUpload <= 0 || c.MaxUpload > 1<<20 {

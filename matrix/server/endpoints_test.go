@@ -10,10 +10,7 @@ import (
 
 // missing are the requests of the client-server API (v1.19) that are not served always; docs/matrix.md says why.
 var missing = strings.Split(strings.TrimSpace(`
-POST /_matrix/client/v3/account/3pid
-POST /_matrix/client/v3/account/3pid/bind
 POST /_matrix/client/v3/account/3pid/msisdn/requestToken
-POST /_matrix/client/v3/account/3pid/unbind
 POST /_matrix/client/v3/account/password/msisdn/requestToken
 POST /_matrix/client/v3/register/msisdn/requestToken
 GET /_matrix/client/v3/events

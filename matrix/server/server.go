@@ -124,9 +124,13 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	identities, err := c.identities(key)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	s.api = api.New(api.Config{
 		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: keys.New(stream, syncer), Media: files, Admin: s.Admin, Pushers: s.pushers, Search: s.search, Stream: stream, Now: time.Now, Logger: logger,
-		Validations: validations, Previews: previews, KeepMedia: time.Duration(c.KeepMedia) * 24 * time.Hour, Turn: turn, Contacts: c.Contacts, SupportPage: c.SupportPage,
+		Validations: validations, Identity: identities, Previews: previews, KeepMedia: time.Duration(c.KeepMedia) * 24 * time.Hour, Turn: turn, Contacts: c.Contacts, SupportPage: c.SupportPage,
 		RoomVersion: c.RoomVersion, SharedSecret: secret, LogIn: entry, Limits: api.Limits{Logins: c.Limits.Logins, Writes: c.Limits.Writes, Reads: c.Limits.Reads}, BehindProxy: c.BehindProxy,
 	})
 	s.fed = federation.New(federation.Config{Server: c.ServerName, Key: key, Version: c.Version, Now: time.Now})
