@@ -249,7 +249,13 @@ func (a *API) handler(h handler) http.Handler {
 func (a *API) write(w http.ResponseWriter, r *http.Request, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store") // it is for one user
-	body, err := json.Marshal(v)
+	var body []byte
+	var err error
+	if own, ok := v.(interface{ AppendJSON(b []byte) []byte }); ok { // it is faster
+		body = own.AppendJSON(nil)
+	} else {
+		body, err = json.Marshal(v)
+	}
 	if err != nil {
 		a.Logger.ErrorContext(r.Context(), "an answer cannot be written", "error", err)
 		status, body = http.StatusInternalServerError, []byte(`{"errcode":"M_UNKNOWN","error":"the server failed"}`)

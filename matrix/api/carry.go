@@ -84,7 +84,7 @@ func (a *API) carryOf(ctx context.Context, user, from, to string) error {
 			}
 		}
 		return nil
-	}, func() { a.Syncer.RulesChanged(user) })
+	}, nil)
 	if len(changed) > 0 {
 		a.Syncer.Wake(user)
 	}

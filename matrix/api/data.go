@@ -2,7 +2,6 @@ package api
 
 import (
 	"encoding/json"
-	"slices"
 	"strconv"
 	"time"
 
@@ -98,7 +97,7 @@ func (a *API) filter(q *request, id string) ([]byte, error) {
 // sync tells what is new (clause client-server API, GET sync).
 func (a *API) sync(q *request) (any, error) {
 	query := q.URL.Query()
-	in := sync.Request{User: q.login.User, Device: q.login.Device, Initial: true, FullState: query.Get("full_state") == "true"}
+	in := &sync.Request{User: q.login.User, Device: q.login.Device, Initial: true, FullState: query.Get("full_state") == "true"}
 	if s := query.Get("since"); s != "" {
 		in.Initial = false
 		var err error
@@ -112,17 +111,9 @@ func (a *API) sync(q *request) (any, error) {
 			return nil, err
 		}
 	}
-	if f := query.Get("filter"); f != "" {
-		text := []byte(f)
-		if f[0] != '{' {
-			var err error
-			if text, err = a.filter(q, f); err != nil {
-				return nil, err
-			}
-		}
-		if err := sync.ReadFilter(text, &in.Filter); err != nil {
-			return nil, err
-		}
+	var err error
+	if in.Filter, err = a.readFilter(q, query.Get("filter")); err != nil {
+		return nil, err
 	}
 	switch {
 	case query.Get("use_state_after") == "true":
@@ -139,6 +130,26 @@ func (a *API) sync(q *request) (any, error) {
 	}
 	defer done()
 	return a.Syncer.Do(q.Context(), in)
+}
+
+// readFilter is a filter as a request names it: by its number, or whole.
+func (a *API) readFilter(q *request, f string) (*sync.Filter, error) {
+	if f != "" && f[0] != '{' {
+		number, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return nil, invalidParam("a filter's id is a number")
+		}
+		found, err := a.Syncer.Filter(q.Context(), q.login.User, number)
+		if err == nil && found == nil {
+			err = notFound("there is no filter " + f)
+		}
+		return found, err
+	}
+	read := &sync.Filter{}
+	if f == "" {
+		return read, nil
+	}
+	return read, sync.ReadFilter([]byte(f), read)
 }
 
 func timeout(s string) (time.Duration, error) {
@@ -195,11 +206,7 @@ func (a *API) changeData(q *request, room, kind string, with func(canonical.Valu
 			return err
 		}
 		return store.AllAccountData.Put(tx, store.AccountData{User: q.login.User, Room: room, Type: kind, Position: position, JSON: with(v).JSON()})
-	}, func() {
-		if room == "" && slices.Contains(sync.Tastes, kind) {
-			a.Syncer.RulesChanged(q.login.User)
-		}
-	})
+	}, nil)
 	a.Syncer.Wake(q.login.User)
 	return err
 }

@@ -126,7 +126,7 @@ func (a *API) changeRules(q *request, with func(push.Rules) error) (any, error) 
 			return err
 		}
 		return store.AllAccountData.Put(tx, store.AccountData{User: user, Type: sync.PushRules, Position: position, JSON: text})
-	}, func() { a.Syncer.RulesChanged(user) })
+	}, nil)
 	a.Syncer.Wake(user)
 	return empty, err
 }

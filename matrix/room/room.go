@@ -187,6 +187,13 @@ func (r *Room) Joined() []string {
 	return slices.Clip(all) // whoever appends makes a copy
 }
 
+// HasJoined says whether a user is a member.
+func (r *Room) HasJoined(user string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.joined[user]
+}
+
 // Size is how many members the room has.
 func (r *Room) Size() int {
 	r.mu.RLock()
@@ -351,17 +358,23 @@ func (r *Room) Last() int64 {
 	return r.timeline[len(r.timeline)-1].Order
 }
 
-// Timeline is the newest events after one order and up to another, oldest first, at most some; more says that there are others before them.
-func (r *Room) Timeline(ctx context.Context, after, upTo int64, limit int) (found []*Entry, more bool, err error) {
+// cached is the end of the timeline. Nobody changes it.
+func (r *Room) cached() []*Entry {
 	r.mu.RLock()
-	cached := slices.Clone(r.timeline)
-	r.mu.RUnlock()
+	defer r.mu.RUnlock()
+	return slices.Clip(r.timeline)
+}
+
+// Timeline is the newest events after one order and up to another, oldest first, at most some; more says that there are others before them. The caller must not
+// change them.
+func (r *Room) Timeline(ctx context.Context, after, upTo int64, limit int) (found []*Entry, more bool, err error) {
+	cached := r.cached()
 	first, _ := slices.BinarySearchFunc(cached, after+1, byOrder)
 	last, _ := slices.BinarySearchFunc(cached, upTo+1, byOrder)
 	whole := first > 0 || len(cached) > 0 && cached[0].Type() == matrix.TypeCreate // memory has all that are wanted
 	if n := last - first; whole || n >= limit && n > 0 {
 		from := max(first, last-limit)
-		return cached[from:last], from > first || !whole, nil
+		return cached[from:last:last], from > first || !whole, nil
 	}
 	err = r.rooms.c.Stream.DB().View(ctx, func(tx table.Tx) (err error) {
 		found, err = r.read(tx, table.Range{From: after + 1, Before: upTo + 1, Descending: true, Limit: limit + 1})
@@ -403,6 +416,11 @@ func (r *Room) Entries(ctx context.Context, orders []int64) ([]*Entry, error) {
 
 // Event is the event with an id, if it is one of the room.
 func (r *Room) Event(ctx context.Context, id string) (found *Entry, err error) {
+	for _, e := range slices.Backward(r.cached()) {
+		if e.ID() == id {
+			return e, nil
+		}
+	}
 	err = r.rooms.c.Stream.DB().View(ctx, func(tx table.Tx) (err error) {
 		row, ok, err := store.FindEvent(tx, id)
 		if err != nil {
@@ -419,6 +437,9 @@ func (r *Room) Event(ctx context.Context, id string) (found *Entry, err error) {
 
 // StateAt is the events in force in a state of the room, as After of an entry names it.
 func (r *Room) StateAt(ctx context.Context, id int64) (map[matrix.Key]*Entry, error) {
+	if now := r.stateNow(id); now != nil {
+		return now, nil
+	}
 	found := map[matrix.Key]*Entry{}
 	err := r.rooms.c.Stream.DB().View(ctx, func(tx table.Tx) error {
 		state, err := store.ReadState(tx, id)
@@ -441,6 +462,9 @@ func (r *Room) StateAt(ctx context.Context, id int64) (map[matrix.Key]*Entry, er
 
 // Changes are the keys whose events differ between two states of the room, with those of the second; nil where it has none.
 func (r *Room) Changes(ctx context.Context, from, to int64) (map[matrix.Key]*Entry, error) {
+	if found := r.changed(from, to); found != nil {
+		return found, nil
+	}
 	found := map[matrix.Key]*Entry{}
 	err := r.rooms.c.Stream.DB().View(ctx, func(tx table.Tx) error {
 		changed, err := store.Changed(tx, from, to)
@@ -470,7 +494,7 @@ func (r *Room) WasJoined(ctx context.Context, user string, e *Entry) bool {
 	if err != nil || len(before) == 0 {
 		return false
 	}
-	m, err := r.At(ctx, before[0].After, matrix.Key{Type: matrix.TypeMember, StateKey: user})
+	m, err := r.After(ctx, before[0], matrix.Key{Type: matrix.TypeMember, StateKey: user})
 	return err == nil && m != nil && m.Membership() == matrix.Join
 }
 

@@ -247,6 +247,7 @@ func (r *Room) refresh(ctx context.Context) error {
 	r.state, r.joined, r.members, r.ends, r.timeline = found.state, found.joined, nil, found.ends, found.timeline
 	first, _ := slices.BinarySearchFunc(r.timeline, last+1, byOrder)
 	new := slices.Clone(r.timeline[first:])
+	r.bump(new)
 	r.mu.Unlock()
 	r.doubtful.Store(false)
 	if len(new) > 0 {

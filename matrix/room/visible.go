@@ -33,7 +33,7 @@ func (r *Room) erased(ctx context.Context, user string, e *Entry) (*Entry, error
 	if erased, err := r.rooms.c.Erased(ctx, e.Sender()); err != nil || !erased {
 		return e, err
 	}
-	m, err := r.At(ctx, e.After, matrix.Key{Type: matrix.TypeMember, StateKey: user})
+	m, err := r.After(ctx, e, matrix.Key{Type: matrix.TypeMember, StateKey: user})
 	if err != nil || m != nil && m.Membership() == matrix.Join {
 		return e, err
 	}
@@ -50,7 +50,7 @@ func (r *Room) visible(ctx context.Context, user string, e *Entry) (bool, error)
 	case set.Order <= e.Order: // it was in force already
 		rule = set.Content().Get("history_visibility").String()
 	default:
-		at, err := r.At(ctx, e.After, visibility)
+		at, err := r.After(ctx, e, visibility)
 		if err != nil {
 			return false, err
 		}
@@ -61,7 +61,7 @@ func (r *Room) visible(ctx context.Context, user string, e *Entry) (bool, error)
 	if rule == "world_readable" || rule != "invited" && rule != matrix.Join+"ed" && now == matrix.Join {
 		return true, nil
 	}
-	m, err := r.At(ctx, e.After, matrix.Key{Type: matrix.TypeMember, StateKey: user})
+	m, err := r.After(ctx, e, matrix.Key{Type: matrix.TypeMember, StateKey: user})
 	if err != nil {
 		return false, err
 	}

@@ -41,4 +41,7 @@ func (s *Server) watch(r *room.Room, events []*room.Entry) {
 }
 
 // committed is told of new events before they count as seen.
-func (s *Server) committed(r *room.Room, events []*room.Entry) { s.search.Add(r, events) }
+func (s *Server) committed(r *room.Room, events []*room.Entry) {
+	s.syncer.Committed(r, events)
+	s.search.Add(r, events)
+}

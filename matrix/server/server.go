@@ -25,6 +25,7 @@ import (
 	"orrery/matrix/table"
 	"orrery/matrix/table/pebbledb"
 	"orrery/matrix/table/sqldb"
+	"orrery/matrix/table/watch"
 )
 
 // Server is a homeserver that is ready to serve.
@@ -82,10 +83,11 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	if err != nil {
 		return nil, err
 	}
-	db, err := OpenDatabase(ctx, c, logger)
+	opened, err := OpenDatabase(ctx, c, logger)
 	if err != nil {
 		return nil, err
 	}
+	db := watch.New(opened) // and nothing writes but through it
 	if err := store.Upgrade(ctx, db, func(what string, rows int) {
 		logger.InfoContext(ctx, "the database is upgraded", "step", what, "rows", rows)
 	}); err != nil {
@@ -95,7 +97,7 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	syncer := sync.New(stream)
+	syncer := sync.New(stream, db)
 	accounts := account.New(account.Config{Stream: stream, Server: c.ServerName, Now: time.Now})
 	s := &Server{
 		config: c, db: db, logger: logger, syncer: syncer,

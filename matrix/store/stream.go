@@ -61,6 +61,17 @@ func (s *Stream) Current() int64 {
 	return current
 }
 
+// Given is the last position that was given out, as far as it is known: also to updates that are under way, and to some that came to nothing.
+func (s *Stream) Given() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	given := s.last
+	for o := range s.open {
+		given = max(given, o.last)
+	}
+	return given
+}
+
 // set changes the positions of an update, which is the only one that does.
 func (s *Stream) set(o *slot, to slot) {
 	s.mu.Lock()

@@ -13,87 +13,6 @@ import (
 	"orrery/matrix/table"
 )
 
-// Response is an answer to /sync (clause client-server API, GET /_matrix/client/v3/sync).
-type Response struct {
-	NextBatch   string     `json:"next_batch"`
-	AccountData *Events    `json:"account_data,omitempty"`
-	Rooms       *RoomLists `json:"rooms,omitempty"`
-	Presence    *Events    `json:"presence,omitempty"`
-	ToDevice    *Events    `json:"to_device,omitempty"`
-
-	DeviceLists *DeviceLists   `json:"device_lists,omitempty"`
-	KeyCounts   map[string]int `json:"device_one_time_keys_count"`
-	Fallbacks   []string       `json:"device_unused_fallback_key_types"`
-}
-
-// RoomLists are rooms by what the user is in them.
-type RoomLists struct {
-	Join   map[string]*JoinedRoom  `json:"join,omitempty"`
-	Invite map[string]*InvitedRoom `json:"invite,omitempty"`
-	Knock  map[string]*KnockedRoom `json:"knock,omitempty"`
-	Leave  map[string]*LeftRoom    `json:"leave,omitempty"`
-}
-
-// Events is a list of them.
-type Events struct {
-	Events []json.RawMessage `json:"events"`
-}
-
-// Timeline is a part of a room's timeline.
-type Timeline struct {
-	Events    []json.RawMessage `json:"events"`
-	Limited   bool              `json:"limited"`
-	PrevBatch string            `json:"prev_batch,omitempty"`
-}
-
-// JoinedRoom is what is new in a room where the user is a member.
-type JoinedRoom struct {
-	Summary Summary `json:"summary"`
-	States
-	Timeline    Timeline `json:"timeline"`
-	AccountData Events   `json:"account_data"`
-	Ephemeral   Events   `json:"ephemeral"`
-	Unread      Counts   `json:"unread_notifications"`
-
-	Threads map[string]Counts `json:"unread_thread_notifications,omitempty"` // by their roots
-}
-
-// Counts are how many events notify the user that were not read.
-type Counts struct {
-	Highlights    int `json:"highlight_count"`
-	Notifications int `json:"notification_count"`
-}
-
-// Summary helps to name a room that has no name.
-type Summary struct {
-	Heroes  []string `json:"m.heroes,omitempty"`
-	Joined  *int     `json:"m.joined_member_count,omitempty"`
-	Invited *int     `json:"m.invited_member_count,omitempty"`
-}
-
-// InvitedRoom is a room to which the user is invited.
-type InvitedRoom struct {
-	State Events `json:"invite_state"`
-}
-
-// KnockedRoom is a room where the user knocked.
-type KnockedRoom struct {
-	State Events `json:"knock_state"`
-}
-
-// LeftRoom is a room that the user has left, or was put out of.
-type LeftRoom struct {
-	States
-	Timeline Timeline `json:"timeline"`
-}
-
-// States is what changed of a room's state: before the timeline, or until its end (MSC4222).
-type States struct {
-	State      *Events `json:"state,omitempty"`
-	After      *Events `json:"state_after,omitempty"`
-	EarlyAfter *Events `json:"org.matrix.msc4222.state_after,omitempty"`
-}
-
 func (r *Response) empty() bool {
 	return r.AccountData == nil && r.Rooms == nil && r.Presence == nil && r.ToDevice == nil && r.DeviceLists == nil
 }
@@ -113,7 +32,9 @@ func ReadToken(s string) (int64, error) {
 }
 
 // answer is all that is new now.
-func (s *Syncer) answer(ctx context.Context, q Request) (*Response, error) {
+func (s *Syncer) answer(ctx context.Context, q *Request) (*Response, error) {
+	s.news.settle()
+	upTo := max(s.stream.Current(), q.Since) // before it is asked what the user is in rooms: that is known of all up to it
 	memberships, err := s.user(ctx, q.User)
 	if err != nil {
 		return nil, err
@@ -122,29 +43,19 @@ func (s *Syncer) answer(ctx context.Context, q Request) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &answer{s: s, q: q, taste: taste, upTo: max(s.stream.Current(), q.Since), lists: &RoomLists{}}
+	a := &answer{s: s, q: q, taste: taste, upTo: upTo, lists: &RoomLists{}, viewer: viewer{q.User, q.Device, false}}
 	resp := &Response{NextBatch: Token(a.upTo)}
 	for id, m := range memberships {
-		if m.order > a.upTo || !q.Filter.Room.wants(id) {
+		m, known := m.at(upTo)
+		if !known || !q.Filter.Room.wants(id) {
 			continue
 		}
 		if err := a.room(ctx, id, m); err != nil {
 			return nil, fmt.Errorf("room %s: %w", id, err)
 		}
 	}
-	global, err := a.accountData(ctx)
-	if err != nil {
+	if err := a.accountData(ctx, resp); err != nil {
 		return nil, err
-	}
-	if q.Initial && !a.toldRules && q.Filter.AccountData.wantsType(PushRules) {
-		rules, err := defaultRules(q.User)
-		if err != nil {
-			return nil, err
-		}
-		global = append(global, rules)
-	}
-	if len(global) > 0 {
-		resp.AccountData = &Events{global}
 	}
 	if err := a.devices(ctx, resp); err != nil {
 		return nil, err
@@ -160,13 +71,13 @@ func (s *Syncer) answer(ctx context.Context, q Request) (*Response, error) {
 
 // answer is one that is being made.
 type answer struct {
-	s     *Syncer
-	q     Request
-	taste *taste
-	upTo  int64
-	lists *RoomLists
-
-	toldRules bool // the push rules are among the account data
+	s      *Syncer
+	q      *Request
+	taste  *taste
+	upTo   int64
+	lists  *RoomLists
+	viewer viewer
+	texts  texts
 }
 
 func (a *answer) room(ctx context.Context, id string, m membership) error {
@@ -226,7 +137,7 @@ func (a *answer) joined(ctx context.Context, r *room.Room, m membership, eph *ep
 		limited = limited || len(seen) < len(events)
 		events = seen
 	}
-	out := &JoinedRoom{AccountData: Events{[]json.RawMessage{}}, Ephemeral: Events{[]json.RawMessage{}}}
+	out := &JoinedRoom{}
 	state, err := a.changes(ctx, r, events, since, a.upTo, limited)
 	if err != nil {
 		return err
@@ -260,8 +171,12 @@ func (a *answer) timeline(ctx context.Context, r *room.Room, events []*room.Entr
 	if len(events) > 0 {
 		t.PrevBatch = Token(events[0].Order - 1)
 	}
-	t.Events, err = Clients(ctx, r, wanted, a.q.User, a.q.Device, false)
+	t.Events, err = a.viewer.all(ctx, &a.texts, r, wanted)
 	return t, err
+}
+
+func (a *answer) text(e *room.Entry) json.RawMessage {
+	return a.texts.add(func(b []byte) []byte { return a.viewer.append(b, e, nil) })
 }
 
 // left is the end of a room for the user.
@@ -288,8 +203,34 @@ func (a *answer) left(ctx context.Context, r *room.Room, m membership) error {
 	return nil
 }
 
-// accountData adds what is new of rooms' account data to them, and is what is new of the global one.
-func (a *answer) accountData(ctx context.Context) (global []json.RawMessage, err error) {
+// accountData adds what is new of a user's account data.
+func (a *answer) accountData(ctx context.Context, resp *Response) error {
+	last, err := a.s.lastData(ctx, a.q.User)
+	if err != nil {
+		return err
+	}
+	var global []json.RawMessage
+	toldRules := false
+	if last > a.q.Since {
+		if global, toldRules, err = a.scanData(ctx); err != nil {
+			return err
+		}
+	}
+	if a.q.Initial && !toldRules && a.q.Filter.AccountData.wantsType(PushRules) {
+		rules, err := defaultRules(a.q.User)
+		if err != nil {
+			return err
+		}
+		global = append(global, rules)
+	}
+	if len(global) > 0 {
+		resp.AccountData = &Events{global}
+	}
+	return nil
+}
+
+// scanData adds what is new of rooms' account data to them, and is what is new of the global one, and whether the push rules are among it.
+func (a *answer) scanData(ctx context.Context) (global []json.RawMessage, toldRules bool, err error) {
 	err = a.s.stream.DB().View(ctx, func(tx table.Tx) error {
 		for d, err := range store.AllAccountData.Scan(tx, table.Range{Index: "position", Prefix: []any{a.q.User}, From: a.q.Since + 1, Before: a.upTo + 1}) {
 			if err != nil {
@@ -299,21 +240,21 @@ func (a *answer) accountData(ctx context.Context) (global []json.RawMessage, err
 				continue
 			}
 			content := fmt.Appendf(nil, `{"type":%s,"content":%s}`, quote(d.Type), d.JSON)
-			a.toldRules = a.toldRules || d.Type == PushRules
 			if d.Room == "" {
+				toldRules = toldRules || d.Type == PushRules
 				global = append(global, content)
 				continue
 			}
 			r := a.lists.Join[d.Room]
 			if r == nil {
-				r = &JoinedRoom{States: a.states(nil), Timeline: Timeline{Events: []json.RawMessage{}}, AccountData: Events{[]json.RawMessage{}}, Ephemeral: Events{[]json.RawMessage{}}}
+				r = &JoinedRoom{States: a.states(nil)}
 				put(&a.lists.Join, d.Room, r)
 			}
 			r.AccountData.Events = append(r.AccountData.Events, content)
 		}
 		return nil
 	})
-	return global, err
+	return global, toldRules, err
 }
 
 // wantsData says whether account data are wanted.

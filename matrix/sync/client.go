@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 
 	"orrery/matrix"
@@ -14,12 +15,21 @@ import (
 // Client is an event as clients see it (clause client-server API, room event format). The user's own device learns by which transaction it sent
 // it. Some answers name the room.
 func Client(e *room.Entry, user, device string, withRoom bool) json.RawMessage {
-	return client(e, user, device, withRoom, canonical.Value{}).JSON()
+	return viewer{user, device, withRoom}.append(nil, e, nil)
 }
 
 // Clients are events as clients see them, with what relates to them (clause client-server API, aggregations of child events).
 func Clients(ctx context.Context, r *room.Room, events []*room.Entry, user, device string, withRoom bool) ([]json.RawMessage, error) {
-	all := []json.RawMessage{}
+	return viewer{user, device, withRoom}.all(ctx, &texts{}, r, events)
+}
+
+// viewer is who sees events.
+type viewer struct {
+	user, device string
+	withRoom     bool
+}
+
+func (v viewer) all(ctx context.Context, t *texts, r *room.Room, events []*room.Entry) ([]json.RawMessage, error) {
 	summaries, err := r.Summaries(ctx, events)
 	if err != nil {
 		return nil, err
@@ -34,70 +44,101 @@ func Clients(ctx context.Context, r *room.Room, events []*room.Entry, user, devi
 	if err != nil {
 		return nil, err
 	}
+	all := make([]json.RawMessage, 0, len(events))
 	for _, e := range events {
-		all = append(all, client(e, user, device, withRoom, relations(summaries[e.ID()], below, user, device, withRoom)).JSON())
+		var related []byte
+		if s, ok := summaries[e.ID()]; ok {
+			related = v.relations(nil, s, below)
+		}
+		all = append(all, t.add(func(b []byte) []byte { return v.append(b, e, related) }))
 	}
 	return all, nil
 }
 
-// relations is the field m.relations; of kind None if nothing relates to the event.
-func relations(s room.Summary, below map[string]room.Summary, user, device string, withRoom bool) canonical.Value {
-	v := canonical.Value{}
-	if s.Replaced != nil {
-		v = v.With(room.Replace, client(s.Replaced, user, device, withRoom, canonical.Value{}))
-	}
-	if t := s.Thread; t != nil {
-		latest := client(t.Latest, user, device, withRoom, relations(below[t.Latest.ID()], nil, user, device, withRoom))
-		v = v.With(room.Thread, canonical.Of(
-			canonical.Member{Name: "latest_event", Value: latest}, canonical.Member{Name: "count", Value: canonical.Int(int64(t.Count))},
-			canonical.Member{Name: "current_user_participated", Value: canonical.Truth(t.Senders[user])},
-		))
+// relations appends the field m.relations; nothing if nothing relates to the event.
+func (v viewer) relations(b []byte, s room.Summary, below map[string]room.Summary) []byte {
+	before := '{'
+	member := func(name string) {
+		b = append(append(append(b, byte(before), '"'), name...), `":`...)
+		before = ','
 	}
 	if len(s.Referred) > 0 {
 		var chunk []canonical.Value
 		for _, id := range s.Referred {
 			chunk = append(chunk, canonical.Of(canonical.Member{Name: "event_id", Value: canonical.Text(id)}))
 		}
-		v = v.With(room.Refer, canonical.Of(canonical.Member{Name: "chunk", Value: canonical.List(chunk...)}))
+		member(room.Refer)
+		b = canonical.Of(canonical.Member{Name: "chunk", Value: canonical.List(chunk...)}).Append(b)
 	}
-	return v
+	if s.Replaced != nil {
+		member(room.Replace)
+		b = v.append(b, s.Replaced, nil)
+	}
+	if t := s.Thread; t != nil {
+		member(room.Thread)
+		b = strconv.AppendInt(append(b, `{"count":`...), int64(t.Count), 10)
+		b = strconv.AppendBool(append(b, `,"current_user_participated":`...), t.Senders[v.user])
+		b = v.append(append(b, `,"latest_event":`...), t.Latest, v.relations(nil, below[t.Latest.ID()], nil))
+		b = append(b, '}')
+	}
+	if before == ',' {
+		b = append(b, '}')
+	}
+	return b
 }
 
-func client(e *room.Entry, user, device string, withRoom bool, related canonical.Value) canonical.Value {
-	v := e.Value()
-	out := canonical.Of(
-		canonical.Member{Name: "event_id", Value: canonical.Text(e.ID())},
-		canonical.Member{Name: "type", Value: canonical.Text(e.Type())},
-		canonical.Member{Name: "sender", Value: canonical.Text(e.Sender())},
-		canonical.Member{Name: "content", Value: v.Get("content")},
-		canonical.Member{Name: "origin_server_ts", Value: canonical.Int(e.Timestamp())},
-	)
+// append appends an event, with its field m.relations if it has one. The order of members is that of canonical JSON.
+func (v viewer) append(b []byte, e *room.Entry, related []byte) []byte {
+	content := e.Content()
+	redacts := ""
+	if e.Type() == matrix.TypeRedaction {
+		redacts = e.Redacts()
+	}
+	if redacts != "" && e.Redacted == "" { // in both places, whatever the room version (clause room version 11, client considerations)
+		content = content.With("redacts", canonical.Text(redacts))
+	}
+	b = content.Append(append(b, `{"content":`...))
+	b = appendMember(b, "event_id", e.ID())
+	b = strconv.AppendInt(append(b, `,"origin_server_ts":`...), e.Timestamp(), 10)
+	if redacts != "" {
+		b = appendMember(b, "redacts", redacts)
+	}
+	if v.withRoom {
+		b = appendMember(b, "room_id", e.RoomID())
+	}
+	b = appendMember(b, "sender", e.Sender())
 	if key, isState := e.StateKey(); isState {
-		out = out.With("state_key", canonical.Text(key))
+		b = appendMember(b, "state_key", key)
 	}
-	if withRoom {
-		out = out.With("room_id", canonical.Text(e.RoomID()))
+	b = appendMember(b, "type", e.Type())
+	return append(v.unsigned(b, e, related), '}')
+}
+
+// unsigned appends what the server says of an event.
+func (v viewer) unsigned(b []byte, e *room.Entry, related []byte) []byte {
+	by, txn, sent := strings.Cut(e.TxnID, " ")
+	sent = sent && v.user == e.Sender() && by == v.device
+	if !sent && e.Redacted == "" && len(related) == 0 {
+		return b
 	}
-	if e.Type() == matrix.TypeRedaction && e.Redacts() != "" { // in both places, whatever the room version (clause room version 11, client considerations)
-		out = out.With("redacts", canonical.Text(e.Redacts()))
-		if e.Redacted == "" {
-			out = out.With("content", v.Get("content").With("redacts", canonical.Text(e.Redacts())))
-		}
-	}
-	unsigned := canonical.Of()
-	if by, txn, ok := strings.Cut(e.TxnID, " "); ok && user == e.Sender() && by == device {
-		unsigned = unsigned.With("transaction_id", canonical.Text(txn))
+	b = append(b, `,"unsigned":{`...)
+	from := len(b)
+	if len(related) > 0 {
+		b = append(append(b, `,"m.relations":`...), related...)
 	}
 	if e.Redacted != "" {
-		unsigned = unsigned.With("redacted_because", canonical.Of(canonical.Member{Name: "event_id", Value: canonical.Text(e.Redacted)}))
+		b = append(canonical.Text(e.Redacted).Append(append(b, `,"redacted_because":{"event_id":`...)), '}')
 	}
-	if related.Len() > 0 {
-		unsigned = unsigned.With("m.relations", related)
+	if sent {
+		b = appendMember(b, "transaction_id", txn)
 	}
-	if unsigned.Len() > 0 {
-		out = out.With("unsigned", unsigned)
-	}
-	return out
+	return append(append(b[:from], b[from+1:]...), '}') // without the first comma
+}
+
+// appendMember appends a comma and a member of an object.
+func appendMember(b []byte, name, text string) []byte {
+	b = append(append(append(b, `,"`...), name...), `":`...)
+	return canonical.Text(text).Append(b)
 }
 
 // strippedTypes are what somebody sees of a room before being a member (clause client-server API, stripped state).

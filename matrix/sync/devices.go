@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"orrery/matrix"
-	"orrery/matrix/keys"
 	"orrery/matrix/room"
 	"orrery/matrix/store"
 	"orrery/matrix/table"
@@ -50,47 +49,97 @@ func (s *Syncer) sharing(ctx context.Context, user string) (map[string]bool, err
 	return shared, nil
 }
 
-// DeviceLists are what changed for a user between two positions.
-func (s *Syncer) DeviceLists(ctx context.Context, user string, since, upTo int64) (*DeviceLists, error) {
-	lists := &DeviceLists{Changed: []string{}, Left: []string{}}
-	var rows []store.DeviceList
-	var signed []store.SignedUser
-	if err := s.stream.DB().View(ctx, func(tx table.Tx) (err error) {
-		if rows, err = store.DeviceLists.All(tx, table.Range{Index: "position", From: since + 1, Before: upTo + 1}); err != nil {
-			return err
-		}
-		signed, err = store.SignedUsers.All(tx, table.Range{Index: "position", Prefix: []any{user}, From: since + 1, Before: upTo + 1})
-		return err
-	}); err != nil {
-		return nil, err
+// manyOf is of how many it is cheaper to ask who shares a room at all.
+const manyOf = 16
+
+// sharingOf are those of some who share a room with a user, who may be one of them; perhaps others, too.
+func (s *Syncer) sharingOf(ctx context.Context, user string, some map[string]bool) (map[string]bool, error) {
+	if len(some) > manyOf {
+		return s.sharing(ctx, user)
 	}
-	came, went, err := s.comings(ctx, user, since, upTo)
-	if err != nil || len(rows)+len(signed)+len(came)+len(went) == 0 {
-		return lists, err
-	}
-	shared, err := s.sharing(ctx, user)
+	memberships, err := s.user(ctx, user)
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range rows {
-		came[r.User] = true
+	shared := map[string]bool{user: true}
+	for id, m := range memberships {
+		if m.is != matrix.Join {
+			continue
+		}
+		r, err := s.rooms.Find(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		for who := range some {
+			if r.HasJoined(who) {
+				shared[who] = true
+			}
+		}
 	}
-	for _, s := range signed { // also those with whom the user shares no room any more
-		came[s.User], shared[s.User] = true, true
+	return shared, nil
+}
+
+// DeviceLists are what changed for a user between two positions.
+func (s *Syncer) DeviceLists(ctx context.Context, user string, since, upTo int64) (*DeviceLists, error) {
+	lists := &DeviceLists{Changed: []string{}, Left: []string{}}
+	changes, err := s.listChanges(ctx, user, since, upTo)
+	if err != nil {
+		return nil, err
+	}
+	came, went, err := s.comings(ctx, user, since, upTo)
+	if err != nil || len(changes)+len(came)+len(went) == 0 {
+		return lists, err
+	}
+	signed := map[string]bool{} // also those with whom the user shares no room any more
+	for _, c := range changes {
+		if c.signer != "" && c.signer != user {
+			continue
+		}
+		came[c.user] = true
+		signed[c.user] = signed[c.user] || c.signer != ""
+	}
+	all := maps.Clone(came)
+	maps.Copy(all, went)
+	shared, err := s.sharingOf(ctx, user, all)
+	if err != nil {
+		return nil, err
 	}
 	for who := range came {
-		if shared[who] {
+		if shared[who] || signed[who] {
 			lists.Changed = append(lists.Changed, who)
 		}
 	}
 	for who := range went {
-		if !shared[who] {
+		if !shared[who] && !signed[who] {
 			lists.Left = append(lists.Left, who)
 		}
 	}
 	slices.Sort(lists.Changed)
 	slices.Sort(lists.Left)
 	return lists, nil
+}
+
+// listChanges are the users whose devices or keys changed between two positions, for all or for a user who signed them.
+func (s *Syncer) listChanges(ctx context.Context, user string, since, upTo int64) (found []listChange, err error) {
+	found, ok := s.news.lists.between(since, upTo)
+	if ok {
+		return found, nil
+	}
+	err = s.stream.DB().View(ctx, func(tx table.Tx) error {
+		rows, err := store.DeviceLists.All(tx, table.Range{Index: "position", From: since + 1, Before: upTo + 1})
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			found = append(found, listChange{user: r.User})
+		}
+		signed, err := store.SignedUsers.All(tx, table.Range{Index: "position", Prefix: []any{user}, From: since + 1, Before: upTo + 1})
+		for _, x := range signed {
+			found = append(found, listChange{user: x.User, signer: user})
+		}
+		return err
+	})
+	return found, err
 }
 
 // recent is how many events of a room are looked through for members who came or went, before all members are.
@@ -153,34 +202,21 @@ func memberEvents(ctx context.Context, r *room.Room, since, upTo int64) ([]*room
 // devices adds what concerns the device to an answer: messages for it, changes of others' keys, how many of its own are left. What was told before
 // is forgotten.
 func (a *answer) devices(ctx context.Context, resp *Response) error {
-	user, device := a.q.User, a.q.Device
-	var messages []json.RawMessage
-	old := false
-	if err := a.s.stream.DB().View(ctx, func(tx table.Tx) error {
-		all, err := store.ToDevices.All(tx, table.Range{Prefix: []any{user, device}, Before: a.upTo + 1})
-		if err != nil {
-			return err
-		}
-		for _, m := range all {
-			if m.Position <= a.q.Since {
-				old = true
-				continue
-			}
-			messages = append(messages, m.JSON)
-		}
-		if resp.KeyCounts, err = keys.Counts(tx, user, device); err != nil {
-			return err
-		}
-		resp.Fallbacks, err = keys.UnusedFallbacks(tx, user, device)
+	d := device{a.q.User, a.q.Device}
+	left, err := a.s.stock(ctx, d)
+	if err != nil {
 		return err
-	}); err != nil {
+	}
+	resp.KeyCounts, resp.Fallbacks = left.counts, left.fallbacks
+	messages, _, err := a.s.messages(ctx, d, a.q.Since, a.upTo, 0)
+	if err != nil {
 		return err
 	}
 	if len(messages) > 0 {
 		resp.ToDevice = &Events{messages}
 	}
 	if !a.q.Initial {
-		lists, err := a.s.DeviceLists(ctx, user, a.q.Since, a.upTo)
+		lists, err := a.s.DeviceLists(ctx, a.q.User, a.q.Since, a.upTo)
 		if err != nil {
 			return err
 		}
@@ -188,10 +224,28 @@ func (a *answer) devices(ctx context.Context, resp *Response) error {
 			resp.DeviceLists = lists
 		}
 	}
-	if !old {
-		return nil
+	return nil
+}
+
+// messages are those to a device between two positions, at most some (0: all), and the position of the last one. Those before them are forgotten: they were told.
+func (s *Syncer) messages(ctx context.Context, d device, since, upTo int64, limit int) (found []json.RawMessage, last int64, err error) {
+	kept, err := s.queue(ctx, d)
+	if err != nil {
+		return nil, 0, err
 	}
-	return a.s.stream.DB().Update(ctx, func(tx table.Tx) error {
-		return store.ToDevices.DeleteAll(tx, table.Range{Prefix: []any{user, device}, Before: a.q.Since + 1})
+	if kept.newest > since {
+		err = s.stream.DB().View(ctx, func(tx table.Tx) error {
+			all, err := store.ToDevices.All(tx, table.Range{Prefix: []any{d.user, d.id}, From: since + 1, Before: upTo + 1, Limit: limit})
+			for _, m := range all {
+				found, last = append(found, m.JSON), m.Position
+			}
+			return err
+		})
+	}
+	if err != nil || kept.oldest == 0 || kept.oldest > since {
+		return found, last, err
+	}
+	return found, last, s.stream.DB().Update(ctx, func(tx table.Tx) error {
+		return store.ToDevices.DeleteAll(tx, table.Range{Prefix: []any{d.user, d.id}, Before: since + 1})
 	})
 }

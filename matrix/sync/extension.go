@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"orrery/matrix/keys"
 	"orrery/matrix/store"
 	"orrery/matrix/sync/window"
 	"orrery/matrix/table"
@@ -90,32 +89,12 @@ func (a *sliding) extend(ctx context.Context, resp *SlidingResponse, chosen []wi
 
 func (a *sliding) toDevice(ctx context.Context, x *ToDeviceAsked, resp *SlidingResponse) error {
 	out := &ToDeviceTold{Next: Token(max(a.upTo, x.Since)), Events: []json.RawMessage{}}
-	old := false
-	if err := a.s.stream.DB().View(ctx, func(tx table.Tx) error {
-		for m, err := range store.ToDevices.Scan(tx, table.Range{Prefix: []any{a.q.User, a.q.Device}, Before: a.upTo + 1}) {
-			switch {
-			case err != nil:
-				return err
-			case m.Position <= x.Since:
-				old = true
-				continue
-			}
-			if out.Events = append(out.Events, m.JSON); len(out.Events) == x.Limit {
-				out.Next = Token(m.Position)
-				return nil
-			}
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
 	resp.ToDevice = out
-	if !old {
-		return nil
+	found, last, err := a.s.messages(ctx, device{a.q.User, a.q.Device}, x.Since, a.upTo, x.Limit)
+	if out.Events = append(out.Events, found...); len(found) == x.Limit {
+		out.Next = Token(last)
 	}
-	return a.s.stream.DB().Update(ctx, func(tx table.Tx) error {
-		return store.ToDevices.DeleteAll(tx, table.Range{Prefix: []any{a.q.User, a.q.Device}, Before: x.Since + 1})
-	})
+	return err
 }
 
 func (a *sliding) encryption(ctx context.Context, resp *SlidingResponse, next *snapshot) error {
@@ -130,13 +109,9 @@ func (a *sliding) encryption(ctx context.Context, resp *SlidingResponse, next *s
 		}
 	}
 	resp.Encryption = out
-	return a.s.stream.DB().View(ctx, func(tx table.Tx) (err error) {
-		if out.Counts, err = keys.Counts(tx, a.q.User, a.q.Device); err != nil {
-			return err
-		}
-		out.Fallbacks, err = keys.UnusedFallbacks(tx, a.q.User, a.q.Device)
-		return err
-	})
+	left, err := a.s.stock(ctx, device{a.q.User, a.q.Device})
+	out.Counts, out.Fallbacks = left.counts, left.fallbacks
+	return err
 }
 
 // touch is what the client will have been told of a room, to be changed.
@@ -159,7 +134,26 @@ func (a *sliding) accountData(ctx context.Context, x *Scope, resp *SlidingRespon
 	}
 	next.data = a.upTo
 	toldRules := false
-	err := a.s.stream.DB().View(ctx, func(tx table.Tx) error {
+	last, err := a.s.lastData(ctx, a.q.User)
+	if err != nil {
+		return err
+	}
+	if last > least {
+		toldRules, err = a.scanData(ctx, from, least, out)
+	}
+	if err == nil && a.had.data == 0 && !toldRules {
+		var rules json.RawMessage
+		if rules, err = defaultRules(a.q.User); err == nil {
+			out.Global = append(out.Global, rules)
+		}
+	}
+	resp.AccountData = out
+	return err
+}
+
+// scanData adds account data that is newer than what the client has of each room, and says whether the push rules are among it.
+func (a *sliding) scanData(ctx context.Context, from map[string]int64, least int64, out *AccountDataTold) (toldRules bool, err error) {
+	err = a.s.stream.DB().View(ctx, func(tx table.Tx) error {
 		for d, err := range store.AllAccountData.Scan(tx, table.Range{Index: "position", Prefix: []any{a.q.User}, From: least + 1, Before: a.upTo + 1}) {
 			if err != nil {
 				return err
@@ -178,14 +172,7 @@ func (a *sliding) accountData(ctx context.Context, x *Scope, resp *SlidingRespon
 		}
 		return nil
 	})
-	if err == nil && a.had.data == 0 && !toldRules {
-		var rules json.RawMessage
-		if rules, err = defaultRules(a.q.User); err == nil {
-			out.Global = append(out.Global, rules)
-		}
-	}
-	resp.AccountData = out
-	return err
+	return toldRules, err
 }
 
 // ephemeral adds receipts and who types. Of a room that is new to the client only the receipts of events that it is told of, and its own ones, are told

@@ -165,6 +165,26 @@ func (s *Syncer) Presence(ctx context.Context, user string) (PresenceContent, er
 	return s.presenceOf(user, s.now()), nil
 }
 
+// append appends it as an event of a user.
+func (c PresenceContent) append(b []byte, user string) []byte {
+	o := newObject(b)
+	o.text("type", "m.presence")
+	o.text("sender", user)
+	o.inner("content", func(o *object) {
+		o.text("presence", c.Is)
+		if c.Status != "" {
+			o.text("status_msg", c.Status)
+		}
+		if c.Ago != nil {
+			o.int("last_active_ago", int(*c.Ago))
+		}
+		if c.Now != nil {
+			o.truth("currently_active", *c.Now)
+		}
+	})
+	return o.end()
+}
+
 func (s *Syncer) presenceOf(user string, now time.Time) PresenceContent {
 	state, _ := s.present.tracker.Get(user)
 	c := PresenceContent{Is: state.Is, Status: state.Status}
@@ -179,7 +199,7 @@ func (s *Syncer) presenceOf(user string, now time.Time) PresenceContent {
 
 // SharesRoom says whether two users are members of a room.
 func (s *Syncer) SharesRoom(ctx context.Context, user, other string) (bool, error) {
-	shared, err := s.sharing(ctx, user)
+	shared, err := s.sharingOf(ctx, user, map[string]bool{other: true})
 	return shared[other], err
 }
 
@@ -189,12 +209,13 @@ func (a *answer) presence(ctx context.Context, memberships map[string]membership
 	if p.tracker == nil {
 		return nil
 	}
-	changed := map[string]bool{}
-	for _, who := range p.changed(a.q.Since, a.upTo) {
+	news := p.changed(a.q.Since, a.upTo)
+	changed := make(map[string]bool, len(news))
+	for _, who := range news {
 		changed[who] = true
 	}
 	if len(changed) > 0 {
-		shared, err := a.s.sharing(ctx, a.q.User)
+		shared, err := a.s.sharingOf(ctx, a.q.User, changed)
 		if err != nil {
 			return err
 		}
@@ -225,11 +246,7 @@ func (a *answer) presence(ctx context.Context, memberships map[string]membership
 		if !a.q.Filter.Presence.wantsOf("m.presence", who) || a.q.Initial && content.Is == presence.Offline {
 			continue
 		}
-		text, err := json.Marshal(map[string]any{"type": "m.presence", "sender": who, "content": content})
-		if err != nil {
-			return err
-		}
-		all = append(all, text)
+		all = append(all, a.texts.add(func(b []byte) []byte { return content.append(b, who) }))
 	}
 	if len(all) > 0 {
 		resp.Presence = &Events{all}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"orrery/matrix/room"
 	"orrery/matrix/store"
@@ -23,6 +24,7 @@ const (
 type ephemeral struct {
 	loaded sync.Once
 	err    error
+	stale  atomic.Int64 // not 0: it must be read again
 
 	mu       sync.Mutex
 	receipts map[receiptKey]store.Receipt
@@ -63,21 +65,43 @@ func (s *Syncer) ephemeral(ctx context.Context, roomID string) (*ephemeral, erro
 		s.ephemerals[roomID] = e
 	}
 	s.mu.Unlock()
-	e.loaded.Do(func() {
-		e.err = s.stream.DB().View(context.WithoutCancel(ctx), func(tx table.Tx) error {
-			all, err := store.Receipts.All(tx, table.Range{Prefix: []any{roomID}})
-			for _, r := range all {
-				e.set(r)
-			}
-			return err
-		})
-	})
+	e.loaded.Do(func() { e.err = s.readReceipts(ctx, roomID, e) })
 	if e.err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.ephemerals, roomID)
+		return nil, e.err
 	}
-	return e, e.err
+	if stale := e.stale.Load(); stale != 0 {
+		doubt := s.news.doubt.Load() != 0
+		if err := s.readReceipts(ctx, roomID, e); err != nil {
+			return nil, err
+		}
+		if !doubt {
+			e.stale.CompareAndSwap(stale, 0)
+		}
+	}
+	return e, nil
+}
+
+// readReceipts takes over what the store has. What is in memory is newer, or the same.
+func (s *Syncer) readReceipts(ctx context.Context, roomID string, e *ephemeral) error {
+	return s.stream.DB().View(context.WithoutCancel(ctx), func(tx table.Tx) error {
+		all, err := store.Receipts.All(tx, table.Range{Prefix: []any{roomID}})
+		for _, r := range all {
+			e.set(r)
+		}
+		return err
+	})
+}
+
+// reread lets the receipts of a room be read again, because it is not known which ones the store has.
+func (s *Syncer) reread(roomID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.ephemerals[roomID]; e != nil {
+		e.stale.Add(1)
+	}
 }
 
 func (e *ephemeral) set(r store.Receipt) {
@@ -115,7 +139,7 @@ func (s *Syncer) Receive(ctx context.Context, r *room.Room, receipt store.Receip
 	if receipt.Type == ReadPrivate {
 		s.Wake(receipt.User)
 	} else {
-		s.Wake(r.Joined()...)
+		s.WakeRoom(r)
 	}
 	return err
 }

@@ -77,6 +77,7 @@ func (s *Syncer) Sliding(ctx context.Context, q SlidingRequest) (*SlidingRespons
 	defer timeout.Stop()
 	last := q.Pos == "" || q.Timeout <= 0
 	for {
+		s.news.settle()
 		a := &sliding{s: s, q: q, had: had, upTo: max(s.stream.Current(), had.position)}
 		resp, next, err := a.answer(ctx)
 		if err != nil {
@@ -114,9 +115,15 @@ func (a *sliding) answer(ctx context.Context) (*SlidingResponse, snapshot, error
 	if next.rooms == nil {
 		next.rooms = map[string]*told{}
 	}
-	var err error
-	if a.memberships, err = a.s.user(ctx, a.q.User); err != nil {
+	now, err := a.s.user(ctx, a.q.User)
+	if err != nil {
 		return nil, next, err
+	}
+	a.memberships = make(map[string]membership, len(now))
+	for id, m := range now {
+		if m, known := m.at(a.upTo); known {
+			a.memberships[id] = m
+		}
 	}
 	if a.taste, err = a.s.taste(ctx, a.q.User); err != nil {
 		return nil, next, err
@@ -156,9 +163,6 @@ func (a *sliding) facts(ctx context.Context) ([]window.Facts, error) {
 		return nil, err
 	}
 	for id, m := range a.memberships {
-		if m.order > a.upTo {
-			continue
-		}
 		r, err := a.s.rooms.Find(ctx, id)
 		if err != nil {
 			return nil, fmt.Errorf("room %s: %w", id, err)
@@ -246,24 +250,23 @@ func (s *Syncer) tags(ctx context.Context, user string) (map[string][]string, er
 	})
 }
 
-// directRooms are those that a user marked as such (clause client-server API, direct messaging).
+// directRooms are those that a user marked as such (clause client-server API, direct messaging). The caller must not change them.
 func (s *Syncer) directRooms(ctx context.Context, user string) (map[string]bool, error) {
-	found := map[string]bool{}
-	return found, s.stream.DB().View(ctx, func(tx table.Tx) error {
-		d, ok, err := store.AllAccountData.Get(tx, user, "", "m.direct")
-		if err != nil || !ok {
-			return err
-		}
-		var content map[string]json.RawMessage
-		_ = json.Unmarshal(d.JSON, &content) // clients write what they like
-		for _, list := range content {
-			var ids []string
-			_ = json.Unmarshal(list, &ids)
-			for _, id := range ids {
-				found[id] = true
+	return s.news.direct.get(user, func() (map[string]bool, error) {
+		found := map[string]bool{}
+		return found, s.stream.DB().View(ctx, func(tx table.Tx) error {
+			d, _, err := store.AllAccountData.Get(tx, user, "", Direct)
+			var content map[string]json.RawMessage
+			_ = json.Unmarshal(d.JSON, &content) // clients write what they like
+			for _, list := range content {
+				var ids []string
+				_ = json.Unmarshal(list, &ids)
+				for _, id := range ids {
+					found[id] = true
+				}
 			}
-		}
-		return nil
+			return err
+		})
 	})
 }
 

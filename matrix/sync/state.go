@@ -20,9 +20,9 @@ const (
 
 // states is state as the client wants to hear of it.
 func (a *answer) states(all []*room.Entry) (s States) {
-	e := &Events{[]json.RawMessage{}}
+	e := &Events{make([]json.RawMessage, 0, len(all))}
 	for _, one := range all {
-		e.Events = append(e.Events, Client(one, a.q.User, a.q.Device, false))
+		e.Events = append(e.Events, a.text(one))
 	}
 	switch a.q.After {
 	case StateAfter:

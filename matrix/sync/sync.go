@@ -6,7 +6,6 @@ package sync
 import (
 	"context"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"orrery/matrix/room"
 	"orrery/matrix/store"
 	"orrery/matrix/table"
+	"orrery/matrix/table/watch"
 )
 
 // Syncer makes answers.
@@ -26,8 +26,9 @@ type Syncer struct {
 	users   map[string]*user                  // those who synced
 
 	ephemerals map[string]*ephemeral        // by the room's id
-	tastes     map[string]*taste            // by user
 	unread     map[string]map[string]unread // by user and room
+
+	news news
 
 	connections connections
 	present     present
@@ -41,62 +42,96 @@ type user struct {
 	err    error
 
 	mu    sync.Mutex
-	rooms map[string]membership // by the room's id
+	rooms map[string]membership // by the room's id; never changed, but replaced
 }
 
 type membership struct {
 	is    string
-	order int64 // of the event that gave it
+	order int64       // of the event that gave it
+	was   *membership // before that, if it was known
 }
 
-// New is a syncer of what goes through a stream. Watch is for room.Config; Serve must be called before the first answer.
-func New(stream *store.Stream) *Syncer {
-	return &Syncer{
-		stream: stream, waiting: map[string]map[chan struct{}]bool{}, users: map[string]*user{}, ephemerals: map[string]*ephemeral{},
-		tastes: map[string]*taste{}, unread: map[string]map[string]unread{},
+// at is what it was at a position, and whether that is known.
+func (m membership) at(position int64) (membership, bool) {
+	if m.order > position && m.was != nil {
+		m = *m.was
 	}
+	return m, m.order <= position
+}
+
+// New is a syncer of what goes through a stream over a database. Committed and Watch are for room.Config; Serve must be called before the first answer.
+func New(stream *store.Stream, db *watch.DB) *Syncer {
+	s := &Syncer{stream: stream, waiting: map[string]map[chan struct{}]bool{}, users: map[string]*user{}, ephemerals: map[string]*ephemeral{}, unread: map[string]map[string]unread{}}
+	s.follow(db)
+	return s
 }
 
 // Serve says whose rooms these are.
 func (s *Syncer) Serve(rooms *room.Rooms) { s.rooms = rooms }
 
-// Watch takes notice of events in a room, and wakes those whom they concern.
-func (s *Syncer) Watch(r *room.Room, events []*room.Entry) {
-	concerned := map[string]bool{}
+// Committed takes notice of events in a room, before they count as seen: whoever sees them finds what users are in the room.
+func (s *Syncer) Committed(r *room.Room, events []*room.Entry) {
 	for _, e := range events {
 		if e.Type() != matrix.TypeMember {
 			continue
 		}
 		who, _ := e.StateKey()
-		concerned[who] = true
 		s.mu.Lock()
 		u := s.users[who]
 		s.mu.Unlock()
 		if u != nil {
-			u.set(r.ID(), membership{e.Membership(), e.Order})
+			u.set(r.ID(), membership{is: e.Membership(), order: e.Order})
 		}
 	}
-	for _, who := range r.Joined() {
-		concerned[who] = true
+}
+
+// Watch wakes those whom events in a room concern.
+func (s *Syncer) Watch(r *room.Room, events []*room.Entry) {
+	s.WakeRoom(r)
+	for _, e := range events {
+		if who, _ := e.StateKey(); e.Type() == matrix.TypeMember && e.Membership() != matrix.Join {
+			s.Wake(who)
+		}
 	}
-	s.Wake(slices.Collect(maps.Keys(concerned))...)
+}
+
+// WakeRoom lets answers to the members of a room be made again.
+func (s *Syncer) WakeRoom(r *room.Room) {
+	s.mu.Lock()
+	few := len(s.waiting) < r.Size()
+	var members []string
+	for who := range s.waiting {
+		if few && r.HasJoined(who) {
+			members = append(members, who)
+		}
+	}
+	s.mu.Unlock()
+	if !few {
+		members = r.Joined()
+	}
+	s.Wake(members...)
 }
 
 func (u *user) set(room string, m membership) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if old := u.rooms[room]; m.order >= old.order && m.is != old.is { // otherwise only how the user is shown changed
-		u.rooms[room] = m
+	old, known := u.rooms[room]
+	if m.order < old.order || m.is == old.is { // only how the user is shown changed
+		return
 	}
+	if known {
+		m.was = &membership{is: old.is, order: old.order}
+	}
+	u.rooms = maps.Clone(u.rooms)
+	u.rooms[room] = m
 }
 
 // read sets what the store says, unless something newer is known.
-func (u *user) read(room string, m membership) {
+func (u *user) read(all map[string]membership) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if _, known := u.rooms[room]; !known {
-		u.rooms[room] = m
-	}
+	maps.Copy(all, u.rooms)
+	u.rooms = all
 }
 
 // Wake lets answers to users be made again.
@@ -131,7 +166,7 @@ func (s *Syncer) wait(who string) (<-chan struct{}, func()) {
 	}
 }
 
-// user is what somebody is in rooms.
+// user is what somebody is in rooms. The caller must not change it.
 func (s *Syncer) user(ctx context.Context, who string) (map[string]membership, error) {
 	u, err := s.known(ctx, who)
 	if err != nil {
@@ -139,7 +174,7 @@ func (s *Syncer) user(ctx context.Context, who string) (map[string]membership, e
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return maps.Clone(u.rooms), nil
+	return u.rooms, nil
 }
 
 // membership is what somebody is in a room.
@@ -175,7 +210,8 @@ func (s *Syncer) known(ctx context.Context, who string) (*user, error) {
 }
 
 func (u *user) load(ctx context.Context, db table.DB, who string) error {
-	return db.View(ctx, func(tx table.Tx) error {
+	found := map[string]membership{}
+	err := db.View(ctx, func(tx table.Tx) error {
 		all, err := store.Members.All(tx, table.Range{Prefix: []any{who}})
 		if err != nil {
 			return err
@@ -186,11 +222,15 @@ func (u *user) load(ctx context.Context, db table.DB, who string) error {
 				return err
 			}
 			if ok && !m.Forgotten {
-				u.read(r.RoomID, membership{m.Membership, m.Order})
+				found[r.RoomID] = membership{is: m.Membership, order: m.Order}
 			}
 		}
 		return nil
 	})
+	if err == nil {
+		u.read(found)
+	}
+	return err
 }
 
 // Forget makes a user's rooms be read again.
@@ -209,11 +249,11 @@ type Request struct {
 	FullState bool
 	After     After
 	Timeout   time.Duration
-	Filter    Filter
+	Filter    *Filter // nobody changes it
 }
 
 // Do makes an answer: at once if there is anything new or nothing was told yet, otherwise when there is, or after the timeout.
-func (s *Syncer) Do(ctx context.Context, q Request) (*Response, error) {
+func (s *Syncer) Do(ctx context.Context, q *Request) (*Response, error) {
 	woken, done := s.wait(q.User)
 	defer done()
 	timeout := time.NewTimer(q.Timeout)

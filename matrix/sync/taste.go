@@ -12,14 +12,12 @@ import (
 	"orrery/matrix/table"
 )
 
-// Types of account data by which a user says of whom they want to hear.
+// Types of account data by which a user says of whom they want to hear, and which rooms are direct chats.
 const (
 	Ignored = "m.ignored_user_list"        // clause client-server API, ignoring users
 	Invites = "m.invite_permission_config" // clause client-server API, invite permission; MSC4380
+	Direct  = "m.direct"                   // clause client-server API, direct messaging
 )
-
-// Tastes are the types of account data that decide of what a user hears.
-var Tastes = []string{PushRules, Ignored, Invites}
 
 // taste is what a user wants to hear of.
 type taste struct {
@@ -31,14 +29,12 @@ type taste struct {
 
 // taste is a user's, read from the store the first time.
 func (s *Syncer) taste(ctx context.Context, user string) (*taste, error) {
-	s.mu.Lock()
-	found := s.tastes[user]
-	s.mu.Unlock()
-	if found != nil {
-		return found, nil
-	}
-	found = &taste{ignored: map[string]bool{}}
-	if err := s.stream.DB().View(ctx, func(tx table.Tx) error {
+	return s.news.tastes.get(user, func() (*taste, error) { return s.readTaste(ctx, user) })
+}
+
+func (s *Syncer) readTaste(ctx context.Context, user string) (*taste, error) {
+	found := &taste{ignored: map[string]bool{}}
+	err := s.stream.DB().View(ctx, func(tx table.Tx) error {
 		rules, err := ReadRules(tx, user)
 		if err != nil {
 			return err
@@ -57,13 +53,8 @@ func (s *Syncer) taste(ctx context.Context, user string) (*taste, error) {
 		}
 		found.uninvited, err = BlocksInvites(tx, user)
 		return err
-	}); err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tastes[user] = found
-	return found, nil
+	})
+	return found, err
 }
 
 // BlocksInvites says whether a user wants no invitations.

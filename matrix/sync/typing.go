@@ -59,6 +59,6 @@ func (s *Syncer) Type(ctx context.Context, r *room.Room, user string, lasts time
 		e.typing.position = max(e.typing.position, position)
 		e.last = max(e.last, position)
 	})
-	s.Wake(r.Joined()...)
+	s.WakeRoom(r)
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"slices"
 
 	"orrery/matrix"
 	"orrery/matrix/push"
@@ -23,6 +24,7 @@ const maxUnread = 1000
 type unread struct {
 	counts
 
+	taste   *taste            // by which they were counted
 	read    int64             // up to here in all threads
 	reads   int64             // position of the user's newest receipt
 	upTo    int64             // what was looked at
@@ -96,14 +98,6 @@ func defaultRules(user string) (json.RawMessage, error) {
 	return json.Marshal(map[string]any{"type": PushRules, "content": map[string]any{"global": push.Defaults(user)}})
 }
 
-// RulesChanged makes what a user wants to hear of be read again, and all be counted anew.
-func (s *Syncer) RulesChanged(user string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.tastes, user)
-	delete(s.unread, user)
-}
-
 // count is how many events of a room notify a user that were not read.
 func (s *Syncer) count(ctx context.Context, r *room.Room, user string, upTo int64) (unread, error) {
 	e, err := s.ephemeral(ctx, r.ID())
@@ -116,17 +110,22 @@ func (s *Syncer) count(ctx context.Context, r *room.Room, user string, upTo int6
 		return unread{}, err
 	}
 	read := max(had.upTo, m.order) // nobody missed what was before they came
+	taste, err := s.taste(ctx, user)
+	if err != nil {
+		return unread{}, err
+	}
 	s.mu.Lock()
 	u := s.unread[user][r.ID()]
 	s.mu.Unlock()
-	if u.read != read || u.reads != had.newest || u.upTo > upTo {
-		u = unread{read: read, reads: had.newest, upTo: read}
-	}
-	taste, err := s.taste(ctx, user)
-	if err != nil {
-		return u, err
+	anew := unread{taste: taste, read: read, reads: had.newest, upTo: read}
+	if u.taste != taste || u.read != read || u.reads != had.newest || u.upTo > upTo {
+		u = anew
 	}
 	events, _, err := r.Timeline(ctx, u.upTo, upTo, maxUnread)
+	if u.upTo > read && slices.ContainsFunc(events, func(e *room.Entry) bool { return e.Type() == matrix.TypeRedaction }) { // what was counted may be redacted
+		u = anew
+		events, _, err = r.Timeline(ctx, read, upTo, maxUnread)
+	}
 	if err != nil {
 		return u, err
 	}

@@ -115,6 +115,8 @@ type Tx interface {
 	Delete(s *Schema, key []any) error
 	// Scan yields the rows of a range in order. An error ends it. While it is being read the transaction does nothing else: ErrReading.
 	Scan(s *Schema, r Range) iter.Seq2[[]any, error]
+	// Written is what was written so far, in order. The caller must not change it.
+	Written() []Write
 }
 
 // Counter is a Tx that counts a number up without asking for it first. If another program did so meanwhile, the update's functions are called again.
@@ -138,6 +140,21 @@ func Count(tx Tx, s *Schema, key []any, n int64) (int64, error) {
 	}
 	return n, tx.Put(s, append(slices.Clone(key), n))
 }
+
+// Write is a row that was put, or one that was deleted, of which only the key is known.
+type Write struct {
+	Table *Schema
+	Row   []any
+}
+
+// Writes are those of a transaction, which embeds it.
+type Writes struct{ all []Write }
+
+// Note notes a write.
+func (w *Writes) Note(s *Schema, row []any) { w.all = append(w.all, Write{s, row}) }
+
+// Written is that of Tx.
+func (w *Writes) Written() []Write { return w.all }
 
 // DB is a database. All methods may be called by several goroutines.
 type DB interface {

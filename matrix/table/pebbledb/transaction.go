@@ -13,6 +13,8 @@ import (
 
 // transaction reads from a snapshot, or from a batch over the database, which it writes, too.
 type transaction struct {
+	table.Writes
+
 	d     *DB
 	read  pebble.Reader
 	batch *pebble.Batch // nil in a view
@@ -57,6 +59,7 @@ func (t *transaction) Put(s *table.Schema, row []any) error {
 	if err := t.writable(); err != nil {
 		return err
 	}
+	t.Note(s, row)
 	if len(s.Indexes) > 0 {
 		if err := t.reindex(s, row); err != nil {
 			return err
@@ -122,6 +125,7 @@ func (t *transaction) Delete(s *table.Schema, key []any) error {
 	if err := t.writable(); err != nil {
 		return err
 	}
+	t.Note(s, key)
 	if len(s.Indexes) > 0 {
 		old, err := t.Get(s, key)
 		if err != nil || old == nil {

@@ -15,6 +15,8 @@ import (
 // transaction is a transaction on a session. Rows that are put wait, so that those of one table go in one statement, and statements wait for the next that
 // has an answer: until something is read, or the commit.
 type transaction struct {
+	table.Writes
+
 	ctx     context.Context //nolint:containedctx // of the View, which it does not outlive
 	d       *DB
 	s       session
@@ -64,6 +66,7 @@ func (t *transaction) put(s *table.Schema, row []any, upsert string) error {
 	if err := t.writable(); err != nil {
 		return err
 	}
+	t.Note(s, row)
 	var p *pile
 	for _, other := range t.waiting {
 		if other.schema == s {
@@ -203,6 +206,7 @@ func (t *transaction) Delete(s *table.Schema, key []any) error {
 	if err := t.writable(); err != nil {
 		return err
 	}
+	t.Note(s, key)
 	t.flush()
 	args := make([]any, len(key))
 	for i, v := range key {
