@@ -89,7 +89,7 @@ func (a *API) pageRange(q *request) (of table.Range, from int64, err error) {
 	return of, from, nil
 }
 
-// page is at most n events of a range that the user may see and a filter wants; and the order before which, or from which on, there may be others: 0 if
+// page is at most n events of a range that are shown to the user and that a filter wants; and the order before which, or from which on, there may be others: 0 if
 // there are none.
 func (a *API) page(q *request, r *room.Room, of table.Range, n int, f *sync.EventFilter) (found []*room.Entry, end int64, err error) {
 	for looked := 0; len(found) < n && looked < maxLooked; {
@@ -107,7 +107,7 @@ func (a *API) page(q *request, r *room.Room, of table.Range, n int, f *sync.Even
 				wanted = append(wanted, e)
 			}
 		}
-		seen, err := q.visible(r, wanted)
+		seen, err := a.shown(q, r, wanted)
 		if err != nil {
 			return nil, 0, err
 		}

@@ -57,7 +57,7 @@ func (a *API) relations(q *request) (any, error) {
 	if w.Recurse {
 		answer["recursion_depth"] = 3
 	}
-	if found, err = r.Visible(q.Context(), q.login.User, found); err != nil {
+	if found, err = a.shown(q, r, found); err != nil {
 		return nil, err
 	}
 	answer["chunk"], err = a.clients(q, r, found)
@@ -80,6 +80,10 @@ func (a *API) threads(q *request) (any, error) {
 		}
 	}
 	mine := q.URL.Query().Get("include") == "participated"
+	ignored, err := a.Syncer.Ignored(q.Context(), q.login.User)
+	if err != nil {
+		return nil, err
+	}
 	roots, next, err := r.Threads(q.Context(), before, n, func(_ string, senders map[string]bool) bool { return !mine || senders[q.login.User] })
 	if err != nil {
 		return nil, err
@@ -88,8 +92,15 @@ func (a *API) threads(q *request) (any, error) {
 	if next != 0 {
 		answer["next_batch"] = sync.Token(next)
 	}
-	if roots, err = r.Visible(q.Context(), q.login.User, roots); err != nil {
+	if roots, err = q.visible(r, roots); err != nil {
 		return nil, err
+	}
+	for i, e := range roots {
+		if ignored[e.Sender()] { // "the event is returned redacted to the caller"
+			redacted := *e
+			redacted.Event = e.Event.Redacted()
+			roots[i] = &redacted
+		}
 	}
 	answer["chunk"], err = a.clients(q, r, roots)
 	return answer, err

@@ -185,8 +185,21 @@ func (q *request) visible(r *room.Room, events []*room.Entry) ([]*room.Entry, er
 	return r.Visible(q.Context(), q.login.User, events)
 }
 
+// shown are those of a room's events that who asks may read, and wants to: "the client will no longer receive events sent by" those whom they ignore.
+func (a *API) shown(q *request, r *room.Room, events []*room.Entry) ([]*room.Entry, error) {
+	seen, err := q.visible(r, events)
+	if err != nil || q.sees {
+		return seen, err
+	}
+	return a.Syncer.Hears(q.Context(), q.login.User, seen)
+}
+
 func (a *API) clients(q *request, r *room.Room, events []*room.Entry) ([]json.RawMessage, error) {
-	return sync.Clients(q.Context(), r, events, q.login.User, q.login.Device, true)
+	ignored, err := a.Syncer.Ignored(q.Context(), q.login.User)
+	if err != nil {
+		return nil, err
+	}
+	return sync.Clients(q.Context(), r, events, q.login.User, q.login.Device, ignored, true)
 }
 
 // limit reads how many of something are wanted.

@@ -240,7 +240,7 @@ func (f *finding) look(p *place) error {
 	events = slices.DeleteFunc(events, func(e *room.Entry) bool {
 		return e == nil || e.Redacted != "" || !f.Filter.Wants(e.Event) || f.group == "sender" && e.Sender() != f.of
 	})
-	if events, err = r.Visible(f.q.Context(), f.q.login.User, events); err != nil {
+	if events, err = f.a.shown(f.q, r, events); err != nil {
 		return err
 	}
 	for _, e := range events {

@@ -166,8 +166,9 @@ func (r *Room) referred(events []*Entry) (may []*Entry) {
 	return may
 }
 
-// Summaries are those of some events, by their ids; events to which nothing relates have none.
-func (r *Room) Summaries(ctx context.Context, events []*Entry) (map[string]Summary, error) {
+// Summaries are those of some events, by their ids; events to which nothing relates have none. What some users said is left out: "Events from ignored users do not
+// appear in the aggregation".
+func (r *Room) Summaries(ctx context.Context, events []*Entry, without map[string]bool) (map[string]Summary, error) {
 	found := map[string]Summary{}
 	if events = r.referred(events); len(events) == 0 {
 		return found, nil
@@ -178,6 +179,7 @@ func (r *Room) Summaries(ctx context.Context, events []*Entry) (map[string]Summa
 			if err != nil {
 				return err
 			}
+			rows = slices.DeleteFunc(rows, func(row store.Relation) bool { return without[row.Sender] })
 			if len(rows) == 0 {
 				continue
 			}

@@ -86,7 +86,7 @@ func TestIgnored(t *testing.T) {
 		since := anne.sync("", "").Next
 		data := "user/" + anne.user + "/account_data/"
 		anne.do("PUT", data+"m.ignored_user_list", object{"ignored_users": object{bob.user: object{}}})
-		bob.send(room, "1", "unheard")
+		bobs := bob.send(room, "1", "unheard")
 		bob.do("PUT", "profile/"+bob.user+"/displayname", object{"displayname": "Bobby"})
 		invited := bob.create(object{"invite": []string{anne.user}})
 		got := anne.sync(since, "")
@@ -100,8 +100,54 @@ func TestIgnored(t *testing.T) {
 		if r := slid.Rooms[room]; r == nil || len(bodies(r.Timeline)) != 0 || slid.Rooms[invited] != nil {
 			t.Errorf("%+v", slid)
 		}
+		mine := anne.send(room, "1", "unheard of myself")
+		reply := bob.do("PUT", "rooms/"+room+"/send/m.room.message/2", object{"msgtype": "m.text", "body": "unheard reply", "m.relates_to": object{"rel_type": "m.thread", "event_id": mine}})["event_id"]
+		heard := func() (found []string) {
+			for _, path := range []string{"messages?dir=b", "context/" + url.PathEscape(mine), "messages?dir=f&from=" + since} {
+				var page struct {
+					Chunk  []clientEvent
+					Before []clientEvent `json:"events_before"`
+					After  []clientEvent `json:"events_after"`
+				}
+				anne.want(http.StatusOK, "GET", "rooms/"+room+"/"+path, nil, &page)
+				found = append(found, bodies(slices.Concat(page.Chunk, page.Before, page.After))...)
+			}
+			return found
+		}
+		relations := func() int {
+			all, _ := anne.do("GET", "/_matrix/client/v1/rooms/"+room+"/relations/"+url.PathEscape(mine), nil)["chunk"].([]any)
+			return len(all)
+		}
+		if h := heard(); slices.Contains(h, "unheard") || slices.Contains(h, "unheard reply") || !slices.Contains(h, "unheard of myself") || relations() != 0 {
+			t.Errorf("%q, and %d relations", h, relations())
+		}
+		anne.finds("unheard", nil, "unheard of myself")
+		thread := func() (roots []clientEvent, count any) {
+			var page struct{ Chunk []clientEvent }
+			anne.want(http.StatusOK, "GET", "/_matrix/client/v1/rooms/"+room+"/threads", nil, &page)
+			var e clientEvent
+			anne.want(http.StatusOK, "GET", "rooms/"+room+"/event/"+url.PathEscape(mine), nil, &e)
+			related, _ := e.Unsigned["m.relations"].(object)
+			of, _ := related["m.thread"].(object)
+			return page.Chunk, of["count"]
+		}
+		if roots, count := thread(); len(roots) != 1 || count != nil {
+			t.Errorf("%v %v", roots, count)
+		}
+		anne.do("PUT", "rooms/"+room+"/send/m.room.message/3", object{"msgtype": "m.text", "body": "heard", "m.relates_to": object{"rel_type": "m.thread", "event_id": bobs}})
+		if roots, _ := thread(); len(roots) != 2 || roots[0].ID != bobs || len(roots[0].Content) != 0 {
+			t.Errorf("%v", roots)
+		}
+		anne.do("GET", fmt.Sprint("rooms/", room, "/event/", url.PathEscape(fmt.Sprint(reply))), nil) // that they asked for
 		anne.do("PUT", data+"m.ignored_user_list", object{"ignored_users": object{}})
-		if got = anne.sync("", ""); len(bodies(got.Rooms.Join[room].Timeline.Events)) != 1 || len(got.Rooms.Invite) != 1 {
+		if h := heard(); !slices.Contains(h, "unheard") || relations() != 1 {
+			t.Errorf("%q, and %d relations", h, relations())
+		}
+		if roots, count := thread(); len(roots) != 2 || count != 1.0 {
+			t.Errorf("%v %v", roots, count)
+		}
+		anne.finds("unheard", nil, "unheard reply", "unheard of myself", "unheard")
+		if got = anne.sync("", ""); len(bodies(got.Rooms.Join[room].Timeline.Events)) != 4 || len(got.Rooms.Invite) != 1 {
 			t.Errorf("%+v", got)
 		}
 		anne.do("PUT", data+"m.invite_permission_config", object{"default_action": "block"})

@@ -171,7 +171,11 @@ func (a *answer) timeline(ctx context.Context, r *room.Room, events []*room.Entr
 	if len(events) > 0 {
 		t.PrevBatch = Token(events[0].Order - 1)
 	}
+<<<<<<< HEAD
 	t.Events, err = a.viewer.all(ctx, &a.texts, r, wanted)
+=======
+	t.Events, err = Clients(ctx, r, wanted, a.q.User, a.q.Device, a.taste.ignored, false)
+>>>>>>> ff222fc (matrix/sync, matrix/api: nobody is shown what those said whom they ignore, nor counts of it)
 	return t, err
 }
 

@@ -19,6 +19,7 @@ func Client(e *room.Entry, user, device string, withRoom bool) json.RawMessage {
 }
 
 // Clients are events as clients see them, with what relates to them (clause client-server API, aggregations of child events).
+<<<<<<< HEAD
 func Clients(ctx context.Context, r *room.Room, events []*room.Entry, user, device string, withRoom bool) ([]json.RawMessage, error) {
 	return viewer{user, device, withRoom}.all(ctx, &texts{}, r, events)
 }
@@ -31,6 +32,11 @@ type viewer struct {
 
 func (v viewer) all(ctx context.Context, t *texts, r *room.Room, events []*room.Entry) ([]json.RawMessage, error) {
 	summaries, err := r.Summaries(ctx, events)
+=======
+func Clients(ctx context.Context, r *room.Room, events []*room.Entry, user, device string, ignored map[string]bool, withRoom bool) ([]json.RawMessage, error) {
+	all := []json.RawMessage{}
+	summaries, err := r.Summaries(ctx, events, ignored)
+>>>>>>> ff222fc (matrix/sync, matrix/api: nobody is shown what those said whom they ignore, nor counts of it)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +46,7 @@ func (v viewer) all(ctx context.Context, t *texts, r *room.Room, events []*room.
 			latest = append(latest, s.Thread.Latest)
 		}
 	}
-	below, err := r.Summaries(ctx, latest)
+	below, err := r.Summaries(ctx, latest, ignored)
 	if err != nil {
 		return nil, err
 	}

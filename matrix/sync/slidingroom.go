@@ -122,7 +122,7 @@ func (t *tale) inside(ctx context.Context, news bool) (some bool, err error) {
 			t.out.State = append(t.out.State, stub(key)) // MSC4186, StateStub
 		}
 	}
-	t.out.Timeline, err = Clients(ctx, t.r, t.events, t.q.User, t.q.Device, false)
+	t.out.Timeline, err = Clients(ctx, t.r, t.events, t.q.User, t.q.Device, t.taste.ignored, false)
 	return true, err
 }
 

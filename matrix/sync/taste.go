@@ -14,11 +14,21 @@ import (
 
 // Types of account data by which a user says of whom they want to hear, and which rooms are direct chats.
 const (
+<<<<<<< HEAD
 	Ignored = "m.ignored_user_list"        // clause client-server API, ignoring users
 	Invites = "m.invite_permission_config" // clause client-server API, invite permission; MSC4380
 	Direct  = "m.direct"                   // clause client-server API, direct messaging
 )
 
+=======
+	IgnoredUsers = "m.ignored_user_list"        // clause client-server API, ignoring users
+	Invites      = "m.invite_permission_config" // clause client-server API, invite permission; MSC4380
+)
+
+// Tastes are the types of account data that decide of what a user hears.
+var Tastes = []string{PushRules, IgnoredUsers, Invites}
+
+>>>>>>> ff222fc (matrix/sync, matrix/api: nobody is shown what those said whom they ignore, nor counts of it)
 // taste is what a user wants to hear of.
 type taste struct {
 	*push.Matcher
@@ -40,7 +50,7 @@ func (s *Syncer) readTaste(ctx context.Context, user string) (*taste, error) {
 			return err
 		}
 		found.Matcher = push.Compile(user, rules)
-		d, _, err := store.AllAccountData.Get(tx, user, "", Ignored)
+		d, _, err := store.AllAccountData.Get(tx, user, "", IgnoredUsers)
 		if err != nil {
 			return err
 		}
@@ -76,6 +86,24 @@ func (t *taste) hears(events []*room.Entry) []*room.Entry {
 		_, isState := e.StateKey()
 		return !isState && t.ignored[e.Sender()]
 	})
+}
+
+// Ignored are the users of whom somebody does not want to hear (clause client-server API, ignoring users).
+func (s *Syncer) Ignored(ctx context.Context, user string) (map[string]bool, error) {
+	t, err := s.taste(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	return t.ignored, nil
+}
+
+// Hears are those of some events that a user wants to hear of.
+func (s *Syncer) Hears(ctx context.Context, user string, events []*room.Entry) ([]*room.Entry, error) {
+	t, err := s.taste(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	return t.hears(events), nil
 }
 
 // invited says whether a user wants to hear of an invitation to a room.
