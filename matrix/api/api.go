@@ -93,6 +93,7 @@ func New(c Config) *API {
 	a := &API{Config: c, mux: http.NewServeMux(), auth: newUIA(c.Now), limits: newLimiters(c.Limits), metrics: newMetrics(), sent: newSent(maxSent, maxSentByDevice)}
 	a.serverRoutes()
 	a.moreRoutes()
+	a.deprecatedRoutes()
 	a.moderationRoutes()
 	a.dehydratedRoutes()
 	a.ssoRoutes()

@@ -12,7 +12,7 @@ import (
 var guestMay = set(
 	"GET rooms/{room}/state", "GET rooms/{room}/state/{type}", "GET rooms/{room}/state/{type}/{key}", "GET rooms/{room}/state/{type}/{$}",
 	"GET rooms/{room}/context/{event}", "GET rooms/{room}/event/{event}", "GET rooms/{room}/messages", "GET rooms/{room}/members",
-	"GET rooms/{room}/joined_members", "GET rooms/{room}/initialSync", "GET joined_rooms", "GET sync", "GET capabilities", "GET pushrules/{$}",
+	"GET rooms/{room}/joined_members", "GET rooms/{room}/initialSync", "GET joined_rooms", "GET sync", "GET events", "GET capabilities", "GET pushrules/{$}",
 	"POST rooms/{room}/join", "POST join/{room}", "POST rooms/{room}/leave", "POST rooms/{room}/forget", "POST rooms/{room}/read_markers",
 	"POST rooms/{room}/receipt/{type}/{event}", "PUT rooms/{room}/typing/{user}", "PUT rooms/{room}/send/{type}/{txn}", "PUT rooms/{room}/state/{type}/{key}",
 	"PUT sendToDevice/{type}/{txn}", "PUT profile/{user}/{field}", "GET devices", "GET devices/{device}", "PUT devices/{device}",

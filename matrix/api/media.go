@@ -11,8 +11,7 @@ import (
 	"orrery/matrix/store"
 )
 
-// mediaRoutes are what users upload and see (clause client-server API, content repository). Downloads without a login, which old clients made, are not
-// served.
+// mediaRoutes are what users upload and see (clause client-server API, content repository).
 func (a *API) mediaRoutes() {
 	for _, path := range []string{"GET /_matrix/client/v1/media/config", "GET /_matrix/media/v3/config"} {
 		a.in(path, func(*request) (any, error) { return map[string]int64{"m.upload.size": a.Media.MaxSize()}, nil })
@@ -43,6 +42,29 @@ func (a *API) mediaRoutes() {
 		a.in(path, a.download)
 	}
 	a.in("GET /_matrix/client/v1/media/thumbnail/{server}/{id}", a.thumbnail)
+	a.frozenRoutes()
+}
+
+// frozenRoutes are downloads without a login. "Any media uploaded after the freeze SHOULD only be accessible through the new, authenticated, endpoints", and this
+// server froze them on its first day, but for icons of identity providers, which are shown to those who are not logged in yet.
+func (a *API) frozenRoutes() {
+	icon := func(serve handler) handler {
+		return func(q *request) (any, error) {
+			uri := "mxc://" + q.PathValue("server") + "/" + q.PathValue("id")
+			for _, p := range a.Providers {
+				if p.Icon == uri {
+					return serve(q)
+				}
+			}
+			return nil, notFound("media are for those who are logged in (GET /_matrix/client/v1/media/...)")
+		}
+	}
+	for _, version := range []string{"v3", "v1"} { // and r0, as of all that is v3
+		path := "GET /_matrix/media/" + version
+		a.open(path+"/download/{server}/{id}", icon(a.download))
+		a.open(path+"/download/{server}/{id}/{name}", icon(a.download))
+		a.open(path+"/thumbnail/{server}/{id}", icon(a.thumbnail))
+	}
 }
 
 func contentType(q *request) string {

@@ -13,13 +13,6 @@ var missing = strings.Split(strings.TrimSpace(`
 POST /_matrix/client/v3/account/3pid/msisdn/requestToken
 POST /_matrix/client/v3/account/password/msisdn/requestToken
 POST /_matrix/client/v3/register/msisdn/requestToken
-GET /_matrix/client/v3/events
-GET /_matrix/client/v3/events/{}
-GET /_matrix/client/v3/initialSync
-GET /_matrix/client/v3/rooms/{}/initialSync
-GET /_matrix/media/v3/download/{}/{}
-GET /_matrix/media/v3/download/{}/{}/{}
-GET /_matrix/media/v3/thumbnail/{}/{}
 POST /_matrix/client/v1/appservice/{}/ping
 PUT /_matrix/client/v3/directory/list/appservice/{}/{}
 GET /_matrix/client/v3/thirdparty/location

@@ -57,8 +57,25 @@ func (s *Syncer) answer(ctx context.Context, q *Request) (*Response, error) {
 	if err := a.accountData(ctx, resp); err != nil {
 		return nil, err
 	}
+<<<<<<< HEAD
 	if err := a.devices(ctx, resp); err != nil {
 		return nil, err
+=======
+	if q.Initial && !a.toldRules && q.Filter.AccountData.wantsType(PushRules) {
+		rules, err := defaultRules(q.User)
+		if err != nil {
+			return nil, err
+		}
+		global = append(global, rules)
+	}
+	if len(global) > 0 {
+		resp.AccountData = &Events{global}
+	}
+	if !q.NoDevice {
+		if err := a.devices(ctx, resp); err != nil {
+			return nil, err
+		}
+>>>>>>> 05771e1 (matrix/api: old clients and room previews are served; media are frozen from the first day)
 	}
 	if err := a.presence(ctx, memberships, resp); err != nil {
 		return nil, err

@@ -93,6 +93,7 @@ func (s *Syncer) Watch(r *room.Room, events []*room.Entry) {
 			s.Wake(who)
 		}
 	}
+<<<<<<< HEAD
 }
 
 // WakeRoom lets answers to the members of a room be made again.
@@ -110,6 +111,10 @@ func (s *Syncer) WakeRoom(r *room.Room) {
 		members = r.Joined()
 	}
 	s.Wake(members...)
+=======
+	concerned[r.ID()] = true // who looks into the room without being a member
+	s.Wake(slices.Collect(maps.Keys(concerned))...)
+>>>>>>> 05771e1 (matrix/api: old clients and room previews are served; media are frozen from the first day)
 }
 
 func (u *user) set(room string, m membership) {
@@ -249,7 +254,12 @@ type Request struct {
 	FullState bool
 	After     After
 	Timeout   time.Duration
+<<<<<<< HEAD
 	Filter    *Filter // nobody changes it
+=======
+	Filter    Filter
+	NoDevice  bool // nothing that concerns the device: messages to it are neither told nor taken for told
+>>>>>>> 05771e1 (matrix/api: old clients and room previews are served; media are frozen from the first day)
 }
 
 // Do makes an answer: at once if there is anything new or nothing was told yet, otherwise when there is, or after the timeout.
@@ -269,6 +279,23 @@ func (s *Syncer) Do(ctx context.Context, q *Request) (*Response, error) {
 			return resp, nil
 		case <-ctx.Done():
 			return resp, nil
+		}
+	}
+}
+
+// Peek waits until a room has events after a position, or until the timeout.
+func (s *Syncer) Peek(ctx context.Context, r *room.Room, since int64, timeout time.Duration) {
+	woken, done := s.wait(r.ID())
+	defer done()
+	ended := time.NewTimer(timeout)
+	defer ended.Stop()
+	for r.Last() <= since {
+		select {
+		case <-woken:
+		case <-ended.C:
+			return
+		case <-ctx.Done():
+			return
 		}
 	}
 }
