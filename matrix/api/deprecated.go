@@ -38,7 +38,7 @@ type news struct {
 // events waits for what is new since a token; without one, from now on.
 func (a *API) events(q *request) (any, error) {
 	query := q.URL.Query()
-	in := sync.Request{User: q.login.User, Device: q.login.Device, NoDevice: true, Since: a.Stream.Current()}
+	in := &sync.Request{Filter: &sync.Filter{}, User: q.login.User, Device: q.login.Device, NoDevice: true, Since: a.Stream.Current()}
 	var err error
 	if s := query.Get("from"); s != "" {
 		if in.Since, err = sync.ReadToken(s); err != nil {
@@ -89,7 +89,7 @@ func (a *API) events(q *request) (any, error) {
 }
 
 // peek waits for what is new in a room of which the user is no member.
-func (a *API) peek(q *request, r *room.Room, in sync.Request) (any, error) {
+func (a *API) peek(q *request, r *room.Room, in *sync.Request) (any, error) {
 	a.Syncer.Peek(q.Context(), r, in.Since, in.Timeout)
 	found, end, err := a.page(q, r, table.Range{From: in.Since + 1}, maxNews, &sync.EventFilter{})
 	if err != nil {
@@ -163,7 +163,7 @@ func (a *API) initialSync(q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := sync.Request{User: q.login.User, Device: q.login.Device, NoDevice: true, Initial: true, After: sync.StateAfter}
+	in := &sync.Request{Filter: &sync.Filter{}, User: q.login.User, Device: q.login.Device, NoDevice: true, Initial: true, After: sync.StateAfter}
 	in.Filter.Room.Timeline.Limit = max(n, 1)
 	in.Filter.Room.IncludeLeave = q.URL.Query().Get("archived") == "true"
 	resp, err := a.Syncer.Do(q.Context(), in)

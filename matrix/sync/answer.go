@@ -57,25 +57,10 @@ func (s *Syncer) answer(ctx context.Context, q *Request) (*Response, error) {
 	if err := a.accountData(ctx, resp); err != nil {
 		return nil, err
 	}
-<<<<<<< HEAD
-	if err := a.devices(ctx, resp); err != nil {
-		return nil, err
-=======
-	if q.Initial && !a.toldRules && q.Filter.AccountData.wantsType(PushRules) {
-		rules, err := defaultRules(q.User)
-		if err != nil {
-			return nil, err
-		}
-		global = append(global, rules)
-	}
-	if len(global) > 0 {
-		resp.AccountData = &Events{global}
-	}
 	if !q.NoDevice {
 		if err := a.devices(ctx, resp); err != nil {
 			return nil, err
 		}
->>>>>>> 05771e1 (matrix/api: old clients and room previews are served; media are frozen from the first day)
 	}
 	if err := a.presence(ctx, memberships, resp); err != nil {
 		return nil, err
@@ -188,11 +173,7 @@ func (a *answer) timeline(ctx context.Context, r *room.Room, events []*room.Entr
 	if len(events) > 0 {
 		t.PrevBatch = Token(events[0].Order - 1)
 	}
-<<<<<<< HEAD
-	t.Events, err = a.viewer.all(ctx, &a.texts, r, wanted)
-=======
-	t.Events, err = Clients(ctx, r, wanted, a.q.User, a.q.Device, a.taste.ignored, false)
->>>>>>> ff222fc (matrix/sync, matrix/api: nobody is shown what those said whom they ignore, nor counts of it)
+	t.Events, err = a.viewer.all(ctx, &a.texts, r, wanted, a.taste.ignored)
 	return t, err
 }
 

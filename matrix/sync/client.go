@@ -19,9 +19,8 @@ func Client(e *room.Entry, user, device string, withRoom bool) json.RawMessage {
 }
 
 // Clients are events as clients see them, with what relates to them (clause client-server API, aggregations of child events).
-<<<<<<< HEAD
-func Clients(ctx context.Context, r *room.Room, events []*room.Entry, user, device string, withRoom bool) ([]json.RawMessage, error) {
-	return viewer{user, device, withRoom}.all(ctx, &texts{}, r, events)
+func Clients(ctx context.Context, r *room.Room, events []*room.Entry, user, device string, ignored map[string]bool, withRoom bool) ([]json.RawMessage, error) {
+	return viewer{user, device, withRoom}.all(ctx, &texts{}, r, events, ignored)
 }
 
 // viewer is who sees events.
@@ -30,13 +29,8 @@ type viewer struct {
 	withRoom     bool
 }
 
-func (v viewer) all(ctx context.Context, t *texts, r *room.Room, events []*room.Entry) ([]json.RawMessage, error) {
-	summaries, err := r.Summaries(ctx, events)
-=======
-func Clients(ctx context.Context, r *room.Room, events []*room.Entry, user, device string, ignored map[string]bool, withRoom bool) ([]json.RawMessage, error) {
-	all := []json.RawMessage{}
+func (v viewer) all(ctx context.Context, t *texts, r *room.Room, events []*room.Entry, ignored map[string]bool) ([]json.RawMessage, error) {
 	summaries, err := r.Summaries(ctx, events, ignored)
->>>>>>> ff222fc (matrix/sync, matrix/api: nobody is shown what those said whom they ignore, nor counts of it)
 	if err != nil {
 		return nil, err
 	}

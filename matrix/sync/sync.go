@@ -93,7 +93,6 @@ func (s *Syncer) Watch(r *room.Room, events []*room.Entry) {
 			s.Wake(who)
 		}
 	}
-<<<<<<< HEAD
 }
 
 // WakeRoom lets answers to the members of a room be made again.
@@ -111,10 +110,7 @@ func (s *Syncer) WakeRoom(r *room.Room) {
 		members = r.Joined()
 	}
 	s.Wake(members...)
-=======
-	concerned[r.ID()] = true // who looks into the room without being a member
-	s.Wake(slices.Collect(maps.Keys(concerned))...)
->>>>>>> 05771e1 (matrix/api: old clients and room previews are served; media are frozen from the first day)
+	s.Wake(r.ID()) // who looks into the room without being a member
 }
 
 func (u *user) set(room string, m membership) {
@@ -254,12 +250,8 @@ type Request struct {
 	FullState bool
 	After     After
 	Timeout   time.Duration
-<<<<<<< HEAD
 	Filter    *Filter // nobody changes it
-=======
-	Filter    Filter
-	NoDevice  bool // nothing that concerns the device: messages to it are neither told nor taken for told
->>>>>>> 05771e1 (matrix/api: old clients and room previews are served; media are frozen from the first day)
+	NoDevice  bool    // nothing that concerns the device: messages to it are neither told nor taken for told
 }
 
 // Do makes an answer: at once if there is anything new or nothing was told yet, otherwise when there is, or after the timeout.

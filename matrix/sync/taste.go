@@ -14,21 +14,11 @@ import (
 
 // Types of account data by which a user says of whom they want to hear, and which rooms are direct chats.
 const (
-<<<<<<< HEAD
 	Ignored = "m.ignored_user_list"        // clause client-server API, ignoring users
 	Invites = "m.invite_permission_config" // clause client-server API, invite permission; MSC4380
 	Direct  = "m.direct"                   // clause client-server API, direct messaging
 )
 
-=======
-	IgnoredUsers = "m.ignored_user_list"        // clause client-server API, ignoring users
-	Invites      = "m.invite_permission_config" // clause client-server API, invite permission; MSC4380
-)
-
-// Tastes are the types of account data that decide of what a user hears.
-var Tastes = []string{PushRules, IgnoredUsers, Invites}
-
->>>>>>> ff222fc (matrix/sync, matrix/api: nobody is shown what those said whom they ignore, nor counts of it)
 // taste is what a user wants to hear of.
 type taste struct {
 	*push.Matcher
@@ -50,7 +40,7 @@ func (s *Syncer) readTaste(ctx context.Context, user string) (*taste, error) {
 			return err
 		}
 		found.Matcher = push.Compile(user, rules)
-		d, _, err := store.AllAccountData.Get(tx, user, "", IgnoredUsers)
+		d, _, err := store.AllAccountData.Get(tx, user, "", Ignored)
 		if err != nil {
 			return err
 		}
