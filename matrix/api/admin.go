@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"orrery/matrix/adminpage"
 )
 
 // adminPath is below which administrators ask, as Synapse has it, so that panels and bots made for it work; docs/matrix-admin.md says what there is.
@@ -26,6 +28,22 @@ func (a *API) adminRoutes() {
 	a.adminMedia()
 	a.adminReports()
 	a.adminTokens()
+}
+
+// adminPages are the pages of administrators.
+func (a *API) adminPages() {
+	if a.AdminPage == nil {
+		return
+	}
+	c := adminpage.Config{
+		Server: a.Server, URL: a.BaseURL, Accounts: a.Accounts, Admin: a.Admin, Media: a.Media, Now: a.Now, Logger: a.Logger, KeepMedia: a.KeepMedia,
+		NoPasswords: a.NoPasswords, Token: a.authenticate, LogOut: a.logOutDevice, Deactivate: a.end, Watch: *a.AdminPage,
+	}
+	for _, p := range a.Providers {
+		c.Providers = append(c.Providers, adminpage.Provider{Name: p.Name, URL: "/_matrix/client/v3/login/sso/redirect/" + p.ID})
+	}
+	pages := a.limitedPages(adminpage.New(c))
+	a.mux.Handle(adminpage.Path, pages)
 }
 
 // administer registers a request of administrators.

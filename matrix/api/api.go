@@ -6,6 +6,7 @@ package api
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"orrery/matrix"
 	"orrery/matrix/account"
 	"orrery/matrix/admin"
+	"orrery/matrix/adminpage"
 	"orrery/matrix/canonical"
 	"orrery/matrix/contact/identity"
 	"orrery/matrix/contact/validation"
@@ -59,7 +61,8 @@ type Config struct {
 	Now       func() time.Time
 	Logger    *slog.Logger
 
-	RoomVersion  string // of rooms for which nobody says another one
+	RoomVersion  string           // of rooms for which nobody says another one
+	AdminPage    *adminpage.Watch // how the server is, for the page of administrators; nil: there is no such page
 	Limits       Limits
 	BehindProxy  bool   // which says in X-Forwarded-For where clients are
 	SharedSecret string // by which accounts can be made by those who know it; "" for none
@@ -109,6 +112,7 @@ func New(c Config) *API {
 	a.backupRoutes()
 	a.mediaRoutes()
 	a.adminRoutes()
+	a.adminPages()
 	a.mux.Handle("/", a.handler(func(q *request) (any, error) {
 		if a.otherMethod(q.Request) {
 			return nil, fail(http.StatusMethodNotAllowed, "M_UNRECOGNIZED", "the request has another method")
@@ -299,15 +303,21 @@ func (a *API) logIn(q *request) error {
 			return fail(http.StatusUnauthorized, "M_MISSING_TOKEN", "the request has no access token")
 		}
 	}
-	login, err := a.Accounts.Authenticate(q.Context(), token)
-	if errors.Is(err, account.ErrToken) && a.delegate != nil {
-		login, err = a.delegate.Authenticate(q.Context(), token, a.address(q.Request))
-	}
+	login, err := a.authenticate(q.Context(), token, q.Request)
 	q.login = login
 	if limited := a.admit(q, login.User); err == nil || errors.Is(err, account.ErrToken) {
 		err = cmp.Or(limited, err)
 	}
 	return err
+}
+
+// authenticate is whose access token it is, which came with a request.
+func (a *API) authenticate(ctx context.Context, token string, r *http.Request) (account.Login, error) {
+	login, err := a.Accounts.Authenticate(ctx, token)
+	if errors.Is(err, account.ErrToken) && a.delegate != nil {
+		login, err = a.delegate.Authenticate(ctx, token, a.address(r))
+	}
+	return login, err
 }
 
 // text is a string of the body; an error if it is there and is none.

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 
+	"orrery/matrix/adminpage"
 	"orrery/matrix/canonical"
 	"orrery/matrix/oauth"
 	"orrery/matrix/sso"
@@ -63,7 +64,7 @@ func (a *API) oauthRoutes() {
 func (a *API) limitedPages(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		l := a.limits.writes
-		if strings.HasPrefix(r.URL.Path, "/account/") {
+		if strings.HasPrefix(r.URL.Path, "/account/") || r.URL.Path == adminpage.Path+"login" {
 			l = a.limits.logins
 		}
 		if r.Method != http.MethodGet {

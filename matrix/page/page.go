@@ -30,16 +30,21 @@ func (s *Set) Write(w http.ResponseWriter, status int, name string, data map[str
 	if err := s.t.ExecuteTemplate(&b, name, data); err != nil {
 		return err
 	}
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'nonce-"+nonce+"'; script-src 'nonce-"+nonce+"'; frame-ancestors 'none'; base-uri 'none'")
-	h.Set("X-Frame-Options", "DENY")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Cache-Control", "no-store")
-	h.Del("Access-Control-Allow-Origin")
+	Guard(w.Header(), "default-src 'none'; style-src 'nonce-"+nonce+"'; script-src 'nonce-"+nonce+"'; frame-ancestors 'none'; base-uri 'none'")
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
 	_, err := b.WriteTo(w)
 	return err
+}
+
+// Guard sets the headers by which a page runs only what its policy lets it, is in no frame, is kept by nobody, and tells nobody where it was.
+func Guard(h http.Header, policy string) {
+	h.Set("Content-Security-Policy", policy)
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-store")
+	h.Del("Access-Control-Allow-Origin")
 }
 
 // Problem is what a page says has gone wrong.

@@ -171,7 +171,12 @@ type Finding struct {
 }
 
 // Check looks at what a server needs: its configuration, key, database, certificate, name, and where clients reach it.
-func Check(ctx context.Context, c *Config, logger *slog.Logger) (all []Finding) {
+func Check(ctx context.Context, c *Config, logger *slog.Logger) []Finding {
+	return c.inspect(ctx, func() error { return c.checkDatabase(ctx, logger) })
+}
+
+// inspect looks at what a server needs; its database is looked at by a function.
+func (c *Config) inspect(ctx context.Context, database func() error) (all []Finding) {
 	add := func(check, good string, err error) {
 		f := Finding{check, err == nil, good}
 		if err != nil {
@@ -183,7 +188,7 @@ func Check(ctx context.Context, c *Config, logger *slog.Logger) (all []Finding) 
 	add("signing key", key.ID, err)
 	_, err = c.secret()
 	add("registration secret", "as the configuration says", err)
-	add("database", "can be opened", c.checkDatabase(ctx, logger))
+	add("database", "can be opened", database())
 	add("media", c.path(c.Media), c.checkMedia())
 	for _, f := range [][3]string{{"certificate", c.TLSCertificate, c.TLSKey}, {"federation certificate", c.Federation.TLSCertificate, c.Federation.TLSKey}} {
 		if f[1] != "" {

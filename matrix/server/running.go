@@ -14,6 +14,7 @@ type Running struct {
 	BehindProxy    bool   `yaml:"behind_proxy"`
 	Limits         Limits `yaml:"limits"`
 	Metrics        string `yaml:"metrics"`
+	AdminPage      bool   `yaml:"admin_page"`
 
 	Federation Federation `yaml:"federation"`
 }
@@ -53,6 +54,9 @@ limits:
 # Where /metrics (for Prometheus) and /debug/pprof/ are served, on this machine only: 127.0.0.1:9008. "" is nowhere.
 metrics: ""
 
+# Whether administrators look after the server on pages below /admin/, where clients reach it. They log in there, as they could to use the admin API.
+admin_page: true
+
 # Where other servers ask for this one's keys and version: host:port or unix:PATH, usually port 8448; "" is nowhere. They ask by TLS: here are the files of a
 # certificate for server_name and its key, which are read again when they change; without them a proxy is before it that has them.
 federation:
@@ -63,7 +67,7 @@ federation:
 
 // newRunning is the defaults.
 func newRunning() Running {
-	return Running{Limits: Limits{rate.Limit{PerSecond: 0.5, Burst: 20}, rate.Limit{PerSecond: 20, Burst: 200}, rate.Limit{PerSecond: 50, Burst: 500}, rate.Limit{PerSecond: 0.005, Burst: 5}}}
+	return Running{AdminPage: true, Limits: Limits{rate.Limit{PerSecond: 0.5, Burst: 20}, rate.Limit{PerSecond: 20, Burst: 200}, rate.Limit{PerSecond: 50, Burst: 500}, rate.Limit{PerSecond: 0.005, Burst: 5}}}
 }
 
 func (r *Running) check() error {

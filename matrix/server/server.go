@@ -11,8 +11,11 @@ import (
 	gosync "sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"orrery/matrix/account"
 	"orrery/matrix/admin"
+	"orrery/matrix/adminpage"
 	"orrery/matrix/api"
 	"orrery/matrix/federation"
 	"orrery/matrix/keys"
@@ -44,6 +47,8 @@ type Server struct {
 	syncer  *sync.Syncer
 	pushers *pusher.Pushers
 	search  *search.Index
+	metrics *prometheus.Registry
+	unwatch func() // ends watching the load, and waits for that
 }
 
 // OpenDatabase opens the database that a configuration names.
@@ -102,7 +107,7 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	s := &Server{
 		config: c, db: db, logger: logger, syncer: syncer,
 		Accounts: accounts,
-		search:   search.Open(ctx, stream, logger),
+		search:   search.Open(ctx, stream, logger), metrics: newMetrics(), unwatch: func() {},
 	}
 	s.Rooms = room.New(room.Config{Stream: stream, Server: c.ServerName, Key: key, Now: time.Now, Watch: s.watch, Committed: s.committed, Redacting: search.Remove, Erased: accounts.Erased})
 	syncer.Serve(s.Rooms)
@@ -130,11 +135,16 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	var watch *adminpage.Watch
+	if c.AdminPage {
+		watch = s.watched(ctx)
+	}
 	s.api = api.New(api.Config{
 		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: keys.New(stream, syncer), Media: files, Admin: s.Admin, Pushers: s.pushers, Search: s.search, Stream: stream, Now: time.Now, Logger: logger,
 		Validations: validations, Identity: identities, Previews: previews, KeepMedia: time.Duration(c.KeepMedia) * 24 * time.Hour, Turn: turn, Contacts: c.Contacts, SupportPage: c.SupportPage,
-		RoomVersion: c.RoomVersion, SharedSecret: secret, LogIn: entry, Limits: api.Limits{Logins: c.Limits.Logins, Writes: c.Limits.Writes, Reads: c.Limits.Reads}, BehindProxy: c.BehindProxy,
+		AdminPage: watch, RoomVersion: c.RoomVersion, SharedSecret: secret, LogIn: entry, Limits: api.Limits{Logins: c.Limits.Logins, Writes: c.Limits.Writes, Reads: c.Limits.Reads}, BehindProxy: c.BehindProxy,
 	})
+	s.metrics.MustRegister(s.api)
 	s.fed = federation.New(federation.Config{Server: c.ServerName, Key: key, Version: c.Version, Now: time.Now})
 	s.pushers.Begin()
 	return s, nil
@@ -212,6 +222,7 @@ func (s *Server) sweep(ctx context.Context) {
 
 // Close ends the server.
 func (s *Server) Close() error {
+	s.unwatch()
 	if s.Admin != nil {
 		s.Admin.Close()
 	}
