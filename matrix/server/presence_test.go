@@ -93,3 +93,25 @@ func TestPresenceOff(t *testing.T) {
 	}
 	anne.sync("", "")
 }
+
+// TestPresenceOfNewcomers: who comes into a room is shown to those in it as they are, once.
+func TestPresenceOfNewcomers(t *testing.T) {
+	s := newSite(t, "memory", "presence: true", "presence: true ")
+	anne, bob := s.register("anne"), s.register("bob")
+	room := anne.create(object{"preset": "public_chat"})
+	var got struct {
+		Next     string `json:"next_batch"`
+		Presence struct{ Events []clientEvent }
+	}
+	anne.want(http.StatusOK, "GET", "sync?set_presence=offline", nil, &got)
+	bob.join(room)
+	for _, want := range []int{1, 0} {
+		since := got.Next
+		got.Presence.Events = nil
+		anne.want(http.StatusOK, "GET", "sync?set_presence=offline&since="+since, nil, &got)
+		if e := got.Presence.Events; len(e) != want || want == 1 && e[0].Sender != bob.user {
+			t.Errorf("%+v", e)
+		}
+		bob.do("PUT", "profile/"+bob.user+"/displayname", object{"displayname": "Robert"}) // does not come anew
+	}
+}

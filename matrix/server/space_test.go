@@ -109,7 +109,7 @@ func TestUpgradeCarries(t *testing.T) {
 				c.do("PUT", "user/"+c.user+"/rooms/"+old+"/tags/m.favourite", object{"order": .5})
 				c.do("PUT", "user/"+c.user+"/account_data/m.direct", object{"@x:y": []string{old}, "odd": 1})
 			}
-			made := ""
+			var made string
 			if byHand {
 				made = anne.create(object{"preset": "public_chat", "creation_content": object{"predecessor": object{"room_id": old}}})
 				bob.join(made) // before it is said that the old one ends

@@ -239,6 +239,9 @@ func (a *answer) presence(ctx context.Context, memberships map[string]membership
 			}
 		}
 	}
+	if err := a.newcomers(ctx, memberships, changed); err != nil {
+		return err
+	}
 	now := a.s.now()
 	var all []json.RawMessage
 	for who := range changed {
