@@ -23,6 +23,7 @@ import (
 	"orrery/matrix/canonical"
 	"orrery/matrix/contact/identity"
 	"orrery/matrix/contact/validation"
+	"orrery/matrix/delayed"
 	"orrery/matrix/keys"
 	"orrery/matrix/media"
 	"orrery/matrix/preview"
@@ -47,6 +48,7 @@ type Config struct {
 	Media    *media.Media
 	Admin    *admin.Admin
 	Pushers  *pusher.Pushers
+	Delayed  *delayed.Events
 
 	Validations *validation.Validations
 	Identity    *identity.Client
@@ -99,6 +101,7 @@ func New(c Config) *API {
 	a.deprecatedRoutes()
 	a.moderationRoutes()
 	a.dehydratedRoutes()
+	a.delayedRoutes()
 	a.ssoRoutes()
 	a.oauthRoutes()
 	a.accountRoutes()

@@ -16,6 +16,7 @@ import (
 	"orrery/matrix/contact/identity"
 	"orrery/matrix/contact/mail"
 	"orrery/matrix/contact/validation"
+	"orrery/matrix/delayed"
 	"orrery/matrix/keys"
 	"orrery/matrix/media"
 	"orrery/matrix/oauth"
@@ -87,6 +88,8 @@ var kinds = []struct {
 	{media.ErrNotYet, http.StatusGatewayTimeout, "M_NOT_YET_UPLOADED"},
 	{media.ErrUploaded, http.StatusConflict, "M_CANNOT_OVERWRITE_MEDIA"},
 	{media.ErrUnsupported, http.StatusBadRequest, "M_UNKNOWN"},
+	{delayed.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
+	{delayed.ErrMany, http.StatusTooManyRequests, "M_LIMIT_EXCEEDED"},
 	{keys.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
 	{matrix.ErrSignature, http.StatusBadRequest, "M_INVALID_SIGNATURE"},
 	{push.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},

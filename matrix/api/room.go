@@ -37,6 +37,12 @@ func (a *API) send(q *request) (any, error) {
 		return nil, err
 	}
 	d := room.Draft{Type: q.PathValue("type"), Sender: q.login.User, Content: content}
+	if after, later, err := delay(q); later {
+		if err != nil {
+			return nil, err
+		}
+		return a.schedule(q, r, after, d.Type, nil, content)
+	}
 	if d.Type == matrix.TypeRedaction {
 		d.Redacts = content.Get("redacts").String()
 	}

@@ -15,6 +15,7 @@ var unstable = map[string]bool{
 	"org.matrix.msc3814":                             true, // dehydrated devices
 	"org.matrix.msc3874":                             true, // GET messages by relations
 	"org.matrix.msc3930":                             true, // push rules for polls
+	"org.matrix.msc4140":                             true, // events that are sent later
 	"org.matrix.msc4222":                             true, // GET sync, use_state_after
 	"uk.half-shot.msc2666.query_mutual_rooms.stable": true,
 }

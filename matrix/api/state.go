@@ -69,6 +69,12 @@ func (a *API) putState(q *request) (any, error) {
 		return nil, err
 	}
 	kind, key := q.PathValue("type"), q.PathValue("key")
+	if after, later, err := delay(q); later {
+		if err != nil {
+			return nil, err
+		}
+		return a.schedule(q, r, after, kind, &key, content)
+	}
 	if kind == canonicalAlias.Type {
 		if err := a.checkAliases(q.Context(), r, content); err != nil {
 			return nil, err

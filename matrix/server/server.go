@@ -13,10 +13,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"orrery/matrix"
 	"orrery/matrix/account"
 	"orrery/matrix/admin"
 	"orrery/matrix/adminpage"
 	"orrery/matrix/api"
+	"orrery/matrix/delayed"
 	"orrery/matrix/federation"
 	"orrery/matrix/keys"
 	"orrery/matrix/media"
@@ -49,6 +51,7 @@ type Server struct {
 	search  *search.Index
 	metrics *prometheus.Registry
 	unwatch func() // ends watching the load, and waits for that
+	delayed *delayed.Events
 }
 
 // OpenDatabase opens the database that a configuration names.
@@ -139,8 +142,9 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	if c.AdminPage {
 		watch = s.watched(ctx)
 	}
+	s.delayed = delayed.Open(ctx, delayed.Config{Stream: stream, Rooms: s.Rooms, May: s.maySend, Now: time.Now, Logger: logger})
 	s.api = api.New(api.Config{
-		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: keys.New(stream, syncer), Media: files, Admin: s.Admin, Pushers: s.pushers, Search: s.search, Stream: stream, Now: time.Now, Logger: logger,
+		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: keys.New(stream, syncer), Media: files, Admin: s.Admin, Pushers: s.pushers, Delayed: s.delayed, Search: s.search, Stream: stream, Now: time.Now, Logger: logger,
 		Validations: validations, Identity: identities, Previews: previews, KeepMedia: time.Duration(c.KeepMedia) * 24 * time.Hour, Turn: turn, Contacts: c.Contacts, SupportPage: c.SupportPage,
 		AdminPage: watch, RoomVersion: c.RoomVersion, SharedSecret: secret, LogIn: entry, Limits: api.Limits{Logins: c.Limits.Logins, Writes: c.Limits.Writes, Reads: c.Limits.Reads}, BehindProxy: c.BehindProxy,
 	})
@@ -220,9 +224,21 @@ func (s *Server) sweep(ctx context.Context) {
 	}
 }
 
+// maySend is nil for a user whose account may send events.
+func (s *Server) maySend(ctx context.Context, user string) error {
+	u, err := s.Accounts.User(ctx, user)
+	if err == nil && (u.Deactivated || u.Locked || u.Suspended) {
+		err = fmt.Errorf("%w: the account of %s sends nothing", matrix.ErrForbidden, user)
+	}
+	return err
+}
+
 // Close ends the server.
 func (s *Server) Close() error {
 	s.unwatch()
+	if s.delayed != nil {
+		s.delayed.Close()
+	}
 	if s.Admin != nil {
 		s.Admin.Close()
 	}
