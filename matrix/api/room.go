@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"orrery/matrix"
@@ -324,7 +325,7 @@ func (a *API) drafts(q *request, c creation, version *matrix.Version, alias stri
 		content = content.With("creator", canonical.Text(user))
 	}
 	if version.CreateIsRoom && c.Preset == "trusted_private_chat" && len(c.Invite) > 0 {
-		content = content.With("additional_creators", canonical.Texts(c.Invite...))
+		content = content.With("additional_creators", canonical.List(withCreators(content.Get("additional_creators"), c.Invite)...))
 	}
 	add(matrix.TypeCreate, none, content)
 	add(matrix.TypeMember, user, a.memberContent(&request{Request: q.Request}, user, matrix.Join))
@@ -363,6 +364,19 @@ func (a *API) drafts(q *request, c creation, version *matrix.Version, alias stri
 		add(matrix.TypeMember, invited, content)
 	}
 	return all, nil
+}
+
+// withCreators are the creators that a client names, and those whom it invites, each once. What it names is not looked at here.
+func withCreators(named canonical.Value, invited []string) (all []canonical.Value) {
+	for c := range named.Elements {
+		all = append(all, c)
+	}
+	for _, user := range invited {
+		if !slices.ContainsFunc(all, func(c canonical.Value) bool { return c.String() == user }) {
+			all = append(all, canonical.Text(user))
+		}
+	}
+	return all
 }
 
 // topic is the content of a topic, which is plain text (clause client-server API, m.room.topic).

@@ -2,8 +2,11 @@ package api
 
 import (
 	"encoding/json"
+	"net/http"
 
 	"orrery/matrix"
+	"orrery/matrix/auth"
+	"orrery/matrix/canonical"
 	"orrery/matrix/room"
 	"orrery/matrix/sync"
 	"orrery/matrix/table"
@@ -69,6 +72,9 @@ func (a *API) putState(q *request) (any, error) {
 		return nil, err
 	}
 	kind, key := q.PathValue("type"), q.PathValue("key")
+	if err := possible(r, kind, content); err != nil {
+		return nil, err
+	}
 	if after, later, err := delay(q); later {
 		if err != nil {
 			return nil, err
@@ -104,6 +110,22 @@ func (a *API) putState(q *request) (any, error) {
 		err = a.carryEnded(q.Context(), content)
 	}
 	return map[string]string{"event_id": id}, doneOr(err)
+}
+
+// possible is nil if there may be such a state of a room at all, whoever wants it (clause room version 12: creators have no entry among the levels).
+func possible(r *room.Room, kind string, content canonical.Value) error {
+	switch kind {
+	case matrix.TypeCreate:
+		return fail(http.StatusBadRequest, "M_BAD_STATE", "a room has one create event, with which it begins")
+	case matrix.TypePowerLevels:
+		levels := r.Levels()
+		for user := range content.Get("users").Members {
+			if levels.User(user) == auth.Infinite {
+				return fail(http.StatusBadRequest, "M_BAD_STATE", user+" is a creator of the room, whose level cannot be set")
+			}
+		}
+	}
+	return nil
 }
 
 // members are the member events of a room, at some point if that is asked for (clause client-server API, GET members).

@@ -44,7 +44,7 @@ func TestDelayed(t *testing.T) {
 			t.Error("the same transaction counts twice")
 		}
 		state := anne.later(at+"/state/call/a", 60_000, object{"by": "hand"})
-		never := anne.later(at+"/state/call/b", 60_000, object{})
+		never := anne.later(at+"/state/call/b", 120_000, object{})
 		if got := anne.waiting(); !slices.Equal(got, []string{state, never, message}) {
 			t.Errorf("%q", got)
 		}

@@ -135,6 +135,26 @@ func TestMainAliases(t *testing.T) {
 	})
 }
 
+// TestCreators: creators who are named, and those who are invited as such; none of them has an entry among the levels.
+func TestCreators(t *testing.T) {
+	s := newSite(t, "memory")
+	anne, bob, carl := s.register("anne"), s.register("bob"), s.register("carl")
+	room := anne.create(object{
+		"preset": "trusted_private_chat", "creation_content": object{"additional_creators": []string{bob.user}}, "invite": []string{carl.user, bob.user},
+	})
+	if got := fmt.Sprint(anne.do("GET", "rooms/"+room+"/state/m.room.create", nil)["additional_creators"]); got != "["+bob.user+" "+carl.user+"]" {
+		t.Error(got)
+	}
+	for _, c := range []*client{anne, bob, carl} {
+		anne.refused(http.StatusBadRequest, "M_BAD_STATE", "PUT", "rooms/"+room+"/state/m.room.power_levels", object{"users": object{c.user: 100}})
+	}
+	anne.do("PUT", "rooms/"+room+"/state/m.room.power_levels", object{"users": object{"@dora:orrery.test": 100}})
+	old := anne.create(object{"room_version": "11"})
+	anne.do("PUT", "rooms/"+old+"/state/m.room.power_levels", object{"users": object{anne.user: 100}})
+	anne.refused(http.StatusBadRequest, "M_BAD_STATE", "PUT", "rooms/"+old+"/state/m.room.create", object{})
+	anne.refused(http.StatusBadRequest, "M_INVALID_ROOM_STATE", "POST", "createRoom", object{"preset": "trusted_private_chat", "creation_content": object{"additional_creators": []any{1}}, "invite": []string{bob.user}})
+}
+
 // TestTopic: a topic with which a room begins is there as plain text, too.
 func TestTopic(t *testing.T) {
 	s := newSite(t, "memory")
