@@ -12,6 +12,7 @@ import (
 	"orrery/internal/commandline"
 	"orrery/matrix"
 	"orrery/matrix/account"
+	"orrery/matrix/contact"
 	"orrery/matrix/room"
 	"orrery/matrix/server"
 )
@@ -36,7 +37,7 @@ func exitCode(err error) int {
 	switch {
 	case commandline.IsUsage(err):
 		return exitUsage
-	case errors.Is(err, account.ErrNotFound), errors.Is(err, room.ErrNotFound):
+	case errors.Is(err, account.ErrNotFound), errors.Is(err, room.ErrNotFound), errors.Is(err, contact.ErrUnknown):
 		return exitNotFound
 	case errors.Is(err, matrix.ErrForbidden), errors.Is(err, matrix.ErrMalformed), errors.Is(err, matrix.ErrTooLarge):
 		return exitRefused

@@ -21,7 +21,7 @@ import (
 
 func (c *cli) userCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "user", Short: "Accounts of this server"}
-	cmd.AddCommand(c.userCreate(), c.userList(), c.userDeactivate(), c.userReset(), c.userAdmin())
+	cmd.AddCommand(c.userCreate(), c.userList(), c.userDeactivate(), c.userReset(), c.userAdmin(), c.userContact())
 	return cmd
 }
 

@@ -17,6 +17,7 @@ import (
 
 // adminUsers are lists of accounts, and accounts.
 func (a *API) adminUsers() {
+	a.adminContacts()
 	a.administer("GET v2/users", func(q *request) (any, error) { // which leaves those out that are not used any more
 		deactivated := new(false)
 		if q.URL.Query().Get("deactivated") == "true" {
@@ -85,7 +86,11 @@ func (a *API) adminUser(ctx context.Context, id string) (any, error) {
 		}
 		return err
 	})
+	if err != nil {
+		return nil, err
+	}
 	v["external_ids"] = external
+	v["threepids"], err = a.viewContacts(ctx, id)
 	return v, err
 }
 
@@ -114,6 +119,7 @@ type userChange struct {
 	Deactivated *bool           `json:"deactivated"`
 	Shown       json.RawMessage `json:"displayname"`
 	Avatar      json.RawMessage `json:"avatar_url"`
+	Threepids   *[]threepid     `json:"threepids"`
 }
 
 // putUser makes an account, or changes one.
@@ -156,6 +162,11 @@ func (a *API) change(q *request, id string, in userChange) error {
 	ctx := q.Context()
 	if in.Admin != nil {
 		if err := a.setAdmin(q, id, *in.Admin); err != nil {
+			return err
+		}
+	}
+	if in.Threepids != nil {
+		if err := a.setContacts(ctx, id, *in.Threepids); err != nil {
 			return err
 		}
 	}

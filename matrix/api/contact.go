@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 
 	"orrery/matrix/canonical"
@@ -28,11 +29,7 @@ func (a *API) contactRoutes() {
 }
 
 func (a *API) listContacts(q *request) (any, error) {
-	all, err := a.Accounts.Contacts(q.Context(), q.login.User)
-	views := []any{}
-	for _, c := range all {
-		views = append(views, map[string]any{"medium": c.Medium, "address": c.Address, "validated_at": c.Validated, "added_at": c.Added})
-	}
+	views, err := a.viewContacts(q.Context(), q.login.User)
 	return map[string]any{"threepids": views}, err
 }
 
@@ -172,8 +169,14 @@ func (a *API) forgottenPassword(q *request) (any, error) {
 		return nil, err
 	}
 	if !q.body.Get("logout_devices").IsFalse() {
-		err = a.Accounts.LogoutAll(q.Context(), user, "")
-		a.Syncer.WakeSharing(q.Context(), user)
+		err = a.logOutAll(q.Context(), user)
 	}
 	return empty, err
+}
+
+// logOutAll removes all devices of a user's, and tells others whose list of devices changed.
+func (a *API) logOutAll(ctx context.Context, user string) error {
+	err := a.Accounts.LogoutAll(ctx, user, "")
+	a.Syncer.WakeSharing(ctx, user)
+	return err
 }

@@ -82,7 +82,7 @@ func (a *API) issuerConfig() oauth.Config {
 	c := oauth.Config{
 		Address: a.address,
 		URL:     a.BaseURL, Server: a.Server, Accounts: a.Accounts, Stream: a.Stream, Now: a.Now, Logger: a.Logger, NoPasswords: a.NoPasswords,
-		Register: a.OpenRegistration && !a.NoPasswords, NeedInvitation: a.NeedInvitation, LogOut: a.logOutDevice, Deactivate: a.end,
+		Register: a.OpenRegistration && !a.NoPasswords, NeedInvitation: a.NeedInvitation, NeedEmail: a.NeedEmail, Validations: a.Validations, LogOut: a.logOutDevice, LogOutAll: a.logOutAll, Deactivate: a.end,
 	}
 	for _, t := range a.Terms {
 		c.Terms = append(c.Terms, oauth.Term{Title: t.Title, URL: t.URL})

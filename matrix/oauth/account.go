@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"orrery/matrix/account"
+	"orrery/matrix/contact"
 	"orrery/matrix/page"
 	"orrery/matrix/store"
 )
@@ -51,6 +52,7 @@ func (i *Issuer) pageRoutes() {
 		v.i.allowReset(v.user)
 		return v.done("For ten minutes your app can replace the identity of your keys. Go back to it.")
 	}))
+	i.contactPages()
 	i.mux.Handle("GET /account/link", i.in(i.showLink))
 	i.mux.Handle("POST /account/link", i.in(i.decideLink))
 }
@@ -66,7 +68,7 @@ func (v *visit) loginPage(status int, name, problem string) error {
 		providers = append(providers, map[string]any{"Name": p.Name, "N": n})
 	}
 	return v.render(status, "login", map[string]any{
-		"Next": local(v.FormValue("next")), "Name": name, "Problem": problem, "Register": v.i.c.Register, "Providers": providers, "Passwords": !v.i.c.NoPasswords,
+		"Next": local(v.FormValue("next")), "Name": name, "Problem": problem, "Register": v.i.c.Register, "Providers": providers, "Passwords": !v.i.c.NoPasswords, "Mail": v.i.c.Validations.Sends(),
 	})
 }
 
@@ -80,6 +82,11 @@ func (i *Issuer) login(v *visit) error {
 	user := i.c.Accounts.Full(name)
 	if !strings.HasPrefix(name, "@") {
 		user = i.c.Accounts.Full(strings.ToLower(name))
+	}
+	if of, err := contact.Parse(contact.Email, name); err == nil {
+		if user, err = i.c.Accounts.ByContact(v.Context(), of); err != nil && !errors.Is(err, contact.ErrUnknown) {
+			return err
+		}
 	}
 	err := i.c.Accounts.CheckPassword(v.Context(), user, v.PostFormValue("password"))
 	switch {
@@ -131,8 +138,19 @@ func (i *Issuer) fromProvider(v *visit) error {
 }
 
 func (v *visit) showRegister(status int, problem string) error {
+	proof, err := v.registering()
+	if v.i.c.NeedEmail && err != nil {
+		return v.render(status, "address", map[string]any{"Problem": problem, "Next": local(v.FormValue("next"))})
+	}
+	if err != nil {
+		return tooLate(err)
+	}
+	address, secret := "", ""
+	if proof != nil {
+		address, secret = v.FormValue("address"), v.FormValue("secret")
+	}
 	return v.render(status, "register", map[string]any{
-		"Next": local(v.FormValue("next")), "Name": v.PostFormValue("name"), "Problem": problem, "Token": v.i.c.NeedInvitation, "Terms": v.i.c.Terms,
+		"Next": local(v.FormValue("next")), "Name": v.PostFormValue("name"), "Problem": problem, "Token": v.i.c.NeedInvitation, "Terms": v.i.c.Terms, "Address": address, "Secret": secret,
 	})
 }
 
@@ -151,9 +169,13 @@ func (i *Issuer) register(v *visit) error {
 			return v.showRegister(http.StatusBadRequest, "A registration token is missing.")
 		}
 	}
+	var err error
+	if n.Proof, err = v.registering(); err != nil {
+		return tooLate(err)
+	}
 	u, err := i.c.Accounts.Make(v.Context(), n)
 	for kind, text := range map[error]string{
-		account.ErrTaken: "This name is taken.", account.ErrInvitation: "The registration token does not count.",
+		account.ErrTaken: "This name is taken.", account.ErrInvitation: "The registration token does not count.", contact.ErrInUse: "This address is in an account already.",
 		account.ErrName: "A name has only the letters a to z, 0 to 9 and . _ = - / +",
 	} {
 		if errors.Is(err, kind) {
@@ -205,7 +227,11 @@ func (v *visit) showAccount(status int, problem string) error {
 		}
 		devices = append(devices, device{d, shown, time.UnixMilli(d.Seen).UTC().Format("2006-01-02 15:04 UTC"), d.ID == v.FormValue("device_id")})
 	}
-	return v.render(status, "account", map[string]any{"Devices": devices, "Password": u.Password != "", "Problem": problem})
+	contacts, err := v.i.c.Accounts.Contacts(v.Context(), v.user)
+	if err != nil {
+		return err
+	}
+	return v.render(status, "account", map[string]any{"Contacts": contacts, "Mail": v.i.c.Validations.Sends(), "Devices": devices, "Password": u.Password != "", "Problem": problem})
 }
 
 func (i *Issuer) deleteDevice(v *visit) error {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"orrery/matrix/account"
+	"orrery/matrix/contact/validation"
 	"orrery/matrix/store"
 )
 
@@ -42,9 +43,12 @@ type Config struct {
 	Now      func() time.Time
 	Logger   *slog.Logger
 
+	Validations *validation.Validations
+
 	NoPasswords    bool // people log in by providers only
 	Register       bool // people may make accounts on its pages
 	NeedInvitation bool // if they have a token for it
+	NeedEmail      bool // if they have an address of mail
 	Terms          []Term
 	Providers      []Provider // by which people may log in instead of a password
 
@@ -52,6 +56,8 @@ type Config struct {
 	Address func(*http.Request) string
 	// LogOut removes a device of a user's.
 	LogOut func(ctx context.Context, user, device string) error
+	// LogOutAll removes all devices of a user's.
+	LogOutAll func(ctx context.Context, user string) error
 	// Deactivate ends an account.
 	Deactivate func(ctx context.Context, user string, erase bool) error
 }

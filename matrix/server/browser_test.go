@@ -72,3 +72,41 @@ func TestOAuthBrowser(t *testing.T) {
 	do(ctx, t, chromedp.Navigate(s.http.URL+"/account/"), chromedp.WaitVisible("#devices"))
 	browser.Shot(ctx, t, "oauth-account")
 }
+
+// TestAddressesBrowser: somebody makes an account with an address of mail, forgets the password, gets a new one by a mail, and adds and removes addresses, in a
+// real browser.
+func TestAddressesBrowser(t *testing.T) {
+	ctx := browser.Start(t, 3*time.Minute)
+	s, box := newMailSite(t, "oauth:\n  issuer: \"\"", issuerHere, "registration_needs_email: false", "registration_needs_email: true")
+	confirm := func() {
+		t.Helper()
+		whole, _, _ := link(t, box.Next(t))
+		do(ctx, t, chromedp.Navigate(whole), chromedp.WaitVisible("#confirm"))
+		browser.Shot(ctx, t, "address-confirm")
+		do(ctx, t, chromedp.Click("#confirm"))
+	}
+	do(ctx, t, chromedp.Navigate(s.http.URL+"/account/login"), chromedp.WaitVisible("#register"), chromedp.Click("#register"),
+		chromedp.WaitVisible("#send"), chromedp.SendKeys("#address", "anne@example.org"), chromedp.Click("#send"), chromedp.WaitVisible("#sent"))
+	confirm()
+	do(ctx, t, chromedp.WaitVisible("#make"), chromedp.SendKeys("#name", "anne"), chromedp.SendKeys("#password", "pw-anne"), chromedp.SendKeys("#again", "pw-anne"),
+		chromedp.Click("#make"), chromedp.WaitVisible("#addresses"), chromedp.SendKeys("#address", "other@example.org"), chromedp.SendKeys("#proof", "pw-anne"),
+		chromedp.Click("#add"), chromedp.WaitVisible("#sent"))
+	confirm()
+	do(ctx, t, chromedp.WaitVisible(`#addresses button[value="other@example.org"]`))
+	browser.Shot(ctx, t, "address-account")
+	do(ctx, t, chromedp.Click(`#addresses button[value="other@example.org"]`), chromedp.WaitNotPresent(`#addresses button[value="other@example.org"]`), chromedp.WaitVisible("#addresses"))
+	anne := &client{site: s}
+	login := object{"type": "m.login.password", "identifier": object{"type": "m.id.thirdparty", "medium": "email", "address": "anne@example.org"}, "password": "pw-anne"}
+	anne.token, _ = anne.do("POST", "login", login)["access_token"].(string)
+	if got := anne.contacts(); got != "[{email anne@example.org}]" {
+		t.Error(got)
+	}
+	do(ctx, t, chromedp.Navigate(s.http.URL+"/account/forgotten"), chromedp.WaitVisible("#send"), chromedp.SendKeys("#address", "Anne@example.org"),
+		chromedp.Click("#send"), chromedp.WaitVisible("#sent"))
+	confirm()
+	do(ctx, t, chromedp.WaitVisible("#change"), chromedp.SendKeys("#new", "pw-new"), chromedp.SendKeys("#again", "pw-new"))
+	browser.Shot(ctx, t, "address-password")
+	do(ctx, t, chromedp.Click("#change"), chromedp.WaitVisible("#login"), chromedp.SendKeys("#name", "anne@example.org"), chromedp.SendKeys("#password", "pw-new"),
+		chromedp.Click("#login"), chromedp.WaitVisible("#addresses"))
+	anne.refused(http.StatusUnauthorized, "M_UNKNOWN_TOKEN", "GET", "account/whoami", nil)
+}

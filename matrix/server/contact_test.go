@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/cookiejar"
 	"net/url"
 	"regexp"
 	"strings"
@@ -382,4 +383,105 @@ func TestMailSlow(t *testing.T) {
 	c.refused(http.StatusBadGateway, "M_UNKNOWN", "POST", "register/email/requestToken", wantMail("s", "anne@example.org", 1))
 	box.Hold(false)
 	c.do("POST", "register/email/requestToken", wantMail("s", "anne@example.org", 1))
+}
+
+// TestAccountPagesAreBound: nobody is led to add somebody else's address, and no account is made on a page without an address where one is needed.
+func TestAccountPagesAreBound(t *testing.T) {
+	s, box := newMailSite(t, "oauth:\n  issuer: \"\"", issuerHere, "registration_needs_email: false", "registration_needs_email: true")
+	post := func(jar http.CookieJar, path string, form url.Values) (int, string) {
+		q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.http.URL+path, strings.NewReader(form.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		resp, err := (&http.Client{Jar: jar}).Do(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		text, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(text)
+	}
+	for _, form := range []url.Values{
+		{"name": {"eve"}, "password": {"x"}, "again": {"x"}}, {"name": {"eve"}, "password": {"x"}, "again": {"x"}, "address": {"eve@example.org"}, "secret": {"guess"}},
+	} {
+		if status, text := post(nil, "/account/register", form); status != http.StatusBadRequest {
+			t.Error(status, text)
+		}
+	}
+	for _, name := range []string{"anne", "bob"} {
+		if _, err := s.server.Accounts.Create(t.Context(), name, "pw-"+name, false, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	jars := map[string]http.CookieJar{}
+	for _, name := range []string{"anne", "bob"} {
+		jars[name], _ = cookiejar.New(nil)
+		if status, text := post(jars[name], "/account/login", url.Values{"name": {name}, "password": {"pw-" + name}}); status != http.StatusOK {
+			t.Fatal(status, text)
+		}
+	}
+	if status, text := post(jars["bob"], "/account/address", url.Values{"address": {"bob@example.org"}, "password": {"pw-anne"}}); status != http.StatusForbidden || len(box.Mails) > 0 {
+		t.Error(status, text)
+	}
+	post(jars["bob"], "/account/address", url.Values{"address": {"bob@example.org"}, "password": {"pw-bob"}})
+	to, _ := s.follow(box.Next(t))
+	visit := func(name string) int {
+		q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, to, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := (&http.Client{Jar: jars[name]}).Do(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		return resp.StatusCode
+	}
+	if status := visit("anne"); status != http.StatusBadRequest {
+		t.Error("somebody was led to add another's address", status)
+	}
+	if status := visit("bob"); status != http.StatusOK {
+		t.Error(status)
+	}
+	for name, want := range map[string]int{"anne": 0, "bob": 1} {
+		if all, err := s.server.Accounts.Contacts(t.Context(), "@"+name+":orrery.test"); err != nil || len(all) != want {
+			t.Error(name, all, err)
+		}
+	}
+}
+
+// TestAdminContacts: administrators see and set the addresses of accounts, also numbers of telephones, by which users log in then.
+func TestAdminContacts(t *testing.T) {
+	s := newSite(t, "memory")
+	admin, anne := s.register("root"), s.register("anne")
+	if err := s.server.Accounts.SetAdmin(t.Context(), admin.user, true); err != nil {
+		t.Fatal(err)
+	}
+	path := "/_synapse/admin/v2/users/" + anne.user
+	out := admin.do("PUT", path, object{"threepids": []object{{"medium": "email", "address": "Anne@example.org"}, {"medium": "msisdn", "address": "+447700900001"}}})
+	if got := fmt.Sprint(out["threepids"]); !strings.Contains(got, "address:anne@example.org") || !strings.Contains(got, "address:447700900001") {
+		t.Error(got)
+	}
+	for _, of := range []string{"email/users/anne@example.org", "msisdn/users/447700900001"} {
+		if out := admin.do("GET", "/_synapse/admin/v1/threepid/"+of, nil); out["user_id"] != anne.user {
+			t.Error(out)
+		}
+	}
+	admin.refused(http.StatusNotFound, "M_NOT_FOUND", "GET", "/_synapse/admin/v1/threepid/email/users/bob@example.org", nil)
+	admin.refused(http.StatusBadRequest, "M_THREEPID_IN_USE", "PUT", "/_synapse/admin/v2/users/"+admin.user, object{"threepids": []object{{"medium": "email", "address": "anne@example.org"}}})
+	admin.refused(http.StatusBadRequest, "M_INVALID_PARAM", "PUT", path, object{"threepids": []object{{"medium": "email", "address": "x"}}})
+	anne.refused(http.StatusForbidden, "M_FORBIDDEN", "GET", "/_synapse/admin/v1/threepid/email/users/anne@example.org", nil)
+	login := func(id object, status int) {
+		(&client{site: s}).want(status, "POST", "login", object{"type": "m.login.password", "identifier": id, "password": "pw-anne"}, nil)
+	}
+	login(object{"type": "m.id.phone", "country": "GB", "phone": "+44 7700 900001"}, http.StatusOK)
+	login(object{"type": "m.id.phone", "country": "GB", "phone": "07700 900001"}, http.StatusForbidden)
+	login(object{"type": "m.id.thirdparty", "medium": "msisdn", "address": "447700900001"}, http.StatusOK)
+	admin.do("PUT", path, object{"threepids": []object{{"medium": "email", "address": "anne@example.org"}}})
+	if got := anne.contacts(); got != "[{email anne@example.org}]" {
+		t.Error(got)
+	}
+	admin.do("POST", "/_synapse/admin/v1/deactivate/"+anne.user, object{})
+	admin.refused(http.StatusNotFound, "M_NOT_FOUND", "GET", "/_synapse/admin/v1/threepid/email/users/anne@example.org", nil)
 }

@@ -185,6 +185,22 @@ type Proof struct {
 	ID, Secret string
 }
 
+// Find is the proof of whoever knows a secret that an address was validated with, and nothing else of the session.
+func (v *Validations) Find(ctx context.Context, purpose contact.Purpose, of contact.Address, user, secret string) (p Proof, err error) {
+	for _, who := range []string{user, ""} { // who asked may have had to say who they are, or not
+		row, _, err := v.find(ctx, contact.Begin(purpose, of, who, secret, "", 0))
+		if err != nil {
+			return p, err
+		}
+		if row.ID != "" {
+			p = Proof{purpose, user, row.ID, secret}
+			_, err = v.Proved(ctx, p)
+			return p, err
+		}
+	}
+	return p, contact.ErrSession
+}
+
 // Proved is the address, without using the session up.
 func (v *Validations) Proved(ctx context.Context, p Proof) (a contact.Address, err error) {
 	err = v.c.Stream.DB().View(ctx, func(tx table.Tx) error {
