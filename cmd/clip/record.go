@@ -18,7 +18,11 @@ import (
 	"orrery/clip/reconnect"
 	"orrery/clip/recorder"
 	"orrery/internal/commandline"
+	"orrery/internal/memory"
 )
+
+// begins is how long the recorder takes to begin: afterwards it needs little of its code.
+const begins = 3 * time.Second
 
 func (c *cli) recordCommand() *cobra.Command {
 	var verbose bool
@@ -79,7 +83,7 @@ func (c *cli) record(ctx context.Context, log *slog.Logger) (err error) {
 		return err
 	}
 	rest := func() {
-		if err := letGo(); err != nil {
+		if err := memory.LetGo(); err != nil {
 			log.DebugContext(ctx, "pages of the program stay in memory", "error", err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"orrery/internal/commandline"
+	"orrery/internal/memory"
 	"orrery/matrix/server"
 )
 
@@ -25,7 +26,13 @@ func (c *cli) serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = s.Serve(cmd.Context(), func(a net.Addr) { logger.Info("serving", "address", a.String(), "version", version) })
+			memory.Tune()
+			err = s.Serve(cmd.Context(), func(a net.Addr) {
+				logger.Info("serving", "address", a.String(), "version", version)
+				if err := memory.LetGo(); err != nil {
+					logger.Debug("pages that only the start needed stay in memory", "error", err)
+				}
+			})
 			return errors.Join(err, s.Close())
 		},
 	}

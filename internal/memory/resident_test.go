@@ -1,4 +1,4 @@
-package main
+package memory
 
 import (
 	"os"
@@ -35,10 +35,10 @@ func TestLetGo(t *testing.T) {
 		testenv.Missing(t, "a kernel with MADV_POPULATE_READ: "+err.Error(), "Linux 5.14 or newer")
 	}
 	before := inMemory(t)
-	if err := letGo(); err != nil {
+	if err := LetGo(); err != nil {
 		t.Fatal(err)
 	}
-	if after := inMemory(t); after > before/2 {
+	if after := inMemory(t); after > before*3/4 { // the rest is of shared libraries, and what this needs
 		t.Errorf("%d kB of %d stay", after, before)
 	}
 }

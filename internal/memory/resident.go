@@ -1,20 +1,17 @@
-package main
+package memory
 
 import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// begins is how long the recorder takes to begin: afterwards it needs little of its code.
-const begins = 3 * time.Second
-
-// letGo takes the program's own pages that are never written (code, constants) out of this process's memory. They come back one by one when they are needed, from the kernel's cache of the file.
-// Half of what is there after the start is of what only begins once, or of commands that this process never is.
-func letGo() error { return advise(unix.MADV_DONTNEED) }
+// LetGo takes the program's own pages that are never written (code, constants) out of this process's memory. They come back a few at a time when they are needed, from
+// the kernel's cache of the file. Much of what is there after the start of a large program is of what only begins once, of commands that this process never is, and
+// what the kernel mapped around that.
+func LetGo() error { return advise(unix.MADV_DONTNEED) }
 
 // advise tells the kernel something about the memory where the program's own file is.
 func advise(advice uintptr) error {
