@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"net"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -10,6 +11,9 @@ import (
 	"orrery/internal/memory"
 	"orrery/matrix/server"
 )
+
+// begins is how long the server takes to begin, with what it does first by itself: afterwards much of its code is not needed any more.
+const begins = 3 * time.Second
 
 func (c *cli) serveCommand() *cobra.Command {
 	var listen string
@@ -27,12 +31,13 @@ func (c *cli) serveCommand() *cobra.Command {
 				return err
 			}
 			memory.Tune()
-			err = s.Serve(cmd.Context(), func(a net.Addr) {
-				logger.Info("serving", "address", a.String(), "version", version)
+			begun := time.AfterFunc(begins, func() {
 				if err := memory.LetGo(); err != nil {
 					logger.Debug("pages that only the start needed stay in memory", "error", err)
 				}
 			})
+			defer begun.Stop()
+			err = s.Serve(cmd.Context(), func(a net.Addr) { logger.Info("serving", "address", a.String(), "version", version) })
 			return errors.Join(err, s.Close())
 		},
 	}

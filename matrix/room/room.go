@@ -112,6 +112,7 @@ type Room struct {
 	joined   map[string]bool // the members
 	members  []string        // the same, sorted, once somebody asked; never changed
 	ends     []end           // the events without events after them
+	written  []string        // ids of those that the store has
 	timeline []*Entry
 	bumped   int64 // order of the newest event that shows that somebody does something
 }
@@ -227,12 +228,16 @@ func (r *Room) load(tx table.Tx, id string) (err error) {
 	ends, err := store.Extremities.All(tx, table.Range{Prefix: []any{r.row.ID}})
 	for _, x := range ends {
 		r.ends = append(r.ends, end{event.Ref{ID: x.EventID, Hash: x.Hash}, x.Depth})
+		r.written = append(r.written, x.EventID)
 	}
 	if err != nil {
 		return err
 	}
 	r.timeline, err = r.read(tx, table.Range{Descending: true, Limit: keepTimeline})
 	slices.Reverse(r.timeline)
+	if n := len(r.timeline); len(r.ends) == 0 && n > 0 {
+		r.ends = []end{{r.timeline[n-1].Ref(), r.timeline[n-1].Depth()}}
+	}
 	r.bump(r.timeline)
 	return err
 }

@@ -112,6 +112,71 @@ func TestJoined(t *testing.T) {
 	}
 }
 
+// TestEnds: the next event comes after those that have none after them, whether the store has them as rows, as older programs wrote them and forks need them, or not.
+func TestEnds(t *testing.T) {
+	for _, version := range []string{"2", matrix.DefaultVersion} {
+		db, err := pebbledb.Open(pebbledb.Config{Memory: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = db.Close() }()
+		id := crowded(t, site(t, db), version, 2).ID()
+		var sent []*room.Entry
+		for i, rows := range [][]int{nil, nil, {1}, {2}, {2, 4}, nil, {6}} { // which of those that were sent are made rows, the newest being 1
+			r, err := site(t, db).Find(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want []string
+			if err := db.Update(t.Context(), func(tx table.Tx) error {
+				for _, row := range rows {
+					e := sent[len(sent)-row]
+					want = append(want, e.ID())
+					if err := store.Extremities.Put(tx, store.Extremity{Room: r.Number(), EventID: e.ID(), Hash: e.Ref().Hash, Depth: e.Depth()}); err != nil {
+						return err
+					}
+				}
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if r, err = site(t, db).Find(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			if rows == nil {
+				last, _, err := r.Timeline(t.Context(), 0, r.Last(), 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want = []string{last[0].ID()}
+			}
+			for n := range 2 {
+				var made *room.Entry
+				if err := r.Do(t.Context(), func(turn *room.Turn) (err error) {
+					made, err = turn.Send(message(10*i + n))
+					return err
+				}); err != nil {
+					t.Fatal(err)
+				}
+				slices.Sort(want)
+				if got := slices.Sorted(slices.Values(made.Prev())); !slices.Equal(got, want) {
+					t.Errorf("version %s, step %d: after %q, not %q", version, i, got, want)
+				}
+				sent, want = append(sent, made), []string{made.ID()}
+			}
+			if err := db.View(t.Context(), func(tx table.Tx) error {
+				all, err := store.Extremities.All(tx, table.Range{})
+				if len(all) > 0 {
+					t.Errorf("version %s, step %d: %v stay", version, i, all)
+				}
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // BenchmarkSend is a message of one sender into a room of 50 in SQLite, without HTTP.
 func BenchmarkSend(b *testing.B) {
 	db, err := sqldb.Open(b.Context(), "sqlite:"+filepath.Join(b.TempDir(), "db"))

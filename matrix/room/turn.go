@@ -244,7 +244,7 @@ func (r *Room) refresh(ctx context.Context) error {
 	}
 	r.mu.Lock()
 	r.setRow(found.row)
-	r.state, r.joined, r.members, r.ends, r.timeline = found.state, found.joined, nil, found.ends, found.timeline
+	r.state, r.joined, r.members, r.ends, r.written, r.timeline = found.state, found.joined, nil, found.ends, found.written, found.timeline
 	first, _ := slices.BinarySearchFunc(r.timeline, last+1, byOrder)
 	new := slices.Clone(r.timeline[first:])
 	r.bump(new)
@@ -335,17 +335,29 @@ func redact(tx table.Tx, room int64, what *Entry, by string) error {
 	return store.Events.Put(tx, row)
 }
 
+// kept are those of the ends that the store has to have: none if the only one is the last event.
+func (t *Turn) kept() []end {
+	if n := len(t.new); n > 0 && len(t.ends) == 1 && t.ends[0].ID == t.new[n-1].ID() {
+		return nil
+	}
+	return t.ends
+}
+
 // writeEnds writes the ends that are new, and removes those that are none any more.
 func (t *Turn) writeEnds(tx table.Tx, room int64) error {
-	for _, x := range t.room.ends {
-		if slices.ContainsFunc(t.ends, func(other end) bool { return other.ID == x.ID }) {
+	if len(t.new) == 0 {
+		return nil
+	}
+	kept := t.kept()
+	for _, id := range t.room.written {
+		if slices.ContainsFunc(kept, func(other end) bool { return other.ID == id }) {
 			continue
 		}
-		if err := store.Extremities.Delete(tx, room, x.ID); err != nil {
+		if err := store.Extremities.Delete(tx, room, id); err != nil {
 			return err
 		}
 	}
-	for _, x := range t.ends {
+	for _, x := range kept {
 		if err := store.Extremities.Put(tx, store.Extremity{Room: room, EventID: x.ID, Hash: x.Hash, Depth: x.depth}); err != nil {
 			return err
 		}
@@ -361,6 +373,12 @@ func (r *Room) show(row store.Room, t *Turn) {
 		r.set(key, e)
 	}
 	r.ends = t.ends
+	if len(t.new) > 0 {
+		r.written = nil
+		for _, x := range t.kept() {
+			r.written = append(r.written, x.ID)
+		}
+	}
 	r.timeline = append(r.timeline, t.new...)
 	r.bump(t.new)
 	for by, what := range t.redacted {

@@ -25,7 +25,8 @@ type Event struct {
 	TxnID    string `col:"txn_id"`   // by which its sender's device knows it: device and id
 }
 
-// Extremity is an event of a room without events after it.
+// Extremity is an event of a room without events after it. A room of which there is none has one, its last event: most rooms at most times, so that a message does
+// not write it.
 type Extremity struct {
 	Room    int64  `col:"room,key"`
 	EventID string `col:"event_id,key"`

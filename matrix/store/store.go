@@ -14,7 +14,7 @@ import (
 )
 
 // version is that of the tables' meaning. A database with a greater one is refused; upgrades bring those with a smaller one here.
-const version = 2
+const version = 3
 
 type meta struct {
 	Name  string `col:"name,key"`
