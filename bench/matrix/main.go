@@ -120,6 +120,10 @@ func (o *options) measure(ctx context.Context, h *homeserver) (err error) {
 		}
 		defer func() { err = errors.Join(err, h.stop()) }()
 		fmt.Printf("  first start to first answer %s ms; %s\n", ms(took), h.resident())
+		if err := h.rest(ctx); err != nil {
+			return err
+		}
+		fmt.Printf("  idle, after some requests: %s\n", h.resident())
 	}
 	c, registered, joined, err := gather(ctx, h)
 	if err != nil {

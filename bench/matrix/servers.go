@@ -55,6 +55,18 @@ func (h *homeserver) start(ctx context.Context) (time.Duration, error) {
 	return 0, ctx.Err()
 }
 
+// rest lets it do nothing for a while, and then answer what clients ask first.
+func (h *homeserver) rest(ctx context.Context) error {
+	time.Sleep(5 * time.Second)
+	c := newClient(h.url)
+	for range 10 {
+		if _, err := c.ask(ctx, "", "GET", "login", nil, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (h *homeserver) stop() error {
 	if h.process == nil {
 		return nil

@@ -14,7 +14,7 @@ const (
 	busy = 2 * time.Second
 	// headroom is how much a busy program may allocate, at the least, before the next collection. Go's own rule is as much as is in use, which for a small
 	// heap means a collection every few megabytes.
-	headroom = 24 << 20
+	headroom = 16 << 20
 	usual    = 100 // percent of what is in use that may be allocated before the next collection, otherwise
 )
 

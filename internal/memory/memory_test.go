@@ -12,8 +12,8 @@ func TestPercentFor(t *testing.T) {
 		live  uint64
 		want  int
 	}{
-		{time.Second, 8 << 20, 300},
-		{time.Second, 24 << 20, 100},
+		{time.Second, 8 << 20, 200},
+		{time.Second, 16 << 20, 100},
 		{time.Second, 1 << 30, 100},
 		{time.Minute, 8 << 20, 100},
 		{time.Second, 0, 100},

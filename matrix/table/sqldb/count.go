@@ -51,6 +51,7 @@ func (t *transaction) Count(s *table.Schema, key []any, n int64) (int64, error) 
 		t.counted[name] = c
 	}
 	c.is += n
+	t.Note(s, append(slices.Clone(key), c.is))
 	return c.is, nil
 }
 
