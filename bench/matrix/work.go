@@ -1,11 +1,17 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -182,13 +188,19 @@ func (c *crowd) initial(ctx context.Context, token string) (time.Duration, int, 
 	return slices.Min(f.each), size, each, err
 }
 
-// ear is one of many who wait.
+// ear is one of many who wait, with a connection and no more, so that what is measured is the server.
 func (c *crowd) ear(ctx context.Context, token, since string, heard func(time.Duration)) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", strings.TrimPrefix(c.base, "http://"))
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	defer func() { _ = conn.Close() }()
+	in := bufio.NewReader(conn)
 	for ctx.Err() == nil {
-		var out synced
-		_, err := c.ask(ctx, token, "GET", "sync?timeout=120000&since="+since, nil, &out)
+		out, err := next(conn, in, token, since)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // it was stopped
+			return nil
 		}
 		if err != nil {
 			return err
@@ -197,6 +209,25 @@ func (c *crowd) ear(ctx context.Context, token, since string, heard func(time.Du
 		since = out.Next
 	}
 	return nil
+}
+
+// next waits for what is new.
+func next(conn net.Conn, in *bufio.Reader, token, since string) (out synced, err error) {
+	if _, err := fmt.Fprintf(conn, "GET /_matrix/client/v3/sync?timeout=120000&since=%s HTTP/1.1\r\nHost: bench.test\r\nAuthorization: Bearer %s\r\n\r\n", since, token); err != nil {
+		return out, err
+	}
+	resp, err := http.ReadResponse(in, nil)
+	if err != nil {
+		return out, err
+	}
+	text, err := io.ReadAll(resp.Body)
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
+		return out, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return out, fmt.Errorf("sync: %s: %s", resp.Status, text)
+	}
+	return out, json.Unmarshal(text, &out)
 }
 
 // idle lets many wait at the same time, and sends a few messages that all of them hear.

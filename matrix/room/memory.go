@@ -6,9 +6,49 @@ import (
 	"slices"
 
 	"orrery/matrix"
+	"orrery/matrix/store"
+	"orrery/matrix/table"
 )
 
 // What is in memory answers most questions about states of the past without the store.
+
+// recent is a part of the timeline as Timeline has it, and whether memory has it.
+func (r *Room) recent(after, upTo int64, limit int) (found []*Entry, more, known bool) {
+	cached := r.cached()
+	first, _ := slices.BinarySearchFunc(cached, after+1, byOrder)
+	last, _ := slices.BinarySearchFunc(cached, upTo+1, byOrder)
+	whole := first > 0 || len(cached) > 0 && cached[0].Type() == matrix.TypeCreate // memory has all that are wanted
+	if n := last - first; !whole && (n < limit || n == 0) {
+		return nil, false, false
+	}
+	from := max(first, last-limit)
+	return cached[from:last:last], from > first || !whole, true
+}
+
+// Received is what others than a user sent of a part of the timeline, as Timeline has it, and redactions. There may be more of the user's own.
+func (r *Room) Received(ctx context.Context, user string, after, upTo int64, limit int) (found []*Entry, err error) {
+	if found, _, known := r.recent(after, upTo, limit); known {
+		return found, nil
+	}
+	err = r.rooms.c.Stream.DB().View(ctx, func(tx table.Tx) error {
+		for row, err := range store.Events.Scan(tx, table.Range{Prefix: []any{r.row.ID}, From: after + 1, Before: upTo + 1, Descending: true, Limit: limit}) {
+			if err != nil {
+				return err
+			}
+			if row.Sender == user && row.Type != matrix.TypeRedaction { // it is not read: many of them may be the user's own
+				continue
+			}
+			e, err := parse(r.version, row)
+			if err != nil {
+				return err
+			}
+			found = append(found, e)
+		}
+		return nil
+	})
+	slices.Reverse(found)
+	return found, err
+}
 
 // After is the event in force at a key after an event of the room, nil if there is none.
 func (r *Room) After(ctx context.Context, e *Entry, key matrix.Key) (*Entry, error) {

@@ -373,13 +373,8 @@ func (r *Room) cached() []*Entry {
 // Timeline is the newest events after one order and up to another, oldest first, at most some; more says that there are others before them. The caller must not
 // change them.
 func (r *Room) Timeline(ctx context.Context, after, upTo int64, limit int) (found []*Entry, more bool, err error) {
-	cached := r.cached()
-	first, _ := slices.BinarySearchFunc(cached, after+1, byOrder)
-	last, _ := slices.BinarySearchFunc(cached, upTo+1, byOrder)
-	whole := first > 0 || len(cached) > 0 && cached[0].Type() == matrix.TypeCreate // memory has all that are wanted
-	if n := last - first; whole || n >= limit && n > 0 {
-		from := max(first, last-limit)
-		return cached[from:last:last], from > first || !whole, nil
+	if found, more, known := r.recent(after, upTo, limit); known {
+		return found, more, nil
 	}
 	err = r.rooms.c.Stream.DB().View(ctx, func(tx table.Tx) (err error) {
 		found, err = r.read(tx, table.Range{From: after + 1, Before: upTo + 1, Descending: true, Limit: limit + 1})

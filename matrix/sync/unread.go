@@ -121,10 +121,11 @@ func (s *Syncer) count(ctx context.Context, r *room.Room, user string, upTo int6
 	if u.taste != taste || u.read != read || u.reads != had.newest || u.upTo > upTo {
 		u = anew
 	}
-	events, _, err := r.Timeline(ctx, u.upTo, upTo, maxUnread)
-	if u.upTo > read && slices.ContainsFunc(events, func(e *room.Entry) bool { return e.Type() == matrix.TypeRedaction }) { // what was counted may be redacted
+	before := u.upTo
+	events, err := r.Received(ctx, user, before, upTo, maxUnread)
+	if before > read && slices.ContainsFunc(events, func(e *room.Entry) bool { return e.Type() == matrix.TypeRedaction }) { // what was counted may be redacted
 		u = anew
-		events, _, err = r.Timeline(ctx, read, upTo, maxUnread)
+		events, err = r.Received(ctx, user, read, upTo, maxUnread)
 	}
 	if err != nil {
 		return u, err
@@ -144,7 +145,7 @@ func (s *Syncer) count(ctx context.Context, r *room.Room, user string, upTo int6
 		}
 	}
 	u.threads = threads
-	if u.upTo = upTo; len(events) == 0 {
+	if u.upTo = upTo; r.Last() <= before { // nothing was looked at
 		return u, nil
 	}
 	s.mu.Lock()
