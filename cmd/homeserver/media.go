@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -57,31 +60,26 @@ func (c *cli) mediaPurge() *cobra.Command {
 			if user == "" && older == 0 {
 				return commandline.Usage(errors.New("purge removes what --older-than or --user says"))
 			}
-			return c.withServer(cmd, func(ctx context.Context, s *server.Server) error {
+			return c.operate(cmd, func(ctx context.Context, o *operator) error {
+				query := url.Values{"before_ts": {strconv.FormatInt(time.Now().Add(-older).UnixMilli()+1, 10)}, "dry_run": {strconv.FormatBool(dry)}}
 				if user != "" {
-					user = s.Accounts.Full(user)
+					query.Set("user_id", o.config.User(user))
 				}
-				all, err := s.Media.Of(ctx, user, time.Now().Add(-older))
-				if err != nil {
+				var removed struct {
+					Media int   `json:"total"`
+					Bytes int64 `json:"bytes"`
+				}
+				if err := o.ask(ctx, http.MethodPost, "v1/media/delete?"+query.Encode(), struct{}{}, &removed); err != nil {
 					return err
 				}
-				size, what := int64(0), "removed"
-				for _, m := range all {
-					size += m.Size
-					if dry {
-						continue
-					}
-					if err := s.Media.Delete(ctx, m.ID); err != nil {
-						return err
-					}
-				}
+				what := "removed"
 				if dry {
 					what = "would remove"
 				}
 				if c.output == "json" {
-					return c.json(map[string]any{"media": len(all), "bytes": size, "dry_run": dry})
+					return c.json(map[string]any{"media": removed.Media, "bytes": removed.Bytes, "dry_run": dry})
 				}
-				fmt.Fprintf(c.stdout, "%s %d media of %d bytes\n", what, len(all), size)
+				fmt.Fprintf(c.stdout, "%s %d media of %d bytes\n", what, removed.Media, removed.Bytes)
 				return nil
 			})
 		},

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/url"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -16,23 +18,9 @@ func (c *cli) roomCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "room",
 		Short: "Rooms of this server",
-		Long: `Rooms of this server. What changes something is refused while the server runs, which would not get to know of it: its admin API does the same
-(docs/matrix-admin.md).`,
 	}
 	cmd.AddCommand(c.roomList(), c.roomBlock(), c.roomShutdown(), c.roomPurge())
 	return cmd
-}
-
-// withStopped is withServer for what a server that runs would not get to know of.
-func (c *cli) withStopped(cmd *cobra.Command, f func(ctx context.Context, s *server.Server) error) error {
-	config, err := server.ReadConfig(c.config)
-	if err != nil {
-		return err
-	}
-	if config.Served(cmd.Context()) {
-		return fmt.Errorf("cannot change this while the server at %s runs (stop it, or use its admin API)", config.Listen)
-	}
-	return c.withServer(cmd, f)
 }
 
 func (c *cli) roomList() *cobra.Command {
@@ -85,7 +73,13 @@ func (c *cli) roomBlock() *cobra.Command {
 		Short: "Let nobody join a room any more, or with --remove again",
 		Args:  commandline.Exactly("ROOM"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withStopped(cmd, func(ctx context.Context, s *server.Server) error { return s.Admin.Block(ctx, args[0], !remove) })
+			return c.operate(cmd, func(ctx context.Context, o *operator) error {
+				room := "v1/rooms/" + url.PathEscape(args[0])
+				if err := o.ask(ctx, http.MethodGet, room, nil, nil); err != nil {
+					return err
+				}
+				return o.ask(ctx, http.MethodPut, room+"/block", map[string]bool{"block": !remove}, nil)
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&remove, "remove", false, "let people join again")
@@ -102,15 +96,17 @@ func (c *cli) roomShutdown() *cobra.Command {
 			if dry {
 				return c.dryRoom(cmd, args[0], "would take out")
 			}
-			return c.withStopped(cmd, func(ctx context.Context, s *server.Server) error {
-				kicked, err := s.Admin.Shutdown(ctx, args[0], block)
-				if err != nil {
+			return c.operate(cmd, func(ctx context.Context, o *operator) error {
+				var done struct {
+					Kicked []string `json:"kicked_users"`
+				}
+				if err := o.ask(ctx, http.MethodDelete, "v1/rooms/"+url.PathEscape(args[0]), map[string]bool{"block": block, "purge": false}, &done); err != nil {
 					return err
 				}
 				if c.output == "json" {
-					return c.json(map[string][]string{"kicked_users": kicked})
+					return c.json(done)
 				}
-				fmt.Fprintf(c.stdout, "took out %d members\n", len(kicked))
+				fmt.Fprintf(c.stdout, "took out %d members\n", len(done.Kicked))
 				return nil
 			})
 		},
@@ -145,13 +141,16 @@ func (c *cli) roomPurge() *cobra.Command {
 			if dry {
 				return c.dryRoom(cmd, args[0], "would remove, for")
 			}
-			return c.withStopped(cmd, func(ctx context.Context, s *server.Server) error {
-				if shutdown {
-					if _, err := s.Admin.Shutdown(ctx, args[0], false); err != nil {
-						return err
-					}
+			return c.operate(cmd, func(ctx context.Context, o *operator) error {
+				room := "v1/rooms/" + url.PathEscape(args[0])
+				var about admin.Room
+				if err := o.ask(ctx, http.MethodGet, room, nil, &about); err != nil {
+					return err
 				}
-				return s.Admin.Purge(ctx, args[0])
+				if !shutdown && about.Members > 0 {
+					return fmt.Errorf("cannot purge room %s: it has %d members (shut it down first, or say --shutdown)", args[0], about.Members)
+				}
+				return o.ask(ctx, http.MethodDelete, room, struct{}{}, nil)
 			})
 		},
 	}

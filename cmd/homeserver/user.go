@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -153,11 +154,11 @@ func (c *cli) userList() *cobra.Command {
 func (c *cli) userDeactivate() *cobra.Command {
 	return &cobra.Command{
 		Use:   "deactivate NAME",
-		Short: "End an account: nobody can log in, and its name stays taken",
+		Short: "End an account: its user leaves all rooms, nobody can log in, and its name stays taken",
 		Args:  commandline.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withServer(cmd, func(ctx context.Context, s *server.Server) error {
-				return s.Accounts.Deactivate(ctx, s.Accounts.Full(args[0]))
+			return c.operate(cmd, func(ctx context.Context, o *operator) error {
+				return o.ask(ctx, http.MethodPost, "v1/deactivate/"+o.user(args[0]), struct{}{}, nil)
 			})
 		},
 	}
@@ -170,19 +171,18 @@ func (c *cli) userReset() *cobra.Command {
 		Short: "Give an account a new password; its devices stay logged in",
 		Args:  commandline.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withServer(cmd, func(ctx context.Context, s *server.Server) error {
-				user := s.Accounts.Full(args[0])
-				if _, err := s.Accounts.User(ctx, user); err != nil {
+			return c.operate(cmd, func(ctx context.Context, o *operator) error {
+				if err := o.ask(ctx, http.MethodGet, "v2/users/"+o.user(args[0]), nil, nil); err != nil {
 					return err
 				}
 				password, err := c.password(generate)
 				if err != nil {
 					return err
 				}
-				if err := s.Accounts.SetPassword(ctx, user, password); err != nil {
+				if err := o.ask(ctx, http.MethodPost, "v1/reset_password/"+o.user(args[0]), map[string]any{"new_password": password, "logout_devices": false}, nil); err != nil {
 					return err
 				}
-				return c.made(user, password, generate)
+				return c.made(o.config.User(args[0]), password, generate)
 			})
 		},
 	}
@@ -197,8 +197,8 @@ func (c *cli) userAdmin() *cobra.Command {
 		Short: "Make somebody an administrator, or with --remove no more",
 		Args:  commandline.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withServer(cmd, func(ctx context.Context, s *server.Server) error {
-				return s.Accounts.SetAdmin(ctx, s.Accounts.Full(args[0]), !remove)
+			return c.operate(cmd, func(ctx context.Context, o *operator) error {
+				return o.ask(ctx, http.MethodPut, "v1/users/"+o.user(args[0])+"/admin", map[string]bool{"admin": !remove}, nil)
 			})
 		},
 	}

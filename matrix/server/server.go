@@ -179,7 +179,14 @@ func (s *Server) Serve(ctx context.Context, ready func(net.Addr)) error {
 		}
 		all = append(all, servers)
 	}
-	observed, err := s.observe(ctx)
+	operator, err := s.listenOperator(ctx, requests)
+	if operator != nil {
+		all = append(all, operator)
+	}
+	observed := func() error { return nil }
+	if err == nil {
+		observed, err = s.observe(ctx)
+	}
 	if err != nil {
 		for _, l := range all {
 			err = errors.Join(err, l.Close())
