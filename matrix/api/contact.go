@@ -19,6 +19,7 @@ func (a *API) contactRoutes() {
 	a.in("POST account/3pid/add", a.addContact)
 	a.in("POST account/3pid/delete", a.deleteContact)
 	a.validateRoutes()
+	a.fallbackRoutes()
 	a.identityRoutes()
 	for path, p := range map[string]contact.Purpose{"register": contact.Register, "account/password": contact.Reset, "account/3pid": contact.Add} {
 		a.limited("POST "+path+"/email/requestToken", func(q *request) (any, error) { return a.requestToken(q, p) })

@@ -110,3 +110,43 @@ func TestAddressesBrowser(t *testing.T) {
 		chromedp.Click("#login"), chromedp.WaitVisible("#addresses"))
 	anne.refused(http.StatusUnauthorized, "M_UNKNOWN_TOKEN", "GET", "account/whoami", nil)
 }
+
+// TestFallbackBrowser: who makes an account passes all stages on pages, as for a client that knows none of them, which is told of each.
+func TestFallbackBrowser(t *testing.T) {
+	ctx := browser.Start(t, 3*time.Minute)
+	s, box := newMailSite(t, "registration_needs_email: false", "registration_needs_email: true", "registration_needs_token: false", "registration_needs_token: true",
+		"terms: []", `terms: [{id: privacy_policy, version: "1.0", language: en, title: Privacy policy, url: https://example.org/privacy}]`)
+	if _, err := s.server.Accounts.Invite(t.Context(), "come-in", 1, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	c := &client{site: s}
+	var step begun
+	body := object{"username": "anne", "password": "pw-anne"}
+	c.want(http.StatusUnauthorized, "POST", "register", body, &step)
+	at := func(stage string) string {
+		return s.http.URL + "/_matrix/client/v3/auth/" + stage + "/fallback/web?session=" + step.Session
+	}
+	do(ctx, t, chromedp.Navigate(at("m.login.registration_token")), chromedp.WaitVisible("#token"), chromedp.SendKeys("#token", "wrong"), chromedp.Click("#go"),
+		chromedp.WaitVisible(`[role="alert"]`), chromedp.SendKeys("#token", "come-in"), chromedp.Click("#go"), chromedp.WaitVisible("#done"),
+		chromedp.Navigate(at("m.login.terms")), chromedp.WaitVisible("#go"))
+	browser.Shot(ctx, t, "fallback-terms")
+	do(ctx, t, chromedp.Click("#go"), chromedp.WaitVisible("#done"),
+		chromedp.Navigate(at("m.login.email.identity")), chromedp.WaitVisible("#address"), chromedp.SendKeys("#address", "anne@example.org"), chromedp.Click("#send"),
+		chromedp.WaitVisible("#sent"), chromedp.Click("#go"), chromedp.WaitVisible(`[role="alert"]`))
+	s.follow(box.Next(t))
+	do(ctx, t, chromedp.Click("#go"), chromedp.WaitVisible("#done"))
+	body["auth"] = object{"session": step.Session}
+	out := c.do("POST", "register", body)
+	c.token, _ = out["access_token"].(string)
+	if got := c.contacts(); got != "[{email anne@example.org}]" {
+		t.Error(got)
+	}
+	c.user = "@anne:orrery.test"
+	c.want(http.StatusUnauthorized, "POST", "account/deactivate", object{}, &step)
+	for path, status := range map[string]int{at("m.login.terms"): http.StatusNotFound, at("m.login.password") + "x": http.StatusNotFound} {
+		get(t, status, path)
+	}
+	do(ctx, t, chromedp.Navigate(at("m.login.password")), chromedp.WaitVisible("#password"), chromedp.SendKeys("#password", "pw-bob"), chromedp.Click("#go"),
+		chromedp.WaitVisible(`[role="alert"]`), chromedp.SendKeys("#password", "pw-anne"), chromedp.Click("#go"), chromedp.WaitVisible("#done"))
+	c.do("POST", "account/deactivate", object{"auth": object{"session": step.Session}})
+}
