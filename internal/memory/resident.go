@@ -13,20 +13,27 @@ import (
 // what the kernel mapped around that.
 func LetGo() error { return advise(unix.MADV_DONTNEED) }
 
-// advise tells the kernel something about the memory where the program's own file is.
+// advise tells the kernel something about the memory where the program's own file is, as far as it is as the file is: of what was written there (addresses that the
+// loader has filled in, before it took the right to write away) the file knows nothing.
 func advise(advice uintptr) error {
 	self, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return err
 	}
-	maps, err := os.ReadFile("/proc/self/maps")
+	maps, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
 		return err
 	}
+	var from, to uintptr
+	own := false
 	for line := range strings.Lines(string(maps)) {
-		var from, to uintptr
+		var begin, end uintptr
 		var rights string
-		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &rights); err != nil || !strings.HasSuffix(strings.TrimSpace(line), self) || strings.Contains(rights, "w") {
+		if _, err := fmt.Sscanf(line, "%x-%x %s", &begin, &end, &rights); err == nil {
+			from, to, own = begin, end, strings.HasSuffix(strings.TrimSpace(line), self) && !strings.Contains(rights, "w")
+			continue
+		}
+		if written, ok := strings.CutPrefix(line, "Anonymous:"); !ok || !own || strings.TrimSpace(written) != "0 kB" {
 			continue
 		}
 		if _, _, failed := unix.Syscall(unix.SYS_MADVISE, from, to-from, advice); failed != 0 {
