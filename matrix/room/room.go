@@ -90,6 +90,7 @@ type Entry struct {
 	After    int64  // the room's state after it
 	TxnID    string // by which its sender's device knows it
 	Redacted string // the id of the redaction
+	Replaces int64  // of a state event, the order of the one that it replaced; 0: none, or it is not known
 }
 
 // Room is a room.
@@ -278,7 +279,7 @@ func parse(version *matrix.Version, row store.Event) (*Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("event %s in the store: %w", row.EventID, err)
 	}
-	return &Entry{Event: e, Order: row.Order, After: row.State, TxnID: row.TxnID, Redacted: row.Redacted}, nil
+	return &Entry{Event: e, Order: row.Order, After: row.State, TxnID: row.TxnID, Redacted: row.Redacted, Replaces: row.Replaces}, nil
 }
 
 // read reads a part of the timeline from the store; the range is one of orders.
@@ -411,6 +412,35 @@ func (r *Room) Entries(ctx context.Context, orders []int64) ([]*Entry, error) {
 		}
 		return nil
 	})
+	return found, err
+}
+
+// Replaced are the state events that some events replaced, by their orders, as far as they are known.
+func (r *Room) Replaced(ctx context.Context, events []*Entry) (map[int64]*Entry, error) {
+	found := map[int64]*Entry{}
+	r.mu.RLock()
+	cached := r.timeline
+	r.mu.RUnlock()
+	var orders []int64
+	for _, e := range events {
+		if e.Replaces == 0 || found[e.Replaces] != nil {
+			continue
+		}
+		if i, ok := slices.BinarySearchFunc(cached, e.Replaces, byOrder); ok {
+			found[e.Replaces] = cached[i]
+			continue
+		}
+		orders = append(orders, e.Replaces)
+	}
+	if len(orders) == 0 {
+		return found, nil
+	}
+	read, err := r.Entries(ctx, orders)
+	for _, e := range read {
+		if e != nil {
+			found[e.Order] = e
+		}
+	}
 	return found, err
 }
 

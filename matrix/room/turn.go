@@ -1,6 +1,7 @@
 package room
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -193,7 +194,7 @@ func (r *Room) commit(ctx context.Context, t *Turn) error {
 	if row.ID == 0 { // before somebody can find it in the store
 		r.rooms.put(t.id, r)
 	}
-	var orders, afters []int64
+	var done written
 	err := r.rooms.c.Stream.Update(ctx, func(tx table.Tx, advance func(int) (int64, error)) (err error) {
 		if r.row.ID == 0 {
 			if row, err = store.NewRoom(tx, row); err != nil {
@@ -201,11 +202,11 @@ func (r *Room) commit(ctx context.Context, t *Turn) error {
 			}
 		}
 		row.State = r.row.State
-		if orders, afters, err = t.writeAll(tx, row, advance); err != nil {
+		if done, err = t.writeAll(tx, row, advance); err != nil {
 			return err
 		}
-		if len(afters) > 0 {
-			row.State = afters[len(afters)-1]
+		if n := len(done.afters); n > 0 {
+			row.State = done.afters[n-1]
 		}
 		if row == r.row {
 			return nil
@@ -213,7 +214,7 @@ func (r *Room) commit(ctx context.Context, t *Turn) error {
 		return store.Rooms.Put(tx, row)
 	}, func() {
 		for i, e := range t.new {
-			e.Order, e.After = orders[i], afters[i]
+			e.Order, e.After, e.Replaces = done.orders[i], done.afters[i], done.replaces[i]
 		}
 		r.show(row, t)
 		r.rooms.c.Committed(r, t.new)
@@ -257,32 +258,43 @@ func (r *Room) refresh(ctx context.Context) error {
 	return nil
 }
 
+// written is what the commit made of each event: its order, the state after it, and the order of what it replaced.
+type written struct{ orders, afters, replaces []int64 }
+
 // writeAll writes what was sent, and is its orders and the room's states after each.
-func (t *Turn) writeAll(tx table.Tx, row store.Room, advance func(int) (int64, error)) (orders, afters []int64, err error) {
+func (t *Turn) writeAll(tx table.Tx, row store.Room, advance func(int) (int64, error)) (done written, err error) {
 	first, err := advance(max(len(t.new), 1)) // something to tell
 	if err != nil {
-		return nil, nil, err
+		return done, err
 	}
+	changed := map[matrix.Key]int64{}
 	for i, e := range t.new {
-		order := first + int64(i)
-		if row.State, err = t.write(tx, row, e, order); err != nil {
-			return nil, nil, err
+		order, replaces := first+int64(i), int64(0)
+		if _, isState := e.StateKey(); isState {
+			if old := t.room.state[e.Key()]; old != nil {
+				replaces = old.Order
+			}
+			replaces = cmp.Or(changed[e.Key()], replaces)
+			changed[e.Key()] = order
 		}
-		orders, afters = append(orders, order), append(afters, row.State)
+		if row.State, err = t.write(tx, row, e, order, replaces); err != nil {
+			return done, err
+		}
+		done.orders, done.afters, done.replaces = append(done.orders, order), append(done.afters, row.State), append(done.replaces, replaces)
 	}
 	if err := t.writeEnds(tx, row.ID); err != nil {
-		return nil, nil, err
+		return done, err
 	}
 	for _, f := range t.also {
 		if err := f(tx, row.ID); err != nil {
-			return nil, nil, err
+			return done, err
 		}
 	}
-	return orders, afters, nil
+	return done, nil
 }
 
 // write writes an event, and is the room's state after it.
-func (t *Turn) write(tx table.Tx, row store.Room, e *Entry, order int64) (int64, error) {
+func (t *Turn) write(tx table.Tx, row store.Room, e *Entry, order, replaces int64) (int64, error) {
 	after := row.State
 	if _, isState := e.StateKey(); isState {
 		var err error
@@ -307,7 +319,7 @@ func (t *Turn) write(tx table.Tx, row store.Room, e *Entry, order int64) (int64,
 		return 0, err
 	}
 	return after, store.Events.Put(tx, store.Event{
-		Room: row.ID, Order: order, EventID: e.ID(), Type: e.Type(), Sender: e.Sender(), State: after, JSON: e.JSON(), TxnID: e.TxnID,
+		Room: row.ID, Order: order, EventID: e.ID(), Type: e.Type(), Sender: e.Sender(), State: after, JSON: e.JSON(), TxnID: e.TxnID, Replaces: replaces,
 	})
 }
 

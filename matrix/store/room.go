@@ -23,6 +23,7 @@ type Event struct {
 	Redacted string `col:"redacted"` // the id of the event that redacted it; its JSON is redacted then
 	JSON     []byte `col:"json"`     // canonical
 	TxnID    string `col:"txn_id"`   // by which its sender's device knows it: device and id
+	Replaces int64  `col:"replaces"` // of a state event, the order of the one that it replaced; 0 if there was none, or it is not known
 }
 
 // Extremity is an event of a room without events after it. A room of which there is none has one, its last event: most rooms at most times, so that a message does

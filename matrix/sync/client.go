@@ -3,6 +3,7 @@ package sync
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,7 +16,7 @@ import (
 // Client is an event as clients see it (clause client-server API, room event format). The user's own device learns by which transaction it sent
 // it. Some answers name the room.
 func Client(e *room.Entry, user, device string, withRoom bool) json.RawMessage {
-	return viewer{user, device, withRoom}.append(nil, e, nil)
+	return viewer{user, device, withRoom}.append(nil, e, nil, replaced{})
 }
 
 // Clients are events as clients see them, with what relates to them (clause client-server API, aggregations of child events).
@@ -44,15 +45,43 @@ func (v viewer) all(ctx context.Context, t *texts, r *room.Room, events []*room.
 	if err != nil {
 		return nil, err
 	}
+	before, err := v.replaced(ctx, r, events)
+	if err != nil {
+		return nil, err
+	}
 	all := make([]json.RawMessage, 0, len(events))
 	for _, e := range events {
 		var related []byte
 		if s, ok := summaries[e.ID()]; ok {
 			related = v.relations(nil, s, below)
 		}
-		all = append(all, t.add(func(b []byte) []byte { return v.append(b, e, related) }))
+		all = append(all, t.add(func(b []byte) []byte { return v.append(b, e, related, before[e.Replaces]) }))
 	}
 	return all, nil
+}
+
+// replaced is the state event that an event replaced. Its content is "only returned if the client has permission to see the previous event", its id always.
+type replaced struct {
+	id      string
+	shown   bool
+	content canonical.Value
+}
+
+// replaced are those of some events, by their orders.
+func (v viewer) replaced(ctx context.Context, r *room.Room, events []*room.Entry) (map[int64]replaced, error) {
+	before, err := r.Replaced(ctx, events)
+	if err != nil || len(before) == 0 {
+		return nil, err
+	}
+	found := map[int64]replaced{}
+	for order, e := range before {
+		found[order] = replaced{id: e.ID()}
+	}
+	seen, err := r.Visible(ctx, v.user, slices.Collect(maps.Values(before)))
+	for _, e := range seen {
+		found[e.Order] = replaced{e.ID(), true, e.Content()}
+	}
+	return found, err
 }
 
 // relations appends the field m.relations; nothing if nothing relates to the event.
@@ -72,13 +101,13 @@ func (v viewer) relations(b []byte, s room.Summary, below map[string]room.Summar
 	}
 	if s.Replaced != nil {
 		member(room.Replace)
-		b = v.append(b, s.Replaced, nil)
+		b = v.append(b, s.Replaced, nil, replaced{})
 	}
 	if t := s.Thread; t != nil {
 		member(room.Thread)
 		b = strconv.AppendInt(append(b, `{"count":`...), int64(t.Count), 10)
 		b = strconv.AppendBool(append(b, `,"current_user_participated":`...), t.Senders[v.user])
-		b = v.append(append(b, `,"latest_event":`...), t.Latest, v.relations(nil, below[t.Latest.ID()], nil))
+		b = v.append(append(b, `,"latest_event":`...), t.Latest, v.relations(nil, below[t.Latest.ID()], nil), replaced{})
 		b = append(b, '}')
 	}
 	if before == ',' {
@@ -88,7 +117,7 @@ func (v viewer) relations(b []byte, s room.Summary, below map[string]room.Summar
 }
 
 // append appends an event, with its field m.relations if it has one. The order of members is that of canonical JSON.
-func (v viewer) append(b []byte, e *room.Entry, related []byte) []byte {
+func (v viewer) append(b []byte, e *room.Entry, related []byte, before replaced) []byte {
 	content := e.Content()
 	redacts := ""
 	if e.Type() == matrix.TypeRedaction {
@@ -111,14 +140,14 @@ func (v viewer) append(b []byte, e *room.Entry, related []byte) []byte {
 		b = appendMember(b, "state_key", key)
 	}
 	b = appendMember(b, "type", e.Type())
-	return append(v.unsigned(b, e, related), '}')
+	return append(v.unsigned(b, e, related, before), '}')
 }
 
 // unsigned appends what the server says of an event.
-func (v viewer) unsigned(b []byte, e *room.Entry, related []byte) []byte {
+func (v viewer) unsigned(b []byte, e *room.Entry, related []byte, before replaced) []byte {
 	by, txn, sent := strings.Cut(e.TxnID, " ")
 	sent = sent && v.user == e.Sender() && by == v.device
-	if !sent && e.Redacted == "" && len(related) == 0 {
+	if !sent && e.Redacted == "" && len(related) == 0 && before.id == "" {
 		return b
 	}
 	b = append(b, `,"unsigned":{`...)
@@ -126,8 +155,14 @@ func (v viewer) unsigned(b []byte, e *room.Entry, related []byte) []byte {
 	if len(related) > 0 {
 		b = append(append(b, `,"m.relations":`...), related...)
 	}
+	if before.shown {
+		b = before.content.Append(append(b, `,"prev_content":`...))
+	}
 	if e.Redacted != "" {
 		b = append(canonical.Text(e.Redacted).Append(append(b, `,"redacted_because":{"event_id":`...)), '}')
+	}
+	if before.id != "" {
+		b = appendMember(b, "replaces_state", before.id)
 	}
 	if sent {
 		b = appendMember(b, "transaction_id", txn)
