@@ -49,7 +49,9 @@ func link(t *testing.T, m postbox.Mail) (whole, session, token string) {
 func (s *site) follow(m postbox.Mail) (to, shown string) {
 	s.t.Helper()
 	whole, session, token := link(s.t, m)
-	get(s.t, http.StatusOK, whole)
+	if page := get(s.t, http.StatusOK, whole); !strings.Contains(page, `id="confirm"`) {
+		s.t.Error(page)
+	}
 	return s.submit(session, token)
 }
 
