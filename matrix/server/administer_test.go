@@ -129,6 +129,7 @@ func TestAdministeredUsers(t *testing.T) {
 		root.refused(http.StatusBadRequest, "M_BAD_JSON", "PUT", adminPath+"v1/suspend/"+user(bob), object{})
 		root.refused(http.StatusForbidden, "M_FORBIDDEN", "PUT", adminPath+"v1/suspend/"+user(root), object{"suspend": true})
 		root.refused(http.StatusForbidden, "M_FORBIDDEN", "PUT", adminPath+"v1/users/"+user(root)+"/admin", object{"admin": false})
+		(&client{site: s}).do("POST", "login", object{"type": "m.login.password", "user": "root", "password": "pw-root", "device_id": nil}) // as panels log in
 		room := anne.create(object{})
 		if all := root.do("GET", adminPath+"v1/users/"+user(anne)+"/memberships", nil); fmt.Sprint(at(all, "memberships", room)) != "join" {
 			t.Error(all)
