@@ -22,7 +22,7 @@ func bodied(s *server.Server, room, user string) (all [][2]string) {
 	}
 	for _, route := range routes {
 		method, path, _ := strings.Cut(route, " ")
-		if method == http.MethodGet || strings.HasPrefix(path, "/_matrix/media/") || strings.Contains(path, "/logout") {
+		if method == http.MethodGet || strings.HasPrefix(path, "/_matrix/media/") || strings.Contains(path, "/logout") || strings.HasSuffix(path, "/account/validate") || strings.HasSuffix(path, "/fallback/web") { // forms of pages
 			continue
 		}
 		path = strings.NewReplacer("{room}", url.PathEscape(room), "{user}", url.PathEscape(user)).Replace(path)
