@@ -1,8 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,6 +43,7 @@ func (c *cli) serveCommand() *cobra.Command {
 				}
 			})
 			defer begun.Stop()
+			defer reloading(cmd.Context(), s, logger)()
 			err = s.Serve(cmd.Context(), func(a net.Addr) { logger.Info("serving", "address", a.String(), "version", version) })
 			return errors.Join(err, s.Close())
 		},
@@ -44,4 +51,29 @@ func (c *cli) serveCommand() *cobra.Command {
 	cmd.Flags().StringVar(&listen, "listen", "", "host:port or unix:PATH, instead of the configuration's")
 	commandline.Endless(cmd)
 	return cmd
+}
+
+// reloading reads on SIGHUP again what can be read again, until the function that it returns is called.
+func reloading(ctx context.Context, s *server.Server, logger *slog.Logger) (end func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	ctx, cancel := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	done.Go(func() {
+		for {
+			select {
+			case <-hangups:
+				if err := s.Reload(ctx); err != nil {
+					logger.ErrorContext(ctx, "the registrations of application services were not changed (repair the files)", "error", err)
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return func() {
+		signal.Stop(hangups)
+		cancel()
+		done.Wait()
+	}
 }

@@ -44,6 +44,8 @@ type Config struct {
 	Stream *store.Stream
 	Server string
 	Now    func() time.Time
+	// Reserved is an error for a user whom only an application service can make; nil: there are none.
+	Reserved func(user string) error
 }
 
 // Accounts are those of a server.
@@ -53,6 +55,7 @@ type Accounts struct {
 
 	mu        sync.Mutex
 	known     map[[sha256.Size]byte]Login // by the hash of their token; forgotten when they grow too many
+	acting    map[[2]string]Login         // by user and device, those as whom application services act
 	forgotten int                         // how often some were
 	erased    map[string]bool             // users, once they were asked for; never changed
 }
@@ -99,9 +102,20 @@ func (a *Accounts) ValidName(localpart string) error {
 	return nil
 }
 
+// reserved is nil unless only an application service can make a user.
+func (a *Accounts) reserved(localpart string) error {
+	if a.c.Reserved == nil {
+		return nil
+	}
+	return a.c.Reserved(a.Full(localpart))
+}
+
 // Free says whether a localpart can be a new user's.
 func (a *Accounts) Free(ctx context.Context, localpart string) error {
 	if err := a.ValidName(localpart); err != nil {
+		return err
+	}
+	if err := a.reserved(localpart); err != nil {
 		return err
 	}
 	return a.c.Stream.DB().View(ctx, func(tx table.Tx) error { return a.free(tx, localpart) })
@@ -125,6 +139,7 @@ type NewUser struct {
 	Invitation string            // a token that is used up by it; "": none
 	External   *store.External   // by which its user logs in elsewhere; nil: none. Its User is set here
 	Proof      *validation.Proof // of an address that it has, which is used up by it; nil: none
+	Service    string            // the id of the application service that makes it; "": none does
 }
 
 // Create makes an account. Without a password nobody can log in by one.
@@ -136,6 +151,11 @@ func (a *Accounts) Create(ctx context.Context, localpart, password string, admin
 func (a *Accounts) Make(ctx context.Context, n NewUser) (store.User, error) {
 	if err := a.ValidName(n.Name); err != nil {
 		return store.User{}, err
+	}
+	if n.Service == "" {
+		if err := a.reserved(n.Name); err != nil {
+			return store.User{}, err
+		}
 	}
 	u := store.User{ID: a.Full(n.Name), Created: a.now(), Admin: n.Admin, Guest: n.Guest}
 	if n.Password != "" {
@@ -165,6 +185,11 @@ func (a *Accounts) Make(ctx context.Context, n NewUser) (store.User, error) {
 		}
 		if n.Proof != nil {
 			if err := a.addProved(tx, u.ID, *n.Proof); err != nil {
+				return err
+			}
+		}
+		if n.Service != "" {
+			if err := store.ServiceUsers.Put(tx, store.ServiceUser{User: u.ID, Service: n.Service}); err != nil {
 				return err
 			}
 		}
@@ -264,6 +289,7 @@ func (a *Accounts) Deactivate(ctx context.Context, id string) error {
 	if err := a.change(ctx, id, func(u *store.User) { u.Deactivated, u.Password = true, "" }); err != nil {
 		return err
 	}
+	a.forget(id, "")
 	return errors.Join(a.LogoutAll(ctx, id, ""), a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
 		of := table.Range{Index: "user", Prefix: []any{id}}
 		return errors.Join(store.Externals.DeleteAll(tx, of), store.Browsers.DeleteAll(tx, of), store.Contacts.DeleteAll(tx, of))

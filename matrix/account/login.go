@@ -222,6 +222,7 @@ func (a *Accounts) forget(user, device string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.forgotten++
+	maps.DeleteFunc(a.acting, func(of [2]string, _ Login) bool { return of[0] == user && (device == "" || of[1] == device) })
 	maps.DeleteFunc(a.known, func(_ [sha256.Size]byte, l Login) bool {
 		return l.User == user && (device == "" || l.Device == device)
 	})

@@ -31,6 +31,9 @@ func (a *API) accountRoutes() {
 		if a.sso != nil {
 			flows = append(flows, a.ssoFlow())
 		}
+		if a.Services != nil && a.legacyLogin() {
+			flows = append(flows, map[string]any{"type": stageService})
+		}
 		return map[string]any{"flows": flows}, nil
 	})
 	a.loginTokenRoutes()
@@ -46,7 +49,11 @@ func (a *API) accountRoutes() {
 		return empty, err
 	})
 	a.in("GET account/whoami", func(q *request) (any, error) {
-		return map[string]any{"user_id": q.login.User, "device_id": q.login.Device, "is_guest": q.login.Guest}, nil
+		who := map[string]any{"user_id": q.login.User, "is_guest": q.login.Guest}
+		if q.login.Device != "" { // services act without one
+			who["device_id"] = q.login.Device
+		}
+		return who, nil
 	})
 	a.inOr("POST account/password", a.changePassword, a.forgottenPassword)
 	a.in("POST account/deactivate", a.deactivate)
@@ -96,6 +103,8 @@ func (a *API) login(q *request) (any, error) {
 		}
 	case stageToken:
 		user, err = a.tokenUser(q)
+	case stageService:
+		user, err = a.serviceUser(q)
 	default:
 		err = fail(http.StatusBadRequest, "M_UNKNOWN", "there is no login of type "+kind)
 	}
@@ -171,6 +180,9 @@ func (a *API) refresh(q *request) (any, error) {
 
 // confirm lets the user prove again who they are.
 func (a *API) confirm(q *request) error {
+	if q.as != nil { // clause application service API, device management and cross-signing
+		return nil
+	}
 	if q.login.Client != "" { // clause client-server API, OAuth 2.0 API: its tokens cannot be used for this
 		return fail(http.StatusForbidden, "M_FORBIDDEN", "an app that logged in by OAuth cannot do this, the user's account page can")
 	}
@@ -306,6 +318,9 @@ func (a *API) deviceRoutes() {
 		return view(d), err
 	})
 	a.in("PUT devices/{device}", func(q *request) (any, error) {
+		if q.as != nil {
+			return a.makeDevice(q)
+		}
 		name, err := q.text("display_name")
 		if err != nil {
 			return nil, err
@@ -335,9 +350,11 @@ var profileNames = []string{"displayname", "avatar_url"}
 
 func (a *API) profileRoutes() {
 	a.open("GET profile/{user}", func(q *request) (any, error) {
+		a.askUsers(q, q.PathValue("user"))
 		return a.Accounts.Profile(q.Context(), q.PathValue("user"))
 	})
 	a.open("GET profile/{user}/{field}", func(q *request) (any, error) {
+		a.askUsers(q, q.PathValue("user"))
 		all, err := a.Accounts.Profile(q.Context(), q.PathValue("user"))
 		if err != nil {
 			return nil, err

@@ -14,7 +14,7 @@ import (
 
 func (a *API) aliasRoutes() {
 	a.open("GET directory/room/{alias}", func(q *request) (any, error) {
-		id, err := a.alias(q.Context(), q.PathValue("alias"))
+		id, err := a.anyAlias(q, q.PathValue("alias"))
 		return map[string]any{"room_id": id, "servers": []string{a.Server}}, err
 	})
 	a.in("PUT directory/room/{alias}", func(q *request) (any, error) {
@@ -24,6 +24,9 @@ func (a *API) aliasRoutes() {
 		}
 		if r.Membership(q.login.User) != matrix.Join {
 			return nil, forbidden("you are not a member of the room")
+		}
+		if err := a.mayName(q, q.PathValue("alias")); err != nil {
+			return nil, err
 		}
 		return empty, a.Stream.DB().Update(q.Context(), func(tx table.Tx) error {
 			return a.putAlias(tx, q.PathValue("alias"), r.Number(), q.login.User)
@@ -88,6 +91,9 @@ func (a *API) putAlias(tx table.Tx, alias string, number int64, user string) err
 // API, DELETE directory/room). If the room names it, and the user may change that, it does so no longer.
 func (a *API) deleteAlias(q *request) (any, error) {
 	alias, user := q.PathValue("alias"), q.login.User
+	if err := a.mayName(q, alias); err != nil {
+		return nil, err
+	}
 	creator, id, err := a.aliasRow(q.Context(), alias)
 	if err != nil {
 		return nil, err
@@ -96,7 +102,7 @@ func (a *API) deleteAlias(q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	owns := creator == user || a.admin(q) == nil
+	owns := creator == user || q.as != nil || a.admin(q) == nil // all aliases in its namespaces are a service's
 	return empty, r.Do(q.Context(), func(t *room.Turn) error {
 		levels := t.Levels()
 		may := t.Membership(user) == matrix.Join && levels.User(user) >= levels.Event(canonicalAlias.Type, true)

@@ -20,6 +20,8 @@ import (
 	"orrery/matrix/account"
 	"orrery/matrix/admin"
 	"orrery/matrix/adminpage"
+	"orrery/matrix/appservice"
+	"orrery/matrix/appservice/delivery"
 	"orrery/matrix/canonical"
 	"orrery/matrix/contact/identity"
 	"orrery/matrix/contact/validation"
@@ -49,6 +51,7 @@ type Config struct {
 	Admin    *admin.Admin
 	Pushers  *pusher.Pushers
 	Delayed  *delayed.Events
+	Services *delivery.Delivery // nil: there are no application services
 
 	Validations *validation.Validations
 	Identity    *identity.Client
@@ -116,6 +119,8 @@ func New(c Config) *API {
 	a.mediaRoutes()
 	a.adminRoutes()
 	a.adminPages()
+	a.thirdPartyRoutes()
+	a.networkRoutes()
 	a.mux.Handle("/", a.handler(func(q *request) (any, error) {
 		if a.otherMethod(q.Request) {
 			return nil, fail(http.StatusMethodNotAllowed, "M_UNRECOGNIZED", "the request has another method")
@@ -130,9 +135,10 @@ type request struct {
 	*http.Request
 
 	w     http.ResponseWriter
-	login account.Login     // of those that need one
-	body  canonical.Value   // an object
-	notes map[string]string // of the stages of its authentication
+	login account.Login       // of those that need one
+	as    *appservice.Service // by whose token it is made; nil: by a user's
+	body  canonical.Value     // an object
+	notes map[string]string   // of the stages of its authentication
 
 	status int  // of a success that is not 200
 	sees   bool // an administrator asks, who reads all rooms
@@ -143,7 +149,7 @@ type handler func(*request) (any, error)
 // open registers a request that anybody may make, in all versions of the API that clients use.
 func (a *API) open(route string, h handler) {
 	a.route(route, a.handler(func(q *request) (any, error) {
-		if err := a.admit(q, ""); err != nil {
+		if err := a.admitOpen(q); err != nil {
 			return nil, err
 		}
 		return h(q)
@@ -160,6 +166,9 @@ func (a *API) loggedIn(route string, h handler) handler {
 			return nil, err
 		}
 		if err := moderate(q.login, route); err != nil {
+			return nil, err
+		}
+		if err := q.serviceAllowed(route); err != nil {
 			return nil, err
 		}
 		if err := q.guestAllowed(route); err != nil {
@@ -300,11 +309,12 @@ func (a *API) logIn(q *request) error {
 	if isOperator(q.Context()) {
 		return nil
 	}
-	token, ok := strings.CutPrefix(q.Header.Get("Authorization"), "Bearer ")
-	if !ok {
-		if token = q.URL.Query().Get("access_token"); token == "" {
-			return fail(http.StatusUnauthorized, "M_MISSING_TOKEN", "the request has no access token")
-		}
+	token, err := q.token()
+	if err != nil {
+		return err
+	}
+	if q.as = a.Services.Services().ByToken(token); q.as != nil {
+		return a.actAs(q)
 	}
 	login, err := a.authenticate(q.Context(), token, q.Request)
 	q.login = login

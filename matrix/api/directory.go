@@ -22,14 +22,14 @@ func (a *API) directoryRoutes() {
 		if err != nil {
 			return nil, err
 		}
-		return a.published(q.Context(), n, q.URL.Query().Get("since"), canonical.Value{})
+		return a.published(q, n, q.URL.Query().Get("since"), canonical.Value{})
 	})
 	a.in("POST publicRooms", func(q *request) (any, error) {
 		n, ok := q.body.Get("limit").Int()
 		if !ok || n < 0 {
 			n = 100
 		}
-		return a.published(q.Context(), int(min(n, 1000)), q.body.Get("since").String(), q.body.Get("filter"))
+		return a.published(q, int(min(n, 1000)), q.body.Get("since").String(), q.body.Get("filter"))
 	})
 	a.open("GET directory/list/room/{room}", func(q *request) (any, error) {
 		r, err := a.Rooms.Find(q.Context(), q.PathValue("room"))
@@ -86,7 +86,7 @@ func describe(r *room.Room) publicRoom {
 }
 
 // published is a page of the directory: the largest rooms first. A page's token is how many rooms are before it.
-func (a *API) published(ctx context.Context, n int, since string, filter canonical.Value) (any, error) {
+func (a *API) published(q *request, n int, since string, filter canonical.Value) (any, error) {
 	skip := 0
 	if since != "" {
 		var err error
@@ -94,13 +94,13 @@ func (a *API) published(ctx context.Context, n int, since string, filter canonic
 			return nil, invalidParam("since is not a token of this server")
 		}
 	}
-	ids, err := a.publicIDs(ctx)
+	ids, err := a.listed(q)
 	if err != nil {
 		return nil, err
 	}
 	all := []publicRoom{}
 	for _, id := range ids {
-		r, err := a.Rooms.Find(ctx, id)
+		r, err := a.Rooms.Find(q.Context(), id)
 		if err != nil {
 			return nil, err
 		}

@@ -58,6 +58,7 @@ var kinds = []struct {
 	status int
 	code   string
 }{
+	{account.ErrReserved, http.StatusBadRequest, "M_EXCLUSIVE"},
 	{account.ErrTaken, http.StatusBadRequest, "M_USER_IN_USE"},
 	{account.ErrInvitation, http.StatusForbidden, "M_FORBIDDEN"},
 	{account.ErrInvitationForm, http.StatusBadRequest, "M_INVALID_PARAM"},

@@ -121,7 +121,7 @@ func (a *API) lookup(ctx context.Context, in invite3PID) (of contact.Address, us
 const maxInvite3PID = 20
 
 // lookupAll invites those to a new room whom identity servers know by their addresses, and is the others. All who are invited must want to be.
-func (a *API) lookupAll(ctx context.Context, c *creation) (map[invite3PID]contact.Address, error) {
+func (a *API) lookupAll(q *request, c *creation) (map[invite3PID]contact.Address, error) {
 	for _, user := range c.Invite {
 		if err := matrix.ValidUser(user); err != nil {
 			return nil, invalidParam(err.Error())
@@ -132,7 +132,7 @@ func (a *API) lookupAll(ctx context.Context, c *creation) (map[invite3PID]contac
 	}
 	unknown := map[invite3PID]contact.Address{}
 	for _, in := range c.Invite3PID {
-		of, user, err := a.lookup(ctx, in)
+		of, user, err := a.lookup(q.Context(), in)
 		if err != nil {
 			return nil, err
 		}
@@ -142,7 +142,7 @@ func (a *API) lookupAll(ctx context.Context, c *creation) (map[invite3PID]contac
 		}
 		c.Invite = append(c.Invite, user)
 	}
-	return unknown, a.invitable(ctx, c.Invite...)
+	return unknown, a.invitable(q, c.Invite...)
 }
 
 // inviteAddress invites somebody by their address to the room of the path.

@@ -24,6 +24,9 @@ func (a *API) keyRoutes() {
 
 func (a *API) uploadKeys(q *request) (any, error) {
 	user, device := q.login.User, q.login.Device
+	if err := q.device(); err != nil {
+		return nil, err
+	}
 	err := a.Keys.Upload(q.Context(), user, device, q.body.Get("device_keys"), q.body.Get("one_time_keys"), q.body.Get("fallback_keys"))
 	if err != nil {
 		if errors.Is(err, keys.ErrConflict) {

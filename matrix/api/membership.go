@@ -19,7 +19,7 @@ func (a *API) membershipRoutes() {
 	a.in("POST join/{room}", a.join)
 	a.in("POST rooms/{room}/leave", func(q *request) (any, error) { return empty, a.become(q, matrix.Leave, q.login.User) })
 	a.in("POST knock/{room}", func(q *request) (any, error) {
-		r, err := a.byName(q.Context(), q.PathValue("room"))
+		r, err := a.wanted(q, q.PathValue("room"))
 		if err != nil {
 			return nil, err
 		}
@@ -58,9 +58,12 @@ func (a *API) membershipRoutes() {
 }
 
 func (a *API) joinedMembers(q *request) (any, error) {
-	r, err := a.member(q)
+	r, err := a.find(q)
 	if err != nil {
 		return nil, err
+	}
+	if r.Membership(q.login.User) != matrix.Join && (q.as == nil || !r.AnyJoined(q.as.HasUser)) {
+		return nil, forbidden("you are not a member of the room")
 	}
 	joined := map[string]any{}
 	for _, e := range r.States(matrix.TypeMember) {
@@ -91,6 +94,18 @@ func (a *API) byName(ctx context.Context, name string) (*room.Room, error) {
 	return a.Rooms.Find(ctx, id)
 }
 
+// wanted is byName for somebody who wants to go there: a service may make the room.
+func (a *API) wanted(q *request, name string) (*room.Room, error) {
+	if strings.HasPrefix(name, "#") {
+		id, err := a.anyAlias(q, name)
+		if err != nil {
+			return nil, err
+		}
+		name = id
+	}
+	return a.Rooms.Find(q.Context(), name)
+}
+
 // may says whether the target of a kick, or of the lifting of a ban, is in a state for it; kicking does not lift bans (clause client-server API, unban).
 func (a *API) may(q *request, user string, unban bool) error {
 	r, err := a.find(q)
@@ -118,7 +133,7 @@ func (a *API) become(q *request, membership, user string) error {
 
 func (a *API) set(q *request, r *room.Room, membership, user string) error {
 	if membership == matrix.Invite {
-		if err := a.invitable(q.Context(), user); err != nil {
+		if err := a.invitable(q, user); err != nil {
 			return err
 		}
 	}
@@ -132,9 +147,10 @@ func (a *API) set(q *request, r *room.Room, membership, user string) error {
 	}))
 }
 
-// invitable is nil if somebody wants to be invited (clause client-server API, invite permission; MSC4380).
-func (a *API) invitable(ctx context.Context, users ...string) error {
-	return a.Stream.DB().View(ctx, func(tx table.Tx) error {
+// invitable is nil if somebody wants to be invited (clause client-server API, invite permission; MSC4380). Users of application services are there then.
+func (a *API) invitable(q *request, users ...string) error {
+	a.askUsers(q, users...)
+	return a.Stream.DB().View(q.Context(), func(tx table.Tx) error {
 		for _, user := range users {
 			blocks, err := sync.BlocksInvites(tx, user)
 			if err != nil {
@@ -150,7 +166,7 @@ func (a *API) invitable(ctx context.Context, users ...string) error {
 
 // join joins a room by its id or an alias (clause client-server API, joining rooms).
 func (a *API) join(q *request) (any, error) {
-	r, err := a.byName(q.Context(), q.PathValue("room"))
+	r, err := a.wanted(q, q.PathValue("room"))
 	if err != nil {
 		return nil, err
 	}

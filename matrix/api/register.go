@@ -48,6 +48,9 @@ func (a *API) register(q *request) (any, error) {
 	default:
 		return nil, invalidParam("kind is neither user nor guest")
 	}
+	if isService(q.body) {
+		return a.registerService(q)
+	}
 	if !a.OpenRegistration || a.NoPasswords {
 		return nil, forbidden("this server makes no accounts for everybody (ask whoever runs it)")
 	}

@@ -44,6 +44,9 @@ func (a *API) send(q *request) (any, error) {
 		}
 		return a.schedule(q, r, after, d.Type, nil, content)
 	}
+	if d.Time, err = q.timestamp(); err != nil {
+		return nil, err
+	}
 	if d.Type == matrix.TypeRedaction {
 		d.Redacts = content.Get("redacts").String()
 	}
@@ -266,13 +269,16 @@ func (a *API) createRoom(q *request) (any, error) {
 	if _, ok := presets[c.Preset]; !ok {
 		return nil, invalidParam("there is no preset " + c.Preset)
 	}
-	unknown, err := a.lookupAll(q.Context(), &c)
+	unknown, err := a.lookupAll(q, &c)
 	if err != nil {
 		return nil, err
 	}
 	alias := ""
 	if c.AliasName != "" {
 		alias = "#" + c.AliasName + ":" + a.Server
+		if err := a.mayName(q, alias); err != nil {
+			return nil, err
+		}
 		if _, err := a.alias(q.Context(), alias); err == nil {
 			return nil, fail(http.StatusBadRequest, "M_ROOM_IN_USE", "alias "+alias+" is taken")
 		}

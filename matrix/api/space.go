@@ -160,7 +160,7 @@ func summary(r *room.Room) spaceRoom {
 }
 
 func (a *API) roomSummary(q *request) (any, error) {
-	r, err := a.byName(q.Context(), q.PathValue("room"))
+	r, err := a.wanted(q, q.PathValue("room"))
 	if err != nil || !a.mayFind(q, r) {
 		return nil, notFound("there is no such room, or you may not see it")
 	}

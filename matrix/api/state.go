@@ -81,13 +81,17 @@ func (a *API) putState(q *request) (any, error) {
 		}
 		return a.schedule(q, r, after, kind, &key, content)
 	}
+	ts, err := q.timestamp()
+	if err != nil {
+		return nil, err
+	}
 	if kind == canonicalAlias.Type {
 		if err := a.checkAliases(q.Context(), r, content); err != nil {
 			return nil, err
 		}
 	}
 	if kind == matrix.TypeMember && content.Get("membership").String() == matrix.Invite {
-		if err := a.invitable(q.Context(), key); err != nil {
+		if err := a.invitable(q, key); err != nil {
 			return nil, err
 		}
 	}
@@ -97,7 +101,7 @@ func (a *API) putState(q *request) (any, error) {
 			id = old.ID() // nothing changes
 			return errNothing
 		}
-		e, err := t.Send(room.Draft{Type: kind, Sender: q.login.User, StateKey: &key, Content: content})
+		e, err := t.Send(room.Draft{Type: kind, Sender: q.login.User, StateKey: &key, Content: content, Time: ts})
 		if err == nil {
 			id = e.ID()
 		}

@@ -31,12 +31,13 @@ type Waker interface {
 
 // Keys are those of a server's users.
 type Keys struct {
-	stream *store.Stream
-	waker  Waker
+	stream   *store.Stream
+	waker    Waker
+	follower Follower // nil: there is none
 }
 
 // New is the keys in a stream's database.
-func New(stream *store.Stream, waker Waker) *Keys { return &Keys{stream, waker} }
+func New(stream *store.Stream, waker Waker) *Keys { return &Keys{stream: stream, waker: waker} }
 
 // Upload takes keys of a device: its own, which are of that user and device, further one-time keys, and fallback keys in place of those of the same
 // algorithm. Any may be missing (kind None).
@@ -64,8 +65,12 @@ func (k *Keys) Upload(ctx context.Context, user, device string, own, oneTime, fa
 		if err := putOneTime(tx, user, device, oneTime); err != nil {
 			return err
 		}
-		return putFallback(tx, user, device, fallback)
+		if err := putFallback(tx, user, device, fallback); err != nil || oneTime.Len()+fallback.Len() == 0 {
+			return err
+		}
+		return k.counted(tx, user, device)
 	}, nil)
+	k.committed(err, user)
 	if err == nil && isNew {
 		k.waker.WakeSharing(ctx, user)
 	}
@@ -170,7 +175,7 @@ func (k *Keys) Claim(ctx context.Context, user, device, algorithm string) (id st
 		}
 		if ok {
 			id, text = first.ID, first.JSON
-			return store.OneTimeKeys.Delete(tx, user, device, algorithm, first.Order)
+			return errors.Join(store.OneTimeKeys.Delete(tx, user, device, algorithm, first.Order), k.counted(tx, user, device))
 		}
 		fallback, ok, err := store.FallbackKeys.Get(tx, user, device, algorithm)
 		if err != nil {
@@ -181,8 +186,9 @@ func (k *Keys) Claim(ctx context.Context, user, device, algorithm string) (id st
 		}
 		id, text = fallback.ID, fallback.JSON
 		fallback.Used = true
-		return store.FallbackKeys.Put(tx, fallback)
+		return errors.Join(store.FallbackKeys.Put(tx, fallback), k.counted(tx, user, device))
 	})
+	k.committed(err, user)
 	if err != nil {
 		return "", key, err
 	}
@@ -239,7 +245,7 @@ func (k *Keys) Send(ctx context.Context, sender, kind string, messages canonical
 					canonical.Member{Name: "type", Value: canonical.Text(kind)}, canonical.Member{Name: "sender", Value: canonical.Text(sender)},
 					canonical.Member{Name: "content", Value: content},
 				)
-				if err := queue(tx, advance, user, devices, message.JSON()); err != nil {
+				if err := k.queue(tx, advance, user, devices, message.JSON()); err != nil {
 					return err
 				}
 			}
@@ -249,6 +255,7 @@ func (k *Keys) Send(ctx context.Context, sender, kind string, messages canonical
 	if err == nil {
 		k.waker.Wake(users...)
 	}
+	k.committed(err, users...)
 	return err
 }
 
@@ -264,13 +271,13 @@ func named(tx table.Tx, user, device string) ([]string, error) {
 	return found, err
 }
 
-func queue(tx table.Tx, advance func(int) (int64, error), user string, devices []string, message []byte) error {
+func (k *Keys) queue(tx table.Tx, advance func(int) (int64, error), user string, devices []string, message []byte) error {
 	if len(devices) == 0 {
 		return nil
 	}
 	position, err := advance(1)
 	for _, d := range devices {
-		err = errors.Join(err, store.ToDevices.Put(tx, store.ToDevice{User: user, Device: d, Position: position, JSON: message}))
+		err = errors.Join(err, store.ToDevices.Put(tx, store.ToDevice{User: user, Device: d, Position: position, JSON: message}), k.message(tx, user, d, position, message))
 	}
 	return err
 }

@@ -43,6 +43,8 @@ type Config struct {
 	Watch func(r *Room, new []*Entry)
 	// Committed is called before events that were committed count as seen. It must not wait, nor ask the room.
 	Committed func(r *Room, new []*Entry)
+	// Writing is called in the commit of events, with the room's number and the orders that they get; nil: nobody wants that. It may be called again for the same.
+	Writing func(tx table.Tx, r *Room, number int64, new []*Entry, orders []int64) error
 	// Redacting is called in the commit that redacts an event, with all of it and the room's number.
 	Redacting func(tx table.Tx, room int64, what *Entry) error
 	// Erased says whether a user wanted their events to be forgotten; nil: nobody did.
@@ -112,6 +114,7 @@ type Room struct {
 	state    map[matrix.Key]*Entry
 	joined   map[string]bool // the members
 	members  []string        // the same, sorted, once somebody asked; never changed
+	census   int64           // counts the changes of joined
 	ends     []end           // the events without events after them
 	written  []string        // ids of those that the store has
 	timeline []*Entry
@@ -168,6 +171,7 @@ func (r *Room) set(key matrix.Key, e *Entry) {
 		return
 	}
 	r.members = nil
+	r.census++
 	if e.Membership() == matrix.Join {
 		r.joined[key.StateKey] = true
 	} else {
@@ -194,6 +198,25 @@ func (r *Room) HasJoined(user string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.joined[user]
+}
+
+// AnyJoined says whether a member is as a function wants it.
+func (r *Room) AnyJoined(is func(user string) bool) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for user := range r.joined {
+		if is(user) {
+			return true
+		}
+	}
+	return false
+}
+
+// Census is another number whenever other users are members.
+func (r *Room) Census() int64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.census
 }
 
 // Size is how many members the room has.

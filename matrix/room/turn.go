@@ -25,6 +25,7 @@ type Draft struct {
 	Content  canonical.Value
 	Redacts  string // of a redaction
 	TxnID    string // by which the sender's device knows it
+	Time     int64  // milliseconds since 1970, as an application service says it; 0: now
 }
 
 // Turn is what somebody does in a room at one time.
@@ -132,7 +133,7 @@ func (t *Turn) Publish(public bool) { t.public = &public }
 func (t *Turn) Send(d Draft) (*Entry, error) {
 	r := t.room
 	made := event.Draft{
-		RoomID: t.id, Type: d.Type, StateKey: d.StateKey, Sender: d.Sender, Content: d.Content, Redacts: d.Redacts, Timestamp: r.rooms.c.Now().UnixMilli(),
+		RoomID: t.id, Type: d.Type, StateKey: d.StateKey, Sender: d.Sender, Content: d.Content, Redacts: d.Redacts, Timestamp: cmp.Or(d.Time, r.rooms.c.Now().UnixMilli()),
 	}
 	if r.version.IDs == matrix.IDGiven {
 		made.ID = "$" + rand.Text() + ":" + r.rooms.c.Server
@@ -246,6 +247,7 @@ func (r *Room) refresh(ctx context.Context) error {
 	r.mu.Lock()
 	r.setRow(found.row)
 	r.state, r.joined, r.members, r.ends, r.written, r.timeline = found.state, found.joined, nil, found.ends, found.written, found.timeline
+	r.census++
 	first, _ := slices.BinarySearchFunc(r.timeline, last+1, byOrder)
 	new := slices.Clone(r.timeline[first:])
 	r.bump(new)
@@ -285,12 +287,7 @@ func (t *Turn) writeAll(tx table.Tx, row store.Room, advance func(int) (int64, e
 	if err := t.writeEnds(tx, row.ID); err != nil {
 		return done, err
 	}
-	for _, f := range t.also {
-		if err := f(tx, row.ID); err != nil {
-			return done, err
-		}
-	}
-	return done, nil
+	return done, t.writeAlso(tx, row.ID, done.orders)
 }
 
 // write writes an event, and is the room's state after it.
@@ -353,6 +350,19 @@ func (t *Turn) kept() []end {
 		return nil
 	}
 	return t.ends
+}
+
+// writeAlso writes what others want in the same commit.
+func (t *Turn) writeAlso(tx table.Tx, number int64, orders []int64) error {
+	for _, f := range t.also {
+		if err := f(tx, number); err != nil {
+			return err
+		}
+	}
+	if t.room.rooms.c.Writing == nil || len(t.new) == 0 {
+		return nil
+	}
+	return t.room.rooms.c.Writing(tx, t.room, number, t.new, orders)
 }
 
 // writeEnds writes the ends that are new, and removes those that are none any more.

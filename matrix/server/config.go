@@ -39,6 +39,7 @@ type Config struct {
 	Running `yaml:",inline"`
 	LogIn   `yaml:",inline"`
 	Assist  `yaml:",inline"`
+	Bridges `yaml:",inline"`
 	Mail    Mail `yaml:"mail"`
 
 	Version string `yaml:"-"` // of the program
@@ -149,7 +150,7 @@ func Init(name, dir string) (string, error) {
 	if err := os.WriteFile(filepath.Join(dir, keyFile), []byte(key), 0o600); err != nil {
 		return "", err
 	}
-	return path, os.WriteFile(path, fmt.Appendf(nil, defaults+runningDefaults+assistDefaults+mailDefaults+identityDefaults, name, matrix.DefaultVersion), 0o600)
+	return path, os.WriteFile(path, fmt.Appendf(nil, defaults+runningDefaults+assistDefaults+mailDefaults+identityDefaults+bridgesDefaults, name, matrix.DefaultVersion), 0o600)
 }
 
 // ReadConfig reads a configuration and says what is wrong with it.

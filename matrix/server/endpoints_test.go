@@ -13,14 +13,6 @@ var missing = strings.Split(strings.TrimSpace(`
 POST /_matrix/client/v3/account/3pid/msisdn/requestToken
 POST /_matrix/client/v3/account/password/msisdn/requestToken
 POST /_matrix/client/v3/register/msisdn/requestToken
-POST /_matrix/client/v1/appservice/{}/ping
-PUT /_matrix/client/v3/directory/list/appservice/{}/{}
-GET /_matrix/client/v3/thirdparty/location
-GET /_matrix/client/v3/thirdparty/location/{}
-GET /_matrix/client/v3/thirdparty/protocol/{}
-GET /_matrix/client/v3/thirdparty/protocols
-GET /_matrix/client/v3/thirdparty/user
-GET /_matrix/client/v3/thirdparty/user/{}
 GET /_matrix/client/v3/login/sso/redirect
 GET /_matrix/client/v3/login/sso/redirect/{}
 GET /.well-known/matrix/policy_server

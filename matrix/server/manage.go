@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,6 +125,12 @@ func Backup(ctx context.Context, c *Config, dir string, logger *slog.Logger) (st
 			}
 		}
 	}
+	copied.Services = slices.Clone(c.Services)
+	for i := range copied.Services {
+		if copied.Services[i], err = filepath.Abs(c.path(copied.Services[i])); err != nil {
+			return "", err
+		}
+	}
 	text, err := yaml.Marshal(&copied)
 	if err != nil {
 		return "", err
@@ -188,6 +195,8 @@ func (c *Config) inspect(ctx context.Context, database func() error) (all []Find
 	add("signing key", key.ID, err)
 	_, err = c.secret()
 	add("registration secret", "as the configuration says", err)
+	services, err := c.ReadServices()
+	add("application services", fmt.Sprintf("%d registrations can be used", len(services.All())), err)
 	add("database", "can be opened", database())
 	add("media", c.path(c.Media), c.checkMedia())
 	for _, f := range [][3]string{{"certificate", c.TLSCertificate, c.TLSKey}, {"federation certificate", c.Federation.TLSCertificate, c.Federation.TLSKey}} {

@@ -38,6 +38,9 @@ func (s *Server) openPushers(ctx context.Context, stream *store.Stream, syncer *
 func (s *Server) watch(r *room.Room, events []*room.Entry) {
 	s.syncer.Watch(r, events)
 	s.pushers.Watch(r, events)
+	if s.services != nil {
+		s.services.Watch(r)
+	}
 }
 
 // committed is told of new events before they count as seen.

@@ -18,6 +18,7 @@ import (
 	"orrery/matrix/admin"
 	"orrery/matrix/adminpage"
 	"orrery/matrix/api"
+	"orrery/matrix/appservice/delivery"
 	"orrery/matrix/delayed"
 	"orrery/matrix/federation"
 	"orrery/matrix/keys"
@@ -46,12 +47,13 @@ type Server struct {
 	fed    *federation.API
 	logger *slog.Logger
 
-	syncer  *sync.Syncer
-	pushers *pusher.Pushers
-	search  *search.Index
-	metrics *prometheus.Registry
-	unwatch func() // ends watching the load, and waits for that
-	delayed *delayed.Events
+	syncer   *sync.Syncer
+	pushers  *pusher.Pushers
+	search   *search.Index
+	metrics  *prometheus.Registry
+	unwatch  func() // ends watching the load, and waits for that
+	delayed  *delayed.Events
+	services *delivery.Delivery // nil: there are none
 }
 
 // OpenDatabase opens the database that a configuration names.
@@ -105,16 +107,20 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	services, err := c.openServices(stream, logger)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	syncer := sync.New(stream, db)
-	accounts := account.New(account.Config{Stream: stream, Server: c.ServerName, Now: time.Now})
+	accounts := account.New(account.Config{Stream: stream, Server: c.ServerName, Now: time.Now, Reserved: func(user string) error { return reserved(services, user) }})
 	s := &Server{
-		config: c, db: db, logger: logger, syncer: syncer,
+		config: c, db: db, logger: logger, syncer: syncer, services: services,
 		Accounts: accounts,
 		search:   search.Open(ctx, stream, logger), metrics: newMetrics(), unwatch: func() {},
 	}
-	s.Rooms = room.New(room.Config{Stream: stream, Server: c.ServerName, Key: key, Now: time.Now, Watch: s.watch, Committed: s.committed, Redacting: search.Remove, Erased: accounts.Erased})
-	syncer.Serve(s.Rooms)
-	if err := s.openPushers(ctx, stream, syncer); err != nil {
+	deviceKeys := keys.New(stream, syncer)
+	rooms := room.Config{Stream: stream, Server: c.ServerName, Key: key, Now: time.Now, Watch: s.watch, Committed: s.committed, Redacting: search.Remove, Erased: accounts.Erased}
+	if err := errors.Join(s.openRooms(ctx, rooms, deviceKeys), s.openPushers(ctx, stream, syncer)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	if c.Presence {
@@ -144,11 +150,14 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	}
 	s.delayed = delayed.Open(ctx, delayed.Config{Stream: stream, Rooms: s.Rooms, May: s.maySend, Now: time.Now, Logger: logger})
 	s.api = api.New(api.Config{
-		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: keys.New(stream, syncer), Media: files, Admin: s.Admin, Pushers: s.pushers, Delayed: s.delayed, Search: s.search, Stream: stream, Now: time.Now, Logger: logger,
+		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: deviceKeys, Services: services, Media: files, Admin: s.Admin, Pushers: s.pushers, Delayed: s.delayed, Search: s.search, Stream: stream, Now: time.Now, Logger: logger,
 		Validations: validations, Identity: identities, Previews: previews, KeepMedia: time.Duration(c.KeepMedia) * 24 * time.Hour, Turn: turn, Contacts: c.Contacts, SupportPage: c.SupportPage,
 		AdminPage: watch, RoomVersion: c.RoomVersion, SharedSecret: secret, LogIn: entry, Limits: api.Limits{Logins: c.Limits.Logins, Writes: c.Limits.Writes, Reads: c.Limits.Reads}, BehindProxy: c.BehindProxy,
 	})
 	s.metrics.MustRegister(s.api)
+	if services != nil {
+		s.metrics.MustRegister(services)
+	}
 	s.fed = federation.New(federation.Config{Server: c.ServerName, Key: key, Version: c.Version, Now: time.Now})
 	s.pushers.Begin()
 	return s, nil
@@ -201,6 +210,7 @@ func (s *Server) Serve(ctx context.Context, ready func(net.Addr)) error {
 	swept.Go(func() { s.sweep(requests) })
 	defer swept.Wait()
 	defer end()
+	s.BeginServices(ctx)
 	ready(clients.Addr())
 	select {
 	case err = <-failed:
@@ -252,6 +262,7 @@ func (s *Server) Close() error {
 	if s.pushers != nil {
 		s.pushers.Close()
 	}
+	s.services.Close()
 	s.search.Close()
 	s.syncer.Close()
 	return s.db.Close()

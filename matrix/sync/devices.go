@@ -25,6 +25,9 @@ func (s *Syncer) WakeSharing(ctx context.Context, user string) {
 		shared = nil // they learn it with the next thing
 	}
 	s.Wake(append(slices.Collect(maps.Keys(shared)), user)...)
+	if s.follower != nil {
+		s.follower.Devices(user)
+	}
 }
 
 // sharing are those who share a room with a user, also the user.

@@ -61,6 +61,7 @@ func (s *Syncer) presenceChanged(ctx context.Context, user string, state presenc
 		return store.Statuses.Put(tx, store.Status{User: user, Text: state.Status})
 	}, func() { s.present.note(change{position, user}) })
 	s.WakeSharing(ctx, user)
+	s.followPresence(ctx, user)
 	return err
 }
 

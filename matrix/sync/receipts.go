@@ -134,8 +134,16 @@ func (s *Syncer) Receive(ctx context.Context, r *room.Room, receipt store.Receip
 		if receipt.Position, err = advance(1); err != nil {
 			return err
 		}
+		if s.follower != nil {
+			if err := s.follower.Receipt(tx, r, receipt); err != nil {
+				return err
+			}
+		}
 		return store.Receipts.Put(tx, receipt)
 	}, func() { e.set(receipt) })
+	if s.follower != nil && err == nil {
+		s.follower.Received(ctx, r)
+	}
 	if receipt.Type == ReadPrivate {
 		s.Wake(receipt.User)
 	} else {

@@ -32,6 +32,7 @@ type Syncer struct {
 
 	connections connections
 	present     present
+	follower    Follower // nil: there is none
 }
 
 func (s *Syncer) now() time.Time { return time.Now() }

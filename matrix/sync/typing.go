@@ -60,5 +60,11 @@ func (s *Syncer) Type(ctx context.Context, r *room.Room, user string, lasts time
 		e.last = max(e.last, position)
 	})
 	s.WakeRoom(r)
+	if s.follower != nil && err == nil {
+		e.mu.Lock()
+		event := e.typing.event()
+		e.mu.Unlock()
+		s.follower.Typing(ctx, r, event)
+	}
 	return err
 }
