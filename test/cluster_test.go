@@ -31,6 +31,7 @@ const example = "../examples/observatory"
 // programs are the binaries under test.
 type programs struct {
 	orrery      string
+	homeserver  string
 	observatory string // folder
 	temporary   string // to remove
 }
@@ -38,14 +39,14 @@ type programs struct {
 var built = sync.OnceValues(func() (programs, error) {
 	if given := os.Getenv("ORRERY_BIN"); given != "" {
 		path, err := filepath.Abs(given)
-		return programs{orrery: path, observatory: filepath.Join(example, "bin")}, err
+		return programs{orrery: path, homeserver: filepath.Join(filepath.Dir(path), "homeserver"), observatory: filepath.Join(example, "bin")}, err
 	}
 	dir, err := os.MkdirTemp("", "orrery-bin-")
 	if err != nil {
 		return programs{}, err
 	}
-	p := programs{orrery: filepath.Join(dir, "orrery"), observatory: dir, temporary: dir}
-	build := exec.Command("go", "build", "-tags=faults", "-ldflags=-s -w", "-o", dir+"/", "../cmd/orrery",
+	p := programs{orrery: filepath.Join(dir, "orrery"), homeserver: filepath.Join(dir, "homeserver"), observatory: dir, temporary: dir}
+	build := exec.Command("go", "build", "-tags=faults", "-ldflags=-s -w", "-o", dir+"/", "../cmd/orrery", "../cmd/homeserver",
 		example+"/catalog", example+"/notes", example+"/sky", example+"/sky-blue")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

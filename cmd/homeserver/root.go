@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -91,8 +92,29 @@ func (c *cli) configured() (*server.Config, *slog.Logger, error) {
 	if err != nil {
 		return config, nil, err
 	}
+	surroundings(config, os.Getenv)
 	logger, err := c.logger(config.LogLevel)
 	return config, logger, err
+}
+
+// surroundings takes what the environment says in place of the configuration: where this server's things are on the machine that it runs on. In a session of
+// Orrery it is a copy of a server, and tells nobody anything.
+func surroundings(config *server.Config, get func(string) string) {
+	for name, setting := range map[string]*string{
+		"HOMESERVER_LISTEN": &config.Listen, "HOMESERVER_DATABASE": &config.Database, "HOMESERVER_MEDIA": &config.Media, "HOMESERVER_SIGNING_KEY": &config.SigningKey,
+	} {
+		if value := get(name); value != "" {
+			*setting = value
+		}
+	}
+	if value := get("HOMESERVER_OPERATOR"); value != "" { // relative to where the program runs: servers that share a configuration run in folders of their own
+		if path, err := filepath.Abs(value); err == nil {
+			config.Operator = path
+		}
+	}
+	if get("ORRERY_SESSION") != "" {
+		config.Outbound = false
+	}
 }
 
 func (c *cli) initCommand() *cobra.Command {

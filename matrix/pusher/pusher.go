@@ -32,6 +32,7 @@ type Config struct {
 	Client *http.Client // reaches only what it may
 	Logger *slog.Logger
 	Now    func() time.Time
+	Silent bool // users have pushers, and none sends anything
 }
 
 // Pushers are those of a server's users.
@@ -129,7 +130,7 @@ func (p *Pushers) Watch(r *room.Room, events []*room.Entry) {
 func (p *Pushers) Wake(users ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
+	if p.closed || p.c.Silent {
 		return
 	}
 	for _, user := range users {

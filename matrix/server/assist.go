@@ -97,7 +97,7 @@ const (
 
 // previews makes previews of pages, nil if it shall not.
 func (c *Config) previews(files *media.Media) (*preview.Previews, error) {
-	if !c.Previews {
+	if !c.Previews || !c.Outbound {
 		return nil, nil //nolint:nilnil // there are none
 	}
 	policy, err := c.policy()

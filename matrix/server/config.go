@@ -34,6 +34,7 @@ type Config struct {
 	Presence           bool     `yaml:"presence"`
 	RoomVersion        string   `yaml:"default_room_version"`
 	Reachable          []string `yaml:"reachable_networks"`
+	Outbound           bool     `yaml:"outbound"`
 	LogLevel           string   `yaml:"log_level"`
 
 	Running `yaml:",inline"`
@@ -42,7 +43,8 @@ type Config struct {
 	Bridges `yaml:",inline"`
 	Mail    Mail `yaml:"mail"`
 
-	Version string `yaml:"-"` // of the program
+	Version  string `yaml:"-"` // of the program
+	Operator string `yaml:"-"` // the socket by which commands reach a server that runs
 
 	IdentityServers []IdentityServer `yaml:"identity_servers"`
 
@@ -121,6 +123,9 @@ default_room_version: "%[2]s"
 # Networks that are not public, such as 10.1.0.0/16, that are reached all the same where users name an address there: gateways of notifications.
 reachable_networks: []
 
+# Whether the server by itself tells others anything: gateways of notifications, whoever gets mails, identity servers. A copy of a server, on which something is tried out, must not.
+outbound: true
+
 # debug, info, warn or error
 log_level: info
 `
@@ -159,7 +164,7 @@ func ReadConfig(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Config{Listen: "127.0.0.1:8008", Database: "sqlite:homeserver.db", SigningKey: keyFile, Media: "media", MaxUpload: 50, Presence: true, RoomVersion: matrix.DefaultVersion, LogLevel: "info", LogIn: LogIn{PasswordLogin: true}, folder: filepath.Dir(path)}
+	c := &Config{Operator: operatorSocket, Listen: "127.0.0.1:8008", Database: "sqlite:homeserver.db", SigningKey: keyFile, Media: "media", MaxUpload: 50, Presence: true, Outbound: true, RoomVersion: matrix.DefaultVersion, LogLevel: "info", LogIn: LogIn{PasswordLogin: true}, folder: filepath.Dir(path)}
 	c.Running, c.Assist, c.Mail = newRunning(), newAssist(), Mail{Encryption: mail.StartTLS}
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)

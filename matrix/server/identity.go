@@ -48,6 +48,9 @@ func (c *Config) identities(key signature.Key) (*identity.Client, error) {
 		return nil, err
 	}
 	i := identity.Config{HTTP: outside.Client(policy, identityTimeout, identityRedirects), Server: c.ServerName, Key: key}
+	if !c.Outbound {
+		return identity.New(i), nil
+	}
 	for _, s := range c.IdentityServers {
 		i.Servers = append(i.Servers, identity.Server(s))
 	}

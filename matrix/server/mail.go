@@ -89,7 +89,7 @@ func (c *Config) sender() (*mail.Sender, error) {
 func (c *Config) validations(stream *store.Stream, logger *slog.Logger) (*validation.Validations, error) {
 	v := validation.Config{Stream: stream, Server: c.ServerName, URL: c.BaseURL, Reveal: c.Mail.Reveal, Limit: c.Limits.Mails, Now: time.Now, Logger: logger}
 	sender, err := c.sender()
-	if sender != nil {
+	if sender != nil && c.Outbound {
 		v.Mailer = sender
 	}
 	return validation.New(v), err

@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// operatorSocket is where a server that runs is reached by the user as whom it runs, and by root.
+// operatorSocket is where a server that runs is reached by the user as whom it runs, and by root, unless Config.Operator says another place.
 const operatorSocket = "operator/socket"
 
 // maxSocket is how long the path of a socket may be.
@@ -29,7 +29,7 @@ func (c *Config) User(name string) string {
 // Operate makes requests of administrators of the server that runs with this configuration, and says whether one does. One that runs and cannot be reached so is an error: it
 // would not get to know of what is changed in its database.
 func (c *Config) Operate(ctx context.Context) (func(*http.Request) (*http.Response, error), bool, error) {
-	path := c.path(operatorSocket)
+	path := c.path(c.Operator)
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 	if err != nil {
 		if c.Served(ctx) {
@@ -64,7 +64,7 @@ func (r *recorder) Write(text []byte) (int, error) { return r.body.Write(text) }
 
 // listenOperator opens the operator's socket, in a folder into which nobody else gets. Where its path is too long there is none.
 func (s *Server) listenOperator(ctx, requests context.Context) (*listener, error) {
-	path := s.config.path(operatorSocket)
+	path := s.config.path(s.config.Operator)
 	if len(path) > maxSocket {
 		s.logger.WarnContext(ctx, "the command cannot change anything while the server runs: the path of its socket is too long", "path", path)
 		return nil, nil //nolint:nilnil // there is none
@@ -76,5 +76,5 @@ func (s *Server) listenOperator(ctx, requests context.Context) (*listener, error
 	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // it is a folder
 		return nil, err
 	}
-	return s.listen(ctx, requests, "unix:"+operatorSocket, "", "", s.api.Operator())
+	return s.listen(ctx, requests, "unix:"+s.config.Operator, "", "", s.api.Operator())
 }

@@ -144,6 +144,31 @@ func TestPusher(t *testing.T) {
 	})
 }
 
+// TestOutbound: a copy of a server notifies nobody, neither of what is new nor of what was not sent yet; the server itself goes on where it was.
+func TestOutbound(t *testing.T) {
+	s := newSite(t, "sqlite:homeserver.db")
+	s.reach("127.0.0.1")
+	g := newGateway(t)
+	anne, bob := s.register("anne"), s.register("bob")
+	room := bob.create(object{"preset": "public_chat"})
+	anne.join(room)
+	s.config.Outbound = false
+	s.reach("127.0.0.1")
+	anne.do("POST", "pushers/set", g.pusher("key", nil))
+	bob.send(room, "1", "in the copy")
+	s.reach("127.0.0.1")
+	bob.send(room, "2", "in the copy, later")
+	s.stop() // waits for what is being sent
+	if len(g.got) != 0 {
+		t.Errorf("%+v", <-g.got)
+	}
+	s.config.Outbound = true
+	s.start()
+	if n := g.next(); n.Content["body"] != "in the copy" && n.Content["body"] != "in the copy, later" {
+		t.Errorf("%+v", n)
+	}
+}
+
 // TestPusherLater: nothing on this machine is reached unless the configuration allows it; what could not be sent is sent after a restart.
 func TestPusherLater(t *testing.T) {
 	s := newSite(t, "sqlite:homeserver.db")

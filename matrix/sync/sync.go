@@ -261,6 +261,9 @@ func (s *Syncer) Do(ctx context.Context, q *Request) (*Response, error) {
 	defer done()
 	timeout := time.NewTimer(q.Timeout)
 	defer timeout.Stop()
+	if q.Since > s.stream.Current() { // the database was restored to a time before: the client begins anew
+		q.Initial, q.Since = true, 0
+	}
 	for {
 		resp, err := s.answer(ctx, q)
 		if err != nil || q.Initial || q.FullState || !resp.empty() {

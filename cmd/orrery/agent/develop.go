@@ -66,7 +66,7 @@ func (c *Client) Develop(ctx context.Context, o DevelopOptions) (err error) {
 		return err
 	}
 	defer client.Close()
-	environment, left := localEnvironment(endpoint, address, client.Addresses())
+	environment, left := localEnvironment(endpoint, o.Session, address, client.Addresses())
 	for _, name := range left {
 		log.WarnContext(ctx, "variable is left out: its value exists only where the service lives", "variable", name)
 	}
@@ -163,9 +163,9 @@ var reference = regexp.MustCompile(`\$\{([^}]*)\}`)
 
 // localEnvironment is a component's environment as it is on the developer's machine. Variables whose
 // values exist only on the service's node are left out and named.
-func localEnvironment(c state.Component, address string, services map[string]string) (environment, left []string) {
+func localEnvironment(c state.Component, session, address string, services map[string]string) (environment, left []string) {
 	_, port, _ := strings.Cut(address, ":")
-	environment = []string{"ADDRESS=" + address, "PORT=" + port}
+	environment = []string{"ADDRESS=" + address, "PORT=" + port, "ORRERY_SESSION=" + session}
 	variables, _ := c.Properties["environment"].(map[string]any)
 	for name, value := range variables {
 		text, _ := value.(string)

@@ -68,7 +68,7 @@ func (*Module) Describe() state.Description {
 		Doc:  "A supervised process on the node: started with a clean environment, restarted with back-off, stopped gracefully with its whole process group. Its output is kept in log files.",
 		Properties: append([]state.Property{
 			{Name: "command", Type: "[]string", Required: true, Doc: "Absolute path of the program, or ${file.NAME}, and its arguments; ${self.port} and ${self.address} are resolved."},
-			{Name: "environment", Type: "map[string]string", Doc: "Variables of the process beside PATH, HOME, PORT and ADDRESS; ${self.port} and ${self.address} are resolved."},
+			{Name: "environment", Type: "map[string]string", Doc: "Variables of the process beside PATH, HOME, PORT, ADDRESS and, in a session, ORRERY_SESSION, which is its name; ${self.port} and ${self.address} are resolved."},
 			{Name: "directory", Type: "string", Doc: "Working directory; by default a folder of the component's own."},
 			{Name: "port", Type: "string", Default: "auto", Doc: "A fixed number, none, or auto: a free loopback port that is chosen once and kept."},
 			{Name: "ready", Type: "string", Doc: "When the process counts as ready: tcp (the port accepts; the default with a port), http:/PATH (a GET there succeeds), or none."},

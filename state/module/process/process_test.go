@@ -190,6 +190,20 @@ func get(t *testing.T, url string) string {
 	return string(body)
 }
 
+// TestKnowsItsSession: what must not happen twice, a process of a session can leave.
+func TestKnowsItsSession(t *testing.T) {
+	m := newModule(t)
+	at := target(t, state.Properties{"command": command("serve", "--listen=${self.address}"), "ready": "http:/env"})
+	at.Component.Session = "blue"
+	values := activate(t, m, at)
+	if body := get(t, values["url"]+"/env"); !strings.Contains(body, "ORRERY_SESSION=blue\n") {
+		t.Errorf("no session in:\n%s", body)
+	}
+	if err := m.Deactivate(t.Context(), at); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestServesWithACleanEnvironment(t *testing.T) {
 	t.Setenv("ORRERY_SECRET_OF_THE_NODE", "x")
 	m := newModule(t)
@@ -211,6 +225,9 @@ func TestServesWithACleanEnvironment(t *testing.T) {
 		if !strings.Contains(body, want) {
 			t.Errorf("no %q in:\n%s", want, body)
 		}
+	}
+	if strings.Contains(body, "ORRERY_SESSION") {
+		t.Error("a process of production takes itself for one of a session")
 	}
 	if strings.Contains(body, "ORRERY_SECRET") {
 		t.Error("the process sees the node's environment")

@@ -23,6 +23,7 @@ type spec struct {
 	properties Properties
 	home       string
 	directory  string // of the component
+	session    string // that owns the component; empty for production
 	command    []string
 	env        []string
 	workDir    string
@@ -40,7 +41,7 @@ func (s spec) stopTimeout() time.Duration { return time.Duration(s.properties.St
 
 // prepare resolves properties: it finds the program, the user and a port.
 func (m *Module) prepare(ctx context.Context, p Properties, t state.Target) (spec, error) {
-	s := spec{properties: p, home: t.Directory, directory: t.Directory}
+	s := spec{properties: p, home: t.Directory, directory: t.Directory, session: t.Component.Session}
 	if err := checkProgram(p.Command[0]); err != nil {
 		return s, err
 	}
@@ -131,6 +132,9 @@ func (s *spec) resolve() error {
 	env := map[string]string{"PATH": path, "HOME": s.home}
 	if s.port != 0 {
 		env["PORT"], env["ADDRESS"] = port, address(port)
+	}
+	if s.session != "" {
+		env["ORRERY_SESSION"] = s.session
 	}
 	for name, value := range s.properties.Environment {
 		text, err := expand(value, s.port != 0, port)
