@@ -76,6 +76,9 @@ func (c *Config) ReadServices() (*appservice.Services, error) {
 			errs = append(errs, err)
 			continue
 		}
+		if !c.Outbound { // it acts here all the same
+			r.URL = ""
+		}
 		all = append(all, r)
 	}
 	services, err := appservice.New(c.ServerName, all)

@@ -276,3 +276,27 @@ func TestBridgeDown(t *testing.T) {
 		})
 	}
 }
+
+// TestServicesOfACopy: a server that tells nobody anything keeps nothing for services either, which act on it all the same.
+func TestServicesOfACopy(t *testing.T) {
+	b := newBridge(t, "irc")
+	s := bridged(t, "sqlite:homeserver.db", []*bridge{b})
+	anne := s.register("anne")
+	room := anne.create(object{"preset": "public_chat"})
+	g := s.ghost(b, "irc_bob")
+	g.join(room)
+	again := func(outbound bool) {
+		s.stop()
+		s.config.Outbound = outbound
+		s.start()
+		s.server.BeginServices(t.Context())
+	}
+	again(false)
+	anne.send(room, "1", "in the copy")
+	g.send(room, "2", "also in the copy")
+	again(true)
+	anne.send(room, "3", "after it")
+	if got := b.heard(1); got[0] != "after it" {
+		t.Errorf("heard %q", got)
+	}
+}

@@ -123,7 +123,7 @@ default_room_version: "%[2]s"
 # Networks that are not public, such as 10.1.0.0/16, that are reached all the same where users name an address there: gateways of notifications.
 reachable_networks: []
 
-# Whether the server by itself tells others anything: gateways of notifications, whoever gets mails, identity servers. A copy of a server, on which something is tried out, must not.
+# Whether the server by itself tells others anything: gateways of notifications, whoever gets mails, identity servers, application services. A copy of a server, on which something is tried out, must not.
 outbound: true
 
 # debug, info, warn or error
