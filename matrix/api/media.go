@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	"orrery/matrix/store"
 )
@@ -77,11 +78,21 @@ func contentType(q *request) string {
 // upload is the body, up to a little more than the limit.
 func (q *request) upload(most int64) io.Reader { return http.MaxBytesReader(q.w, q.Body, most+1) }
 
+// uploadTimeout is how long a download waits for a content that is still to be uploaded, if the client does not say (clause client-server API, GET download).
+const uploadTimeout = 20 * time.Second
+
 func (a *API) media(q *request) (store.Media, error) {
 	if q.PathValue("server") != a.Server {
 		return store.Media{}, notFound("media of other servers are not fetched yet")
 	}
-	return a.Media.Find(q.Context(), q.PathValue("id"))
+	wait := uploadTimeout
+	if s := q.URL.Query().Get("timeout_ms"); s != "" {
+		var err error
+		if wait, err = timeout(s); err != nil {
+			return store.Media{}, err
+		}
+	}
+	return a.Media.Await(q.Context(), q.PathValue("id"), wait)
 }
 
 // inline are the types that browsers may show; all others are saved (clause client-server API, serving inline content).

@@ -48,6 +48,9 @@ type Media struct {
 	thumb chan struct{} // bounds how many thumbnails are made at a time
 
 	removing sync.RWMutex // held for reading from when a content is there until a row names it
+
+	mu     sync.Mutex
+	filled chan struct{} // closed when the content of some reserved id comes, and another one then
 }
 
 // Open opens a folder of media, and makes it if there is none.
@@ -57,7 +60,7 @@ func Open(c Config) (*Media, error) {
 			return nil, err
 		}
 	}
-	m := &Media{c: c, thumb: make(chan struct{}, 2)}
+	m := &Media{c: c, thumb: make(chan struct{}, 2), filled: make(chan struct{})}
 	half, err := os.ReadDir(m.path("incoming", ""))
 	for _, f := range half { // of a process that was killed
 		err = errors.Join(err, os.Remove(m.path("incoming", f.Name())))
@@ -98,14 +101,28 @@ func (m *Media) Fill(ctx context.Context, user, id, kind, name string, content i
 	if err != nil {
 		return err
 	}
-	return m.c.DB.Update(ctx, func(tx table.Tx) error {
+	if err := m.c.DB.Update(ctx, func(tx table.Tx) error {
 		row, err := m.own(tx, user, id)
 		if err != nil {
 			return err
 		}
 		row.Type, row.Name, row.Hash, row.Size, row.Expires = kind, name, hash, size, 0
 		return store.Medias.Put(tx, row)
-	})
+	}); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	close(m.filled)
+	m.filled = make(chan struct{})
+	return nil
+}
+
+// nextFilled is closed when the next content of a reserved id has come.
+func (m *Media) nextFilled() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.filled
 }
 
 func (m *Media) reserved(ctx context.Context, user, id string) (row store.Media, err error) {
@@ -182,6 +199,26 @@ func (m *Media) Find(ctx context.Context, id string) (row store.Media, err error
 		return nil
 	})
 	return row, err
+}
+
+// Await is Find that waits for a time, or until the context ends, for a content that is still to be uploaded.
+func (m *Media) Await(ctx context.Context, id string, timeout time.Duration) (store.Media, error) {
+	late := time.NewTimer(timeout)
+	defer late.Stop()
+	for {
+		filled := m.nextFilled() // before it is looked for, so that nothing comes unnoticed
+		row, err := m.Find(ctx, id)
+		if !errors.Is(err, ErrNotYet) {
+			return row, err
+		}
+		select {
+		case <-filled:
+		case <-late.C:
+			return row, err
+		case <-ctx.Done():
+			return row, err
+		}
+	}
 }
 
 // Content is the file of a media. The caller closes it.

@@ -1,2 +1,3 @@
-// Package peer has only tests, which compare the rules of rooms with those of another implementation.
+// Package peer has only tests: the rules of rooms are compared with those of another implementation, and a bridge that is made of another's library speaks to
+// the homeserver.
 package peer

@@ -91,7 +91,14 @@ func TestMedia(t *testing.T) {
 		made := anne.do("POST", "/_matrix/media/v1/create", object{})
 		uri, _ := made["content_uri"].(string)
 		id = strings.TrimPrefix(uri, "mxc://")
-		bob.refused(http.StatusGatewayTimeout, "M_NOT_YET_UPLOADED", "GET", "/_matrix/client/v1/media/download/"+id, nil)
+		bob.refused(http.StatusGatewayTimeout, "M_NOT_YET_UPLOADED", "GET", "/_matrix/client/v1/media/download/"+id+"?timeout_ms=0", nil)
+		bob.refused(http.StatusBadRequest, "M_INVALID_PARAM", "GET", "/_matrix/client/v1/media/download/"+id+"?timeout_ms=soon", nil)
+		early := make(chan string, 1)
+		go func() { // it may ask before the content is there
+			defer close(early)
+			_, _, got := bob.raw("GET", "/_matrix/client/v1/media/download/"+id+"?timeout_ms=60000", "", nil)
+			early <- string(got)
+		}()
 		bob.refused(http.StatusNotFound, "M_NOT_FOUND", "PUT", "/_matrix/media/v3/upload/"+id, "x")
 		if status, _, text := anne.raw("PUT", "/_matrix/media/v3/upload/"+id, "text/plain", []byte("late")); status != http.StatusOK {
 			t.Errorf("%d %s", status, text)
@@ -99,6 +106,9 @@ func TestMedia(t *testing.T) {
 		anne.refused(http.StatusConflict, "M_CANNOT_OVERWRITE_MEDIA", "PUT", "/_matrix/media/v3/upload/"+id, "x")
 		if _, _, got := bob.raw("GET", "/_matrix/client/v1/media/download/"+id, "", nil); string(got) != "late" {
 			t.Errorf("%s", got)
+		}
+		if got := <-early; got != "late" {
+			t.Errorf("who waited got %s", got)
 		}
 	})
 }
