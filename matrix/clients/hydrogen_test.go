@@ -82,9 +82,31 @@ func gets[V any](p *person, what string, step chromedp.Action[V]) V {
 	return got
 }
 
+// again takes a step until it succeeds: what it is about may be drawn anew meanwhile, such as a message of which the server has told.
+func again[V any](step chromedp.Action[V]) chromedp.Action[V] {
+	return func(ctx context.Context, target *chromedp.Target) (V, error) {
+		for {
+			got, err := step(ctx, target)
+			if err == nil {
+				return got, nil
+			}
+			select {
+			case <-ctx.Done():
+				return got, err
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+}
+
+// click is a click on what a selector finds.
+func click(selector string, options ...chromedp.QueryOption) chromedp.Action[chromedp.Void] {
+	return again(chromedp.Click(selector, options...))
+}
+
 // press is a click on the button, or the line of a menu, that says so.
 func press(label string) chromedp.Action[chromedp.Void] {
-	return chromedp.Click(fmt.Sprintf(`//button[normalize-space()=%q]`, label), chromedp.NodeVisible)
+	return click(fmt.Sprintf(`//button[normalize-space()=%q]`, label), chromedp.NodeVisible)
 }
 
 // reads waits for a message, or a line about what happened in the room, that says so.
@@ -94,7 +116,7 @@ func reads(text string) chromedp.Action[chromedp.Void] {
 
 // opens opens the room of that name, from the list at the left.
 func opens(room string) chromedp.Action[chromedp.Void] {
-	return chromedp.Click(fmt.Sprintf(`//ul[contains(@class, "RoomList")]//a[contains(., %q)]`, room), chromedp.NodeVisible)
+	return click(fmt.Sprintf(`//ul[contains(@class, "RoomList")]//a[contains(., %q)]`, room), chromedp.NodeVisible)
 }
 
 // sitsDown opens the client in a browser that knows nothing, and logs in.
@@ -111,6 +133,9 @@ func sitsDown(ctx context.Context, t *testing.T, client, server, name string) *p
 	}
 	tab, cancel := chromedp.NewContext(ctx, chromedp.WithNewBrowserContext())
 	t.Cleanup(cancel)
+	if err := chromedp.Do(tab); err != nil { // it lives as long as the context in which it is used first, which those of steps are not
+		t.Fatal(err)
+	}
 	p := &person{T: t, ctx: tab, name: name}
 	p.does("logs in", chromedp.EmulateViewport(1100, 800), chromedp.Navigate(client+"/?server="+url.QueryEscape(server)),
 		chromedp.SendKeys("#username", name), chromedp.SendKeys("#password", "pw-"+name), press("Log In"), chromedp.WaitVisible(".LeftPanel"))
@@ -120,17 +145,17 @@ func sitsDown(ctx context.Context, t *testing.T, client, server, name string) *p
 // makes makes a private room, and opens it from the list: this version of the client does not by itself.
 func (p *person) makes(room string, encrypted bool) {
 	p.Helper()
-	p.does("makes a room", chromedp.Click(".utilities .create"), press("Create Room"), chromedp.SendKeys("#name", room))
+	p.does("makes a room", click(".utilities .create"), press("Create Room"), chromedp.SendKeys("#name", room))
 	if !encrypted {
-		p.does("lets it be in the clear", chromedp.Click("#isEncrypted"))
+		p.does("lets it be in the clear", click("#isEncrypted"))
 	}
-	p.does("makes the room", chromedp.Click(`.CreateRoomView button[type="submit"]`), opens(room), chromedp.WaitVisible(".MessageComposer textarea"))
+	p.does("makes the room", click(`.CreateRoomView button[type="submit"]`), opens(room), chromedp.WaitVisible(".MessageComposer textarea"))
 }
 
 // invites invites somebody into the room that is open.
 func (p *person) invites(user string) {
 	p.Helper()
-	p.does("invites", chromedp.Click(".room-options"), press("Room details"), chromedp.Click(`//button[contains(., "People")]`), chromedp.WaitVisible(".MemberTileView"), press("Invite to this room"),
+	p.does("invites", click(".room-options"), press("Room details"), click(`//button[contains(., "People")]`), chromedp.WaitVisible(".MemberTileView"), press("Invite to this room"),
 		chromedp.SendKeys(".InvitePanelView__input", user), press("Invite"))
 }
 
@@ -146,7 +171,7 @@ func (p *person) shows(path string) {
 	p.does("opens the menu of attachments", chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
 		_, err := chromedp.Call(ctx, page.SetInterceptFileChooserDialog, page.SetInterceptFileChooserDialogParams{Enabled: true})
 		return err
-	}), chromedp.Click(".MessageComposer .sendFile"))
+	}), click(".MessageComposer .sendFile"))
 	asked := gets(p, "is asked for a file", chromedp.WaitEvent(page.FileChooserOpened, nil, press("Send picture")))
 	p.does("chooses it", chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
 		_, err := chromedp.Call(ctx, dom.SetFileInputFiles, dom.SetFileInputFilesParams{Files: []string{path}, BackendNodeID: asked.BackendNodeID})
@@ -177,23 +202,32 @@ func flag(t *testing.T, width, height int) string {
 	return path
 }
 
-// sees waits for a picture in the room that is open, and looks whether it is the flag.
+// sees waits until the last thing in the room that is open is the flag.
 func (p *person) sees() {
 	p.Helper()
-	const last = ".Timeline_message:last-child .media img"
-	gets(p, "waits for a picture", chromedp.Poll[bool](`(() => { const seen = document.querySelector("`+last+`"); return !!seen && seen.complete && seen.naturalWidth > 0 })()`,
-		chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(0)))
-	shot := gets(p, "looks at it", chromedp.Screenshot(last))
-	shown, err := png.Decode(bytes.NewReader(shot))
+	shot := chromedp.Screenshot(".Timeline_message:last-child .media img")
+	p.does("waits for the flag", again(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		drawn, err := shot(ctx, target)
+		if err != nil {
+			return err
+		}
+		return isFlag(drawn)
+	})))
+}
+
+// isFlag looks whether a picture is the flag.
+func isFlag(drawn []byte) error {
+	shown, err := png.Decode(bytes.NewReader(drawn))
 	if err != nil {
-		p.Fatal(err)
+		return err
 	}
 	size := shown.Bounds()
 	r, _, b, _ := shown.At(size.Dx()/4, size.Dy()/4).RGBA()
 	r2, _, b2, _ := shown.At(size.Dx()*3/4, size.Dy()/4).RGBA()
 	if r < 0xf000 || b > 0x1000 || r2 > 0x1000 || b2 < 0xf000 {
-		p.Errorf("%s sees another picture: red %x and blue %x at the left, %x and %x at the right, of %v", p.name, r, b, r2, b2, size)
+		return fmt.Errorf("another picture: red %x and blue %x at the left, %x and %x at the right, of %v", r, b, r2, b2, size)
 	}
+	return nil
 }
 
 // TestHydrogen: two people in a web client, each in a browser of their own: one makes a room and invites the other, who joins; they write, and one shows a
