@@ -105,7 +105,7 @@ func TestSearchUpgraded(t *testing.T) {
 	everywhere(t, func(t *testing.T, s *site) {
 		t.Helper()
 		if s.config.Database == "memory" {
-			t.Skip("nothing is left of it when the server ends")
+			return // nothing is left of it when the server ends
 		}
 		anne := s.register("anne")
 		var rooms []string
@@ -223,7 +223,7 @@ func TestSearchDamaged(t *testing.T) {
 	everywhere(t, func(t *testing.T, s *site) {
 		t.Helper()
 		if s.config.Database == "memory" {
-			t.Skip("nothing is left of it when the server ends")
+			return // nothing is left of it when the server ends
 		}
 		anne := s.register("anne")
 		room := anne.create(object{"name": "lemon"})

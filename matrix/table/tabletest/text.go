@@ -20,7 +20,7 @@ func testTextIndex(t *testing.T, db table.DB) {
 		return nil
 	})
 	if !can {
-		t.Skip("this database has no index of texts: it is an ability that it need not have")
+		return // it is an ability that a database need not have
 	}
 	for range 2 {
 		write(t, db, func(x table.TextIndex) error { return x.PrepareText("texts") })
