@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"orrery/internal/amount"
 )
 
 // section is a piece of the page that is replaced as a whole.
@@ -110,17 +112,7 @@ func size(n int64) string {
 	if n < 0 {
 		return ""
 	}
-	if n < 1000 {
-		return fmt.Sprintf("%d B", n)
-	}
-	f, unit := float64(n), -1
-	for f >= 999.5 && unit < 4 {
-		f, unit = f/1000, unit+1
-	}
-	if f < 9.95 {
-		return fmt.Sprintf("%.1f %cB", f, "kMGTP"[unit])
-	}
-	return fmt.Sprintf("%.0f %cB", f, "kMGTP"[unit])
+	return amount.Bytes(n)
 }
 
 // ratio says how much smaller what is stored is.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"orrery/internal/amount"
 	"orrery/matrix/account"
 	"orrery/matrix/media"
 	"orrery/matrix/page"
@@ -100,7 +101,7 @@ func wrong(err error) error {
 }
 
 var functions = template.FuncMap{
-	"at": at, "size": bytesOf, "count": count, "when": when, "text": text, "chart": drawChart, "plain": plain, "seconds": seconds, "query": escape,
+	"at": at, "size": amount.Bytes, "count": count, "when": when, "text": text, "chart": drawChart, "plain": plain, "seconds": seconds, "query": escape,
 	"dict": func(pairs ...any) map[string]any {
 		m := map[string]any{}
 		for n := 0; n+1 < len(pairs); n += 2 {
@@ -150,19 +151,4 @@ func count(n int, name string) string {
 		name += "s"
 	}
 	return strconv.Itoa(n) + " " + name
-}
-
-// bytesOf writes a number of bytes for people.
-func bytesOf(n int64) string {
-	if n < 1000 {
-		return fmt.Sprintf("%d B", n)
-	}
-	f, unit := float64(n), -1
-	for f >= 999.5 && unit < 4 {
-		f, unit = f/1000, unit+1
-	}
-	if f < 9.95 {
-		return fmt.Sprintf("%.1f %cB", f, "kMGTP"[unit])
-	}
-	return fmt.Sprintf("%.0f %cB", f, "kMGTP"[unit])
 }

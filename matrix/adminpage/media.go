@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"orrery/internal/amount"
 	"orrery/matrix/page"
 	"orrery/matrix/store"
 )
@@ -95,7 +96,7 @@ func (p *Pages) mediaActions() map[string]action {
 			title: "Delete the upload", back: owner,
 			says: func(v *visit) ([]string, error) {
 				m, err := p.c.Media.Info(v.Context(), v.PathValue("media"))
-				return []string{"The upload " + cmp.Or(m.Name, m.ID) + " of " + m.User + " (" + bytesOf(m.Size) + ") is removed.", "Messages that show it show nothing then. This cannot be taken back."}, err
+				return []string{"The upload " + cmp.Or(m.Name, m.ID) + " of " + m.User + " (" + amount.Bytes(m.Size) + ") is removed.", "Messages that show it show nothing then. This cannot be taken back."}, err
 			},
 			do: func(v *visit) (string, error) {
 				return "The upload was removed.", p.c.Media.Delete(v.Context(), v.PathValue("media"))
@@ -117,7 +118,7 @@ func (p *Pages) mediaActions() map[string]action {
 				if user != "" {
 					whose = "of " + user
 				}
-				return []string{count(len(all), "upload") + " " + whose + " of before " + before.UTC().Format("2 January 2006 15:04 UTC") + " are removed: " + bytesOf(bytes) + ".", "Messages that show them show nothing then. This cannot be taken back."}, err
+				return []string{count(len(all), "upload") + " " + whose + " of before " + before.UTC().Format("2 January 2006 15:04 UTC") + " are removed: " + amount.Bytes(bytes) + ".", "Messages that show them show nothing then. This cannot be taken back."}, err
 			},
 			do: func(v *visit) (string, error) {
 				user, before, err := p.purgeOf(v)
@@ -125,7 +126,7 @@ func (p *Pages) mediaActions() map[string]action {
 					return "", err
 				}
 				n, bytes, err := p.remove(v, user, before)
-				return count(n, "upload") + " of " + bytesOf(bytes) + " were removed.", err
+				return count(n, "upload") + " of " + amount.Bytes(bytes) + " were removed.", err
 			},
 		},
 	}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"orrery/internal/amount"
 	"orrery/matrix/admin"
 )
 
@@ -108,7 +109,7 @@ func tiles(samples []Sample) (all []tile) {
 		{"Answer time, slowest 1 %", func(s Sample) float64 { return s.Slow }, seconds},
 		{"Waiting clients", func(s Sample) float64 { return float64(s.Waiting) }, plain},
 		{"Processor cores", func(s Sample) float64 { return s.Processor }, plain},
-		{"Memory", func(s Sample) float64 { return s.Memory }, func(f float64) string { return bytesOf(int64(f)) }},
+		{"Memory", func(s Sample) float64 { return s.Memory }, func(f float64) string { return amount.Bytes(int64(f)) }},
 	} {
 		t := tile{Name: one.name, Value: "–", Peak: "–"}
 		var values []float64

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 
+	"orrery/internal/amount"
 	"orrery/matrix"
 	"orrery/matrix/admin"
 )
@@ -135,7 +136,7 @@ func (p *Pages) roomActions() map[string]action {
 				if size.More {
 					more = "more than "
 				}
-				return p.saysShutdown(v, "All that was said there is removed: "+more+count(size.Events, "event")+" of "+bytesOf(size.Bytes)+". Uploads stay.", "This cannot be taken back.")
+				return p.saysShutdown(v, "All that was said there is removed: "+more+count(size.Events, "event")+" of "+amount.Bytes(size.Bytes)+". Uploads stay.", "This cannot be taken back.")
 			},
 			do: func(v *visit) (string, error) {
 				_, err := p.c.Admin.Begin(v.Context(), v.PathValue("room"), admin.Deletion{Block: v.on("block"), Purge: true})
