@@ -32,19 +32,12 @@ func (s *Syncer) WakeSharing(ctx context.Context, user string) {
 
 // sharing are those who share a room with a user, also the user.
 func (s *Syncer) sharing(ctx context.Context, user string) (map[string]bool, error) {
-	memberships, err := s.user(ctx, user)
+	rooms, err := s.JoinedRooms(ctx, user)
 	if err != nil {
 		return nil, err
 	}
 	shared := map[string]bool{user: true}
-	for id, m := range memberships {
-		if m.is != matrix.Join {
-			continue
-		}
-		r, err := s.rooms.Find(ctx, id)
-		if err != nil {
-			return nil, err
-		}
+	for _, r := range rooms {
 		for _, other := range r.Joined() {
 			shared[other] = true
 		}
@@ -60,19 +53,12 @@ func (s *Syncer) sharingOf(ctx context.Context, user string, some map[string]boo
 	if len(some) > manyOf {
 		return s.sharing(ctx, user)
 	}
-	memberships, err := s.user(ctx, user)
+	rooms, err := s.JoinedRooms(ctx, user)
 	if err != nil {
 		return nil, err
 	}
 	shared := map[string]bool{user: true}
-	for id, m := range memberships {
-		if m.is != matrix.Join {
-			continue
-		}
-		r, err := s.rooms.Find(ctx, id)
-		if err != nil {
-			return nil, err
-		}
+	for _, r := range rooms {
 		for who := range some {
 			if r.HasJoined(who) {
 				shared[who] = true
