@@ -3,19 +3,15 @@ package clients
 import (
 	"context"
 	"fmt"
-	"log/slog"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/evanw/esbuild/pkg/api"
 
 	"orrery/internal/testenv"
-	"orrery/matrix/server"
 )
 
 // modules copies a folder of testdata and installs there the packages that its package-lock.json names, as they were when it was written: npm compares
@@ -49,38 +45,4 @@ func bundle(t *testing.T, script string, node ...string) []byte {
 		t.Fatalf("%s: %v", m.Text, m.Location)
 	}
 	return built.OutputFiles[0].Contents
-}
-
-// homeserver is one with open registration, on SQLite.
-func homeserver(t *testing.T) *httptest.Server {
-	t.Helper()
-	path, err := server.Init("orrery.test", filepath.Join(t.TempDir(), "data"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(strings.Replace(string(text), "open_registration: false", "open_registration: true", 1)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	config, err := server.ReadConfig(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.Limits = server.Limits{}
-	s, err := server.Open(t.Context(), config, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := httptest.NewServer(s.Handler())
-	t.Cleanup(func() {
-		h.CloseClientConnections()
-		h.Close()
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return h
 }

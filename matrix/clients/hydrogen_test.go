@@ -21,6 +21,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"orrery/internal/testenv/browser"
+	"orrery/matrix/server/servertest"
 )
 
 // serveHydrogen serves the client with the files that it asks for.
@@ -233,9 +234,9 @@ func isFlag(drawn []byte) error {
 // TestHydrogen: two people in a web client, each in a browser of their own: one makes a room and invites the other, who joins; they write, and one shows a
 // picture. In the clear the browser gets it from the server's thumbnails; in an encrypted room it decrypts it itself.
 func TestHydrogen(t *testing.T) {
-	client, h := serveHydrogen(t, modules(t, "hydrogen")), homeserver(t)
+	client, h := serveHydrogen(t, modules(t, "hydrogen")), servertest.Start(t)
 	browsers := browser.Start(t, 20*time.Minute)
-	anne, bob := sitsDown(browsers, t, client.URL, h.URL, "anne"), sitsDown(browsers, t, client.URL, h.URL, "bob")
+	anne, bob := sitsDown(browsers, t, client.URL, h, "anne"), sitsDown(browsers, t, client.URL, h, "bob")
 	for _, c := range []struct {
 		room          string
 		encrypted     bool

@@ -12,6 +12,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"orrery/internal/testenv/browser"
+	"orrery/matrix/server/servertest"
 )
 
 // wasm is the crypto of matrix-js-sdk, which its script loads from beside it.
@@ -42,9 +43,9 @@ func serveScript(t *testing.T, dir, script string) *httptest.Server {
 // TestEncrypted: what testdata/js/encrypted.js does with matrix-js-sdk, in a real browser.
 func TestEncrypted(t *testing.T) {
 	page := serveScript(t, modules(t, "js"), "encrypted.js")
-	h := homeserver(t)
+	h := servertest.Start(t)
 	ctx := browser.Start(t, 4*time.Minute)
-	if err := chromedp.Do(ctx, chromedp.Navigate(page.URL+"/?server="+url.QueryEscape(h.URL))); err != nil {
+	if err := chromedp.Do(ctx, chromedp.Navigate(page.URL+"/?server="+url.QueryEscape(h))); err != nil {
 		t.Fatal(err)
 	}
 	outcome, err := chromedp.Run(ctx, chromedp.Poll[string]("window.outcome", chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(0)))

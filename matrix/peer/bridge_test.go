@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -20,10 +18,8 @@ import (
 	mxevent "maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
-	"orrery/matrix/server"
+	"orrery/matrix/server/servertest"
 )
-
-const domain = "orrery.test"
 
 // bridge is an application service that says in one room what is said in the other, by users who have the names of those who said it there. It is made of what
 // bridges to other networks are made of.
@@ -32,46 +28,6 @@ type bridge struct {
 
 	t     *testing.T
 	rooms []id.RoomID // those that its user was invited into
-}
-
-// homeserver is one on SQLite that everybody may make an account on, with a service that is known by a registration.
-func homeserver(t *testing.T, r *appservice.Registration) string {
-	t.Helper()
-	folder := filepath.Join(t.TempDir(), "data")
-	path, err := server.Init(domain, folder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Save(filepath.Join(folder, "bridge.yaml")); err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	set := strings.NewReplacer("open_registration: false", "open_registration: true", "application_services: []", "application_services: [bridge.yaml]")
-	if err := os.WriteFile(path, []byte(set.Replace(string(text))), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	config, err := server.ReadConfig(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.Limits = server.Limits{}
-	s, err := server.Open(t.Context(), config, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := httptest.NewServer(s.Handler())
-	s.BeginServices(t.Context())
-	t.Cleanup(func() {
-		h.CloseClientConnections()
-		h.Close()
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return h.URL
 }
 
 // newBridge starts a bridge, and the homeserver that knows it.
@@ -86,11 +42,15 @@ func newBridge(t *testing.T) (b *bridge, url string) {
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { listening.ServeHTTP(w, q) }))
 	r.URL = service.URL
 	var err error
-	if b.AppService, err = appservice.CreateFull(appservice.CreateOpts{Registration: r, HomeserverDomain: domain, HomeserverURL: "http://unknown"}); err != nil {
+	if b.AppService, err = appservice.CreateFull(appservice.CreateOpts{Registration: r, HomeserverDomain: servertest.Name, HomeserverURL: "http://unknown"}); err != nil {
 		t.Fatal(err)
 	}
 	listening = b.Router
-	url = homeserver(t, r)
+	path := filepath.Join(t.TempDir(), "bridge.yaml")
+	if err := r.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	url = servertest.Start(t, "application_services: []", fmt.Sprintf("application_services: [%q]", path))
 	if err := b.SetHomeserverURL(url); err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +91,7 @@ func (b *bridge) message(ctx context.Context, e *mxevent.Event) {
 }
 
 func (b *bridge) say(ctx context.Context, room id.RoomID, e *mxevent.Event) error {
-	ghost := b.Intent(id.NewUserID("ghost_"+e.Sender.Localpart(), domain))
+	ghost := b.Intent(id.NewUserID("ghost_"+e.Sender.Localpart(), servertest.Name))
 	if err := ghost.SetDisplayName(ctx, e.Sender.Localpart()+" (elsewhere)"); err != nil {
 		return err
 	}
@@ -231,7 +191,7 @@ func (p *person) next(kind mxevent.Type, want func(*mxevent.Event) bool) *mxeven
 func (p *person) sees(who, body string) *mxevent.Event {
 	p.t.Helper()
 	e := p.next(mxevent.EventMessage, func(e *mxevent.Event) bool { return e.Sender != p.UserID })
-	if ghost := id.NewUserID("ghost_"+who, domain); e.Sender != ghost || e.Content.AsMessage().Body != body {
+	if ghost := id.NewUserID("ghost_"+who, servertest.Name); e.Sender != ghost || e.Content.AsMessage().Body != body {
 		p.t.Errorf("%s sees %s saying %q, not %s %q", p.UserID, e.Sender, e.Content.AsMessage().Body, ghost, body)
 	}
 	return e
@@ -265,7 +225,7 @@ func TestBridge(t *testing.T) {
 		bob.sees("anne", fmt.Sprint("to bob ", i))
 		anne.sees("bob", fmt.Sprint("to anne ", i))
 	}
-	profile, err := bob.GetProfile(ctx, id.NewUserID("ghost_anne", domain))
+	profile, err := bob.GetProfile(ctx, id.NewUserID("ghost_anne", servertest.Name))
 	if err != nil || profile.DisplayName != "anne (elsewhere)" {
 		t.Error(profile, err)
 	}
