@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"orrery/deploy"
+	"orrery/internal/testenv"
 	"orrery/state"
 )
 
@@ -88,6 +89,16 @@ type node struct {
 	on func(program string, args ...string) *exec.Cmd // a program where the node is; nil: here
 }
 
+// local are the flags of a node on loopback, which may be ended and started again.
+func local(tb testing.TB, name string) []string {
+	tb.Helper()
+	flags := []string{"--name", name, "--loopback"}
+	for _, flag := range []string{"--listen", "--gossip", "--dashboard"} {
+		flags = append(flags, flag, fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(tb)))
+	}
+	return flags
+}
+
 // newCluster starts a cluster; the first of names creates it, the others join it.
 func newCluster(t *testing.T, names ...string) *cluster {
 	t.Helper()
@@ -109,12 +120,11 @@ func newClusterOf(t *testing.T, prepare func(*cluster, *node), names ...string) 
 	t.Cleanup(c.close)
 	for i, name := range names {
 		n := &node{cluster: c, name: name, dir: filepath.Join(dir, name)}
-		local := []string{"--name", name, "--loopback", "--listen", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--dashboard", "127.0.0.1:0"}
 		if i == 0 {
-			c.must(n.dir, append([]string{"node", "init", "--cluster", "test"}, local...)...)
+			c.must(n.dir, append([]string{"node", "init", "--cluster", "test"}, local(t, name)...)...)
 		} else {
 			token := strings.TrimSpace(c.must(c.nodes[names[0]].dir, "node", "token"))
-			c.must(n.dir, append([]string{"node", "join", token}, local...)...)
+			c.must(n.dir, append([]string{"node", "join", token}, local(t, name)...)...)
 		}
 		c.nodes[name] = n
 		prepare(c, n)

@@ -17,11 +17,6 @@ import (
 	"orrery/fabric/rpc"
 )
 
-// local are the flags of a node on loopback.
-func local(name string) []string {
-	return []string{"--name", name, "--loopback", "--listen", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--dashboard", "127.0.0.1:0"}
-}
-
 // forge makes a certificate as whoever has a node's folder can: with the CA's key that is in it, without the cluster.
 func forge(t *testing.T, stolen, name string, role fabric.Role) *authority.Authority {
 	t.Helper()
@@ -122,7 +117,7 @@ func TestLostNodeIsPutOut(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	join := append([]string{"node", "join", again}, local("two")...)
+	join := append([]string{"node", "join", again}, local(t, "two")...)
 	c.refused([]string{"put out of the cluster", "fresh folder"}, two.dir, join...)
 	if err := os.RemoveAll(two.dir); err != nil {
 		t.Fatal(err)
@@ -211,7 +206,7 @@ func TestGossipKeyIsChanged(t *testing.T) {
 	c := newCluster(t, "one", "two", "three")
 	one, two, three := c.nodes["one"], c.nodes["two"], c.nodes["three"]
 	four := &node{cluster: c, name: "four", dir: filepath.Join(c.dir, "four")}
-	c.must(four.dir, append([]string{"node", "join", strings.TrimSpace(c.must(one.dir, "node", "token"))}, local("four")...)...)
+	c.must(four.dir, append([]string{"node", "join", strings.TrimSpace(c.must(one.dir, "node", "token"))}, local(t, "four")...)...)
 	c.nodes["four"] = four
 	three.kill()
 	one.awaitDead("three")

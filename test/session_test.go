@@ -182,7 +182,7 @@ func TestNodeLeaves(t *testing.T) {
 		return err
 	})
 	token := strings.TrimSpace(c.must(c.nodes["one"].dir, "node", "token"))
-	c.must(two.dir, "node", "join", token, "--name", "two", "--loopback", "--listen", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--dashboard", "127.0.0.1:0")
+	c.must(two.dir, append([]string{"node", "join", token}, local(t, "two")...)...)
 	if _, err := os.Stat(filepath.Join(two.dir, "chains")); err == nil {
 		t.Error("the folder still has chains of before")
 	}
@@ -200,7 +200,7 @@ func TestTokens(t *testing.T) {
 	one := c.nodes["one"].dir
 	other := newCluster(t, "uno")
 	join := func(name, token string) []string {
-		return []string{"node", "join", token, "--name", name, "--loopback", "--listen", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--dashboard", "127.0.0.1:0"}
+		return append([]string{"node", "join", token}, local(t, name)...)
 	}
 	settings, err := os.ReadFile(filepath.Join(other.nodes["uno"].dir, "node.json"))
 	if err != nil {

@@ -190,7 +190,7 @@ func migration(t *testing.T, point string) {
 	token := strings.TrimSpace(c.must(one.dir, "node", "token"))
 	four := &node{cluster: c, name: "four", dir: filepath.Join(c.dir, "four"), faults: "shared.able=error"}
 	c.nodes["four"] = four
-	c.must(four.dir, append([]string{"node", "join", token}, local("four")...)...)
+	c.must(four.dir, append([]string{"node", "join", token}, local(t, "four")...)...)
 	four.launch()
 	refused := func() bool {
 		for _, n := range []string{"one", "two", "three"} {

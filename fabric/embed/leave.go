@@ -147,15 +147,20 @@ func (n *Node) onlyHere(ctx context.Context) (bucket string, err error) {
 	case len(belongs) == 1 && belongs[n.identity.ID]:
 		return "", errors.New("it is the cluster's last node")
 	}
-	var o *placement.Overview
-	err = n.kept(ctx, func() (err error) {
-		o, err = n.chains.Overview(ctx)
-		return err
-	})
+	o, err := n.Overview(ctx)
 	if err != nil {
 		return "", err
 	}
 	return o.OnlyOn(n.identity.ID, func(id fabric.NodeID) bool { return belongs[id] })
+}
+
+// Overview is how all buckets, chains and nodes are. While the cluster has no keeper, as just after one was lost, it waits for one until ctx ends.
+func (n *Node) Overview(ctx context.Context) (o *placement.Overview, err error) {
+	err = n.kept(ctx, func() (err error) {
+		o, err = n.chains.Overview(ctx)
+		return err
+	})
+	return o, err
 }
 
 // Drain has the keeper fill other nodes' replicas, in place of a node's, at once: nobody waits for the place of a node that is drained.

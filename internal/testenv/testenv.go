@@ -8,6 +8,8 @@ package testenv
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -71,26 +73,29 @@ func Nginx(tb testing.TB) string {
 	return Need(tb, "nginx", "apt-get install nginx-light", "/usr/sbin/nginx")
 }
 
-// FreePort returns a loopback port that nothing listened on a moment ago.
+// FreePort returns a loopback port that nobody listens on, and that nobody gets until the test ends: neither another test, not even one of another
+// process, nor the system for an outgoing connection, which is why it is none of those that the system gives away (ip_local_port_range, from
+// 32768). So a server may be ended and started on it again.
 func FreePort(tb testing.TB) int {
 	tb.Helper()
 	var config net.ListenConfig
-	l, err := config.Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
+	for range 1000 {
+		port := 12_000 + rand.IntN(20_000)                                                          //nolint:gosec // no secret
+		kept, err := config.Listen(tb.Context(), "unix", fmt.Sprintf("@orrery-test-port-%d", port)) // is gone with the process
+		if err != nil {
+			continue
+		}
+		tcp, err := config.Listen(tb.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			_ = kept.Close()
+			continue
+		}
+		_ = tcp.Close()
+		tb.Cleanup(func() { _ = kept.Close() })
+		return port
 	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
-		tb.Fatal(err)
-	}
-	number, err := strconv.Atoi(port)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return number
+	tb.Fatal("no port is free")
+	return 0
 }
 
 // Eventually waits until condition holds, looking often, and fails the test after a minute.

@@ -173,7 +173,7 @@ func (e *eviction) lookAround(ctx context.Context) error {
 			e.plan.Sessions = append(e.plan.Sessions, s.Name)
 		}
 	}
-	o, err := e.node.chains.Overview(ctx)
+	o, err := e.node.base.Overview(ctx)
 	if err != nil {
 		return err
 	}
