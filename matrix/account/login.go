@@ -228,10 +228,16 @@ func (a *Accounts) forget(user, device string) {
 	})
 }
 
-// Logout removes a device and its tokens.
+// silenced is the type of account data by which one device says whether another one is to be silent, up to that one's id (MSC3890).
+const silenced = "org.matrix.msc3890.local_notification_settings."
+
+// Logout removes a device and its tokens, and what others set for it (MSC3890: "when a device is deleted").
 func (a *Accounts) Logout(ctx context.Context, user, device string) error {
 	err := a.c.Stream.Update(ctx, func(tx table.Tx, advance func(int) (int64, error)) error {
 		if err := errors.Join(dropTokens(tx, user, device), store.Devices.Delete(tx, user, device)); err != nil {
+			return err
+		}
+		if _, err := store.DeleteAccountData(tx, advance, user, "", silenced+device); err != nil {
 			return err
 		}
 		had, err := store.DropDevice(tx, user, device)

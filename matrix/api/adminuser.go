@@ -250,6 +250,9 @@ func (a *API) accountData(q *request) (any, error) {
 	err := a.Stream.DB().View(q.Context(), func(tx table.Tx) error {
 		all, err := store.AllAccountData.All(tx, table.Range{Prefix: []any{q.PathValue("user")}})
 		for _, d := range all {
+			if d.Deleted() {
+				continue
+			}
 			if d.Room == "" {
 				global[d.Type] = d.JSON
 				continue

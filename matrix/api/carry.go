@@ -108,7 +108,7 @@ func carriedData(tx table.Tx, user, from, to string) (changed []store.AccountDat
 	if err != nil {
 		return nil, err
 	}
-	if ok {
+	if ok && !tags.Deleted() {
 		has, err := store.AllAccountData.Has(tx, user, to, tagType)
 		if err != nil {
 			return nil, err

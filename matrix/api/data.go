@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"net/http"
 	"strconv"
 	"time"
 
@@ -42,14 +43,12 @@ func (a *API) dataRoutes() {
 	for _, path := range []string{"user/{user}/account_data/{type}", "user/{user}/rooms/{room}/account_data/{type}"} {
 		a.in("GET "+path, a.getData)
 		a.in("PUT "+path, func(q *request) (any, error) {
-			if err := own(q); err != nil {
+			if err := settable(q); err != nil {
 				return nil, err
-			}
-			if kind := q.PathValue("type"); kind == "m.fully_read" || kind == "m.push_rules" {
-				return nil, fail(405, "M_BAD_JSON", kind+" is not set this way")
 			}
 			return empty, a.putData(q, q.PathValue("room"), q.PathValue("type"), q.body)
 		})
+		a.in("DELETE /_matrix/client/unstable/org.matrix.msc3391/"+path, a.deleteData)
 	}
 	a.tagRoutes()
 }
@@ -60,6 +59,30 @@ func own(q *request) error {
 		return forbidden("this is somebody else's")
 	}
 	return nil
+}
+
+// settable is nil unless account data are not the client's to write.
+func settable(q *request) error {
+	if err := own(q); err != nil {
+		return err
+	}
+	if kind := q.PathValue("type"); kind == "m.fully_read" || kind == "m.push_rules" {
+		return fail(http.StatusMethodNotAllowed, "M_BAD_JSON", kind+" is not set this way")
+	}
+	return nil
+}
+
+// deleteData deletes account data (MSC3391: "for idempotency reasons, these endpoints always return 200 OK").
+func (a *API) deleteData(q *request) (any, error) {
+	if err := settable(q); err != nil {
+		return nil, err
+	}
+	err := a.Stream.Update(q.Context(), func(tx table.Tx, advance func(int) (int64, error)) error {
+		_, err := store.DeleteAccountData(tx, advance, q.login.User, q.PathValue("room"), q.PathValue("type"))
+		return err
+	}, nil)
+	a.Syncer.Wake(q.login.User)
+	return empty, err
 }
 
 // putFilter keeps a filter, and is its number: that of the same one, if it is kept already.
@@ -181,7 +204,7 @@ func (a *API) data(q *request, room, kind string) (d store.AccountData, ok bool,
 		d, ok, err = store.AllAccountData.Get(tx, q.login.User, room, kind)
 		return err
 	})
-	return d, ok, err
+	return d, ok && !d.Deleted(), err
 }
 
 func (a *API) putData(q *request, room, kind string, v canonical.Value) error {

@@ -257,6 +257,9 @@ func (a *API) roomData(q *request, id string) (found []json.RawMessage, err erro
 			if err != nil {
 				return err
 			}
+			if d.Deleted() {
+				continue
+			}
 			e, err := json.Marshal(map[string]any{"type": d.Type, "content": json.RawMessage(d.JSON)})
 			if err != nil {
 				return err

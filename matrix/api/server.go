@@ -12,6 +12,7 @@ var versions = []string{"r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6"
 // unstable are the parts of future versions that are served, by their flags.
 var unstable = map[string]bool{
 	"org.matrix.simplified_msc3575":                  true, // MSC4186
+	"org.matrix.msc3391":                             true, // DELETE of account data
 	"org.matrix.msc3814":                             true, // dehydrated devices
 	"org.matrix.msc3874":                             true, // GET messages by relations
 	"org.matrix.msc3930":                             true, // push rules for polls

@@ -54,8 +54,8 @@ func TestFilterData(t *testing.T) {
 		anne := s.register("anne")
 		room := anne.create(object{})
 		id := anne.send(room, "1", "x")
-		anne.do("PUT", "user/"+anne.user+"/account_data/global", object{})
-		anne.do("PUT", "user/"+anne.user+"/rooms/"+room+"/account_data/local", object{})
+		anne.do("PUT", "user/"+anne.user+"/account_data/global", object{"a": 1})
+		anne.do("PUT", "user/"+anne.user+"/rooms/"+room+"/account_data/local", object{"a": 1})
 		anne.do("POST", "rooms/"+room+"/receipt/m.read/"+id, object{})
 		anne.do("PUT", "rooms/"+room+"/typing/"+anne.user, object{"typing": true})
 		for _, one := range []struct {

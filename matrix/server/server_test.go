@@ -240,8 +240,9 @@ type synced struct {
 	Next  string `json:"next_batch"`
 	Rooms struct {
 		Join, Leave map[string]struct {
-			State, AccountData events
-			Timeline           struct {
+			State       events
+			AccountData events `json:"account_data"`
+			Timeline    struct {
 				Events  []clientEvent
 				Limited bool
 				Prev    string `json:"prev_batch"`

@@ -11,6 +11,22 @@ type AccountData struct {
 	JSON     []byte `col:"json"`
 }
 
+// Deleted says whether account data count as not there: what remains of them is empty, so that devices hear of it (MSC3391: "{}" as effectively "deleted").
+func (d AccountData) Deleted() bool { return string(d.JSON) == "{}" }
+
+// DeleteAccountData deletes account data, and says whether there were any.
+func DeleteAccountData(tx table.Tx, advance func(int) (int64, error), user, room, kind string) (bool, error) {
+	d, ok, err := AllAccountData.Get(tx, user, room, kind)
+	if err != nil || !ok || d.Deleted() {
+		return false, err
+	}
+	d.JSON = []byte("{}")
+	if d.Position, err = advance(1); err != nil {
+		return false, err
+	}
+	return true, AllAccountData.Put(tx, d)
+}
+
 // Filter is what a client wants of /sync, once said.
 type Filter struct {
 	User string `col:"user,key"`

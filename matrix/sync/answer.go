@@ -238,7 +238,7 @@ func (a *answer) scanData(ctx context.Context) (global []json.RawMessage, toldRu
 			if err != nil {
 				return err
 			}
-			if !a.wantsData(d) {
+			if !a.wantsData(d) || a.q.Initial && d.Deleted() {
 				continue
 			}
 			content := fmt.Appendf(nil, `{"type":%s,"content":%s}`, quote(d.Type), d.JSON)

@@ -159,7 +159,7 @@ func (a *sliding) scanData(ctx context.Context, from map[string]int64, least int
 				return err
 			}
 			since, wanted := from[d.Room]
-			if !wanted || d.Position <= since {
+			if !wanted || d.Position <= since || since == 0 && d.Deleted() {
 				continue
 			}
 			content := fmt.Appendf(nil, `{"type":%s,"content":%s}`, quote(d.Type), d.JSON)
