@@ -68,7 +68,7 @@ built: docs/matrix.md says what works.`,
 	root.SetErr(stderr)
 	commandline.Output(root, &c.output)
 	root.PersistentFlags().StringVar(&c.config, "config", server.ConfigFile, "the configuration's file")
-	root.AddCommand(c.initCommand(), c.serveCommand(), c.userCommand(), c.tokenCommand(), c.appserviceCommand(), c.eventCommand())
+	root.AddCommand(c.initCommand(), c.serveCommand(), c.userCommand(), c.tokenCommand(), c.appserviceCommand(), c.eventCommand(), c.noticeCommand())
 	root.AddCommand(c.roomCommand(), c.mediaCommand(), c.migrateCommand(), c.copyCommand(), c.backupCommand(), c.checkCommand(), c.doctorCommand())
 	commandline.Strict(root)
 	return root

@@ -46,6 +46,8 @@ type Config struct {
 	Now    func() time.Time
 	// Reserved is an error for a user whom only an application service can make; nil: there are none.
 	Reserved func(user string) error
+	// Speaker is the id of the user by whom the server itself speaks, and as whom nobody logs in; "": there is none.
+	Speaker string
 }
 
 // Accounts are those of a server.
@@ -235,7 +237,7 @@ func (a *Accounts) CheckPassword(ctx context.Context, id, password string) error
 	switch {
 	case hashErr != nil:
 		return hashErr
-	case !ok:
+	case !ok, a.lets(id) != nil:
 		return ErrPassword
 	case u.Deactivated:
 		return ErrDeactivated

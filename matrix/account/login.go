@@ -43,6 +43,9 @@ func (a *Accounts) Grant(ctx context.Context, user, device, name, address, clien
 func (a *Accounts) Identify(ctx context.Context, user, client, scope string) (Tokens, error) {
 	t := newTokens("", false)
 	t.client, t.scope, t.Expires = client, scope, Lifetime
+	if err := a.lets(user); err != nil {
+		return t, err
+	}
 	err := a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
 		old, err := store.Tokens.All(tx, table.Range{Index: "device", Prefix: []any{user, ""}})
 		for _, o := range old {
@@ -56,6 +59,9 @@ func (a *Accounts) Identify(ctx context.Context, user, client, scope string) (To
 }
 
 func (a *Accounts) enter(ctx context.Context, user, device, name, address string, t Tokens) (Tokens, error) {
+	if err := a.lets(user); err != nil {
+		return t, err
+	}
 	err := a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
 		if err := active(tx, user); err != nil {
 			return err
@@ -307,6 +313,9 @@ func (a *Accounts) NameDevice(ctx context.Context, user, id, name string) error 
 func (a *Accounts) Provide(ctx context.Context, name, shown, device, address string) error {
 	name = strings.ToLower(name)
 	id := a.Full(name)
+	if err := a.lets(id); err != nil {
+		return err
+	}
 	u, err := a.User(ctx, id)
 	if errors.Is(err, ErrNotFound) {
 		if _, err = a.Make(ctx, NewUser{Name: name, Shown: shown}); errors.Is(err, ErrTaken) { // another request was faster

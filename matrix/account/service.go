@@ -39,6 +39,9 @@ func (a *Accounts) Adopt(ctx context.Context, service, localpart string) error {
 
 // Act is a user of an application service, on one of their devices or, for "", on none. The errors are ErrNotFound, also of a device, and ErrDeactivated.
 func (a *Accounts) Act(ctx context.Context, id, deviceID string) (Login, error) {
+	if err := a.lets(id); err != nil {
+		return Login{}, err
+	}
 	key := [2]string{id, deviceID}
 	a.mu.Lock()
 	l, ok := a.acting[key]

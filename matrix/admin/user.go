@@ -18,7 +18,8 @@ type User struct {
 	Name    string // how they are shown
 	Avatar  string // an mxc address
 	Devices int
-	Seen    int64 // when one of these was seen last; 0: never
+	Seen    int64  // when one of these was seen last; 0: never
+	Service string // the id of the application service that made the account; "": none did
 }
 
 // UserQuery is which accounts are wanted, and in which order.
@@ -110,6 +111,14 @@ func users(tx table.Tx) ([]User, error) {
 			all[i].Seen = max(all[i].Seen, d.Seen)
 		}
 	}
+	for s, err := range store.ServiceUsers.Scan(tx, table.Range{}) {
+		if err != nil {
+			return nil, err
+		}
+		if i, ok := at[s.User]; ok {
+			all[i].Service = s.Service
+		}
+	}
 	for f, err := range store.ProfileFields.Scan(tx, table.Range{}) {
 		if err != nil {
 			return nil, err
@@ -150,6 +159,10 @@ func (a *Admin) User(ctx context.Context, id string) (User, error) {
 			u.Seen = max(u.Seen, d.Seen)
 		}
 		if err != nil {
+			return err
+		}
+		made, _, err := store.ServiceUsers.Get(tx, id)
+		if u.Service = made.Service; err != nil {
 			return err
 		}
 		fields, err := store.ProfileFields.All(tx, of)

@@ -28,6 +28,7 @@ func (a *API) adminRoutes() {
 	a.adminMedia()
 	a.adminReports()
 	a.adminTokens()
+	a.adminNotices()
 }
 
 // adminPages are the pages of administrators.

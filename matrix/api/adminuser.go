@@ -97,9 +97,9 @@ func (a *API) adminUser(ctx context.Context, id string) (any, error) {
 func viewUser(u admin.User) map[string]any {
 	v := map[string]any{
 		"name": u.ID, "admin": u.Admin, "deactivated": u.Deactivated, "is_guest": u.Guest, "creation_ts": u.Created, "locked": u.Locked, "suspended": u.Suspended,
-		"erased": u.Erased, "shadow_banned": false, "user_type": nil, "threepids": []any{}, "external_ids": []any{}, "displayname": nil, "avatar_url": nil, "last_seen_ts": nil,
+		"erased": u.Erased, "shadow_banned": false, "user_type": nil, "threepids": []any{}, "external_ids": []any{}, "displayname": nil, "avatar_url": nil, "last_seen_ts": nil, "appservice_id": nil,
 	}
-	for name, s := range map[string]string{"displayname": u.Name, "avatar_url": u.Avatar} {
+	for name, s := range map[string]string{"displayname": u.Name, "avatar_url": u.Avatar, "appservice_id": u.Service} {
 		if s != "" {
 			v[name] = s
 		}

@@ -28,6 +28,7 @@ import (
 	"orrery/matrix/delayed"
 	"orrery/matrix/keys"
 	"orrery/matrix/media"
+	"orrery/matrix/notice"
 	"orrery/matrix/preview"
 	"orrery/matrix/pusher"
 	"orrery/matrix/room"
@@ -51,6 +52,7 @@ type Config struct {
 	Admin    *admin.Admin
 	Pushers  *pusher.Pushers
 	Delayed  *delayed.Events
+	Notices  *notice.Notices    // nil: there are none
 	Services *delivery.Delivery // nil: there are no application services
 
 	Validations *validation.Validations

@@ -19,6 +19,7 @@ import (
 	"orrery/matrix/delayed"
 	"orrery/matrix/keys"
 	"orrery/matrix/media"
+	"orrery/matrix/notice"
 	"orrery/matrix/oauth"
 	"orrery/matrix/preview"
 	"orrery/matrix/push"
@@ -65,6 +66,9 @@ var kinds = []struct {
 	{account.ErrName, http.StatusBadRequest, "M_INVALID_USERNAME"},
 	{account.ErrPassword, http.StatusForbidden, "M_FORBIDDEN"},
 	{account.ErrDeactivated, http.StatusForbidden, "M_USER_DEACTIVATED"},
+	{account.ErrSpeaker, http.StatusForbidden, "M_FORBIDDEN"},
+	{notice.ErrOff, http.StatusBadRequest, "M_UNKNOWN"},
+	{notice.ErrForeign, http.StatusBadRequest, "M_INVALID_PARAM"},
 	{account.ErrToken, http.StatusUnauthorized, "M_UNKNOWN_TOKEN"},
 	{admin.ErrNoReport, http.StatusNotFound, "M_NOT_FOUND"},
 	{admin.ErrPowerless, http.StatusBadRequest, "M_UNKNOWN"},

@@ -142,6 +142,11 @@ func (a *API) set(q *request, r *room.Room, membership, user string) error {
 		if t.Membership(user) == membership && user == q.login.User {
 			return errNothing
 		}
+		if user == q.login.User {
+			if err := a.mayReject(r, t, user, membership); err != nil {
+				return err
+			}
+		}
 		_, err := t.Send(room.Draft{Type: matrix.TypeMember, Sender: q.login.User, StateKey: &user, Content: content})
 		return err
 	}))

@@ -101,6 +101,11 @@ func (a *API) putState(q *request) (any, error) {
 			id = old.ID() // nothing changes
 			return errNothing
 		}
+		if kind == matrix.TypeMember && key == q.login.User {
+			if err := a.mayReject(r, t, key, content.Get("membership").String()); err != nil {
+				return err
+			}
+		}
 		e, err := t.Send(room.Draft{Type: kind, Sender: q.login.User, StateKey: &key, Content: content, Time: ts})
 		if err == nil {
 			id = e.ID()

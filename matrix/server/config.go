@@ -41,7 +41,8 @@ type Config struct {
 	LogIn   `yaml:",inline"`
 	Assist  `yaml:",inline"`
 	Bridges `yaml:",inline"`
-	Mail    Mail `yaml:"mail"`
+	Mail    Mail    `yaml:"mail"`
+	Notices Notices `yaml:"server_notices"`
 
 	Version  string `yaml:"-"` // of the program
 	Operator string `yaml:"-"` // the socket by which commands reach a server that runs
@@ -155,7 +156,7 @@ func Init(name, dir string) (string, error) {
 	if err := os.WriteFile(filepath.Join(dir, keyFile), []byte(key), 0o600); err != nil {
 		return "", err
 	}
-	return path, os.WriteFile(path, fmt.Appendf(nil, defaults+runningDefaults+assistDefaults+mailDefaults+identityDefaults+bridgesDefaults, name, matrix.DefaultVersion), 0o600)
+	return path, os.WriteFile(path, fmt.Appendf(nil, defaults+runningDefaults+assistDefaults+mailDefaults+identityDefaults+bridgesDefaults+noticesDefaults, name, matrix.DefaultVersion), 0o600)
 }
 
 // ReadConfig reads a configuration and says what is wrong with it.
@@ -165,7 +166,7 @@ func ReadConfig(path string) (*Config, error) {
 		return nil, err
 	}
 	c := &Config{Operator: operatorSocket, Listen: "127.0.0.1:8008", Database: "sqlite:homeserver.db", SigningKey: keyFile, Media: "media", MaxUpload: 50, Presence: true, Outbound: true, RoomVersion: matrix.DefaultVersion, LogLevel: "info", LogIn: LogIn{PasswordLogin: true}, folder: filepath.Dir(path)}
-	c.Running, c.Assist, c.Mail = newRunning(), newAssist(), Mail{Encryption: mail.StartTLS}
+	c.Running, c.Assist, c.Mail, c.Notices = newRunning(), newAssist(), Mail{Encryption: mail.StartTLS}, newNotices()
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
 	if err := d.Decode(c); err != nil {
@@ -189,7 +190,7 @@ func (c *Config) check() error {
 			return fmt.Errorf("terms %q lack one of id, version, language, title, url (https://...)", t.ID)
 		}
 	}
-	if err := errors.Join(c.checkOAuth(), c.checkSSO(), c.checkMail(), c.checkIdentity()); err != nil {
+	if err := errors.Join(c.checkOAuth(), c.checkSSO(), c.checkMail(), c.checkIdentity(), c.checkNotices()); err != nil {
 		return err
 	}
 	if c.MaxUpload <= 0 || c.MaxUpload > 1<<20 {

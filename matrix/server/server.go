@@ -23,6 +23,7 @@ import (
 	"orrery/matrix/federation"
 	"orrery/matrix/keys"
 	"orrery/matrix/media"
+	"orrery/matrix/notice"
 	"orrery/matrix/pusher"
 	"orrery/matrix/room"
 	"orrery/matrix/search"
@@ -54,6 +55,7 @@ type Server struct {
 	unwatch  func() // ends watching the load, and waits for that
 	delayed  *delayed.Events
 	services *delivery.Delivery // nil: there are none
+	notices  *notice.Notices    // nil: there are none
 }
 
 // OpenDatabase opens the database that a configuration names.
@@ -112,7 +114,7 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 		return nil, errors.Join(err, db.Close())
 	}
 	syncer := sync.New(stream, db)
-	accounts := account.New(account.Config{Stream: stream, Server: c.ServerName, Now: time.Now, Reserved: func(user string) error { return reserved(services, user) }})
+	accounts := account.New(account.Config{Stream: stream, Server: c.ServerName, Now: time.Now, Speaker: c.speaker(), Reserved: func(user string) error { return reserved(services, user) }})
 	s := &Server{
 		config: c, db: db, logger: logger, syncer: syncer, services: services,
 		Accounts: accounts,
@@ -120,7 +122,7 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	}
 	deviceKeys := keys.New(stream, syncer)
 	rooms := room.Config{Stream: stream, Server: c.ServerName, Key: key, Now: time.Now, Watch: s.watch, Committed: s.committed, Redacting: search.Remove, Erased: accounts.Erased}
-	if err := errors.Join(s.openRooms(ctx, rooms, deviceKeys), s.openPushers(ctx, stream, syncer)); err != nil {
+	if err := errors.Join(s.openRooms(ctx, rooms, deviceKeys), s.openPushers(ctx, stream, syncer), s.openNotices(ctx, stream)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	if c.Presence {
@@ -150,7 +152,7 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	}
 	s.delayed = delayed.Open(ctx, delayed.Config{Stream: stream, Rooms: s.Rooms, May: s.maySend, Now: time.Now, Logger: logger})
 	s.api = api.New(api.Config{
-		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: deviceKeys, Services: services, Media: files, Admin: s.Admin, Pushers: s.pushers, Delayed: s.delayed, Search: s.search, Stream: stream, Now: time.Now, Logger: logger,
+		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: deviceKeys, Services: services, Media: files, Admin: s.Admin, Pushers: s.pushers, Delayed: s.delayed, Notices: s.notices, Search: s.search, Stream: stream, Now: time.Now, Logger: logger,
 		Validations: validations, Identity: identities, Previews: previews, KeepMedia: time.Duration(c.KeepMedia) * 24 * time.Hour, Turn: turn, Contacts: c.Contacts, SupportPage: c.SupportPage,
 		AdminPage: watch, RoomVersion: c.RoomVersion, SharedSecret: secret, LogIn: entry, Limits: api.Limits{Logins: c.Limits.Logins, Writes: c.Limits.Writes, Reads: c.Limits.Reads}, BehindProxy: c.BehindProxy,
 	})

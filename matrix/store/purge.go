@@ -24,6 +24,7 @@ func DropRoom(tx table.Tx, r Room) error {
 		func() error { return Members.DeleteAll(tx, table.Range{Index: "room", Prefix: []any{r.ID}}) },
 		func() error { return Receipts.DeleteAll(tx, table.Range{Prefix: []any{r.RoomID}}) },
 		func() error { return NetworkRooms.DeleteAll(tx, table.Range{Index: "room", Prefix: []any{r.ID}}) },
+		func() error { return NoticeRooms.DeleteAll(tx, table.Range{Index: "room", Prefix: []any{r.ID}}) },
 		func() error { return Rooms.Delete(tx, r.ID) },
 		func() error { return purges.Put(tx, purged{r.ID}) },
 	} {

@@ -54,7 +54,7 @@ func (s *Syncer) answer(ctx context.Context, q *Request) (*Response, error) {
 			return nil, fmt.Errorf("room %s: %w", id, err)
 		}
 	}
-	if err := a.accountData(ctx, resp); err != nil {
+	if err := a.accountData(ctx, memberships, resp); err != nil {
 		return nil, err
 	}
 	if !q.NoDevice {
@@ -205,17 +205,28 @@ func (a *answer) left(ctx context.Context, r *room.Room, m membership) error {
 	return nil
 }
 
-// accountData adds what is new of a user's account data.
-func (a *answer) accountData(ctx context.Context, resp *Response) error {
+// accountData adds what is new of a user's account data: that of rooms where the user is a member, and all of it for rooms that the client knows nothing of.
+func (a *answer) accountData(ctx context.Context, memberships map[string]membership, resp *Response) error {
 	last, err := a.s.lastData(ctx, a.q.User)
 	if err != nil {
 		return err
 	}
 	var global []json.RawMessage
 	toldRules := false
+	in := func(room string) bool {
+		m, known := memberships[room].at(a.upTo)
+		return known && m.is == matrix.Join
+	}
 	if last > a.q.Since {
-		if global, toldRules, err = a.scanData(ctx); err != nil {
+		if global, toldRules, err = a.scanData(ctx, in); err != nil {
 			return err
+		}
+	}
+	for id, r := range a.lists.Join {
+		if m, _ := memberships[id].at(a.upTo); last > 0 && a.q.Since > 0 && (m.order > a.q.Since || a.q.FullState) {
+			if err := a.earlierData(ctx, id, r); err != nil {
+				return err
+			}
 		}
 	}
 	if a.q.Initial && !toldRules && a.q.Filter.AccountData.wantsType(PushRules) {
@@ -232,7 +243,7 @@ func (a *answer) accountData(ctx context.Context, resp *Response) error {
 }
 
 // scanData adds what is new of rooms' account data to them, and is what is new of the global one, and whether the push rules are among it.
-func (a *answer) scanData(ctx context.Context) (global []json.RawMessage, toldRules bool, err error) {
+func (a *answer) scanData(ctx context.Context, in func(room string) bool) (global []json.RawMessage, toldRules bool, err error) {
 	err = a.s.stream.DB().View(ctx, func(tx table.Tx) error {
 		for d, err := range store.AllAccountData.Scan(tx, table.Range{Index: "position", Prefix: []any{a.q.User}, From: a.q.Since + 1, Before: a.upTo + 1}) {
 			if err != nil {
@@ -241,7 +252,7 @@ func (a *answer) scanData(ctx context.Context) (global []json.RawMessage, toldRu
 			if !a.wantsData(d) || a.q.Initial && d.Deleted() {
 				continue
 			}
-			content := fmt.Appendf(nil, `{"type":%s,"content":%s}`, quote(d.Type), d.JSON)
+			content := dataEvent(d)
 			if d.Room == "" {
 				toldRules = toldRules || d.Type == PushRules
 				global = append(global, content)
@@ -249,6 +260,9 @@ func (a *answer) scanData(ctx context.Context) (global []json.RawMessage, toldRu
 			}
 			r := a.lists.Join[d.Room]
 			if r == nil {
+				if !in(d.Room) { // it is told when the user joins
+					continue
+				}
 				r = &JoinedRoom{States: a.states(nil)}
 				put(&a.lists.Join, d.Room, r)
 			}
@@ -257,6 +271,25 @@ func (a *answer) scanData(ctx context.Context) (global []json.RawMessage, toldRu
 		return nil
 	})
 	return global, toldRules, err
+}
+
+// earlierData adds account data of a room that were there before.
+func (a *answer) earlierData(ctx context.Context, id string, r *JoinedRoom) error {
+	return a.s.stream.DB().View(ctx, func(tx table.Tx) error {
+		for d, err := range store.AllAccountData.Scan(tx, table.Range{Prefix: []any{a.q.User, id}}) {
+			if err != nil {
+				return err
+			}
+			if d.Position <= a.q.Since && a.wantsData(d) {
+				r.AccountData.Events = append(r.AccountData.Events, dataEvent(d))
+			}
+		}
+		return nil
+	})
+}
+
+func dataEvent(d store.AccountData) json.RawMessage {
+	return fmt.Appendf(nil, `{"type":%s,"content":%s}`, quote(d.Type), d.JSON)
 }
 
 // wantsData says whether account data are wanted.
