@@ -108,6 +108,7 @@ func New(c Config) *API {
 	a.dehydratedRoutes()
 	a.delayedRoutes()
 	a.ssoRoutes()
+	a.loginPageRoutes()
 	a.oauthRoutes()
 	a.accountRoutes()
 	a.roomRoutes()

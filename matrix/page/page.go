@@ -8,6 +8,7 @@ import (
 	_ "embed"
 	"html/template"
 	"net/http"
+	"strings"
 )
 
 //go:embed page.html
@@ -22,15 +23,16 @@ func Parse(text string) *Set {
 	return &Set{template.Must(template.Must(template.New("").Parse(shared)).Parse(text))}
 }
 
-// Write writes a page. Its data has the server's name as Server; it gets Nonce, which a script of the page must have to be run.
-func (s *Set) Write(w http.ResponseWriter, status int, name string, data map[string]any) error {
+// Write writes a page. Its data has the server's name as Server; it gets Nonce, which a script of the page must have to be run. It may do what further directives of
+// its policy let it.
+func (s *Set) Write(w http.ResponseWriter, status int, name string, data map[string]any, more ...string) error {
 	nonce := rand.Text()
 	data["Nonce"] = nonce
 	var b bytes.Buffer
 	if err := s.t.ExecuteTemplate(&b, name, data); err != nil {
 		return err
 	}
-	Guard(w.Header(), "default-src 'none'; style-src 'nonce-"+nonce+"'; script-src 'nonce-"+nonce+"'; frame-ancestors 'none'; base-uri 'none'")
+	Guard(w.Header(), "default-src 'none'; style-src 'nonce-"+nonce+"'; script-src 'nonce-"+nonce+"'; frame-ancestors 'none'; base-uri 'none'"+strings.Join(append([]string{""}, more...), "; "))
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
 	_, err := b.WriteTo(w)

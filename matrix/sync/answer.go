@@ -280,7 +280,7 @@ func (a *answer) earlierData(ctx context.Context, id string, r *JoinedRoom) erro
 			if err != nil {
 				return err
 			}
-			if d.Position <= a.q.Since && a.wantsData(d) {
+			if d.Position <= a.q.Since && a.wantsData(d) && !d.Deleted() {
 				r.AccountData.Events = append(r.AccountData.Events, dataEvent(d))
 			}
 		}
