@@ -12,11 +12,11 @@ func TestPercentFor(t *testing.T) {
 		live  uint64
 		want  int
 	}{
-		{time.Second, 8 << 20, 200},
-		{time.Second, 16 << 20, 100},
-		{time.Second, 1 << 30, 100},
-		{time.Minute, 8 << 20, 100},
-		{time.Second, 0, 100},
+		{time.Second, 6 << 20, 200},
+		{time.Second, 12 << 20, 100},
+		{time.Second, 1 << 30, usual},
+		{time.Minute, 8 << 20, usual},
+		{time.Second, 0, usual},
 	} {
 		if got := percentFor(c.since, c.live); got != c.want {
 			t.Errorf("%v after a collection, %d bytes in use: %d, not %d", c.since, c.live, got, c.want)

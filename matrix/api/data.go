@@ -168,11 +168,10 @@ func (a *API) readFilter(q *request, f string) (*sync.Filter, error) {
 		}
 		return found, err
 	}
-	read := &sync.Filter{}
 	if f == "" {
-		return read, nil
+		return &sync.Filter{}, nil
 	}
-	return read, sync.ReadFilter([]byte(f), read)
+	return a.Syncer.WholeFilter(f)
 }
 
 func timeout(s string) (time.Duration, error) {

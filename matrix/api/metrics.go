@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,7 +67,7 @@ func (a *API) measure(w http.ResponseWriter, r *http.Request) {
 			route = "/"
 		}
 		a.metrics.requests.WithLabelValues(route, strconv.Itoa(c.status)).Inc()
-		if r.URL.Query().Get("timeout") == "" {
+		if !strings.Contains(r.URL.RawQuery, "timeout=") {
 			a.metrics.seconds.WithLabelValues(route).Observe(time.Since(begun).Seconds())
 		}
 	}()

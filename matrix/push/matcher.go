@@ -150,15 +150,22 @@ func matches(key string, pattern *string) condition {
 	if pattern == nil {
 		return never
 	}
-	r := whole(glob(*pattern))
-	if key == "content.body" {
-		r = word(glob(*pattern))
-	}
-	path := Path(key)
+	path, fits := Path(key), fitting(key, *pattern)
 	return func(e *event.Event, _ Facts) bool {
 		v := e.Value().Get(path...)
-		return v.Kind() == canonical.String && r.MatchString(v.String())
+		return v.Kind() == canonical.String && fits(v.String())
 	}
+}
+
+// fitting is whether a text fits a pattern, which is mostly one without wildcards.
+func fitting(key, pattern string) func(string) bool {
+	switch {
+	case key == "content.body":
+		return word(glob(pattern)).MatchString
+	case !strings.ContainsAny(pattern, "*?"):
+		return func(s string) bool { return strings.EqualFold(s, pattern) }
+	}
+	return whole(glob(pattern)).MatchString
 }
 
 // glob is a pattern as a regular expression: * is any characters, ? is one.

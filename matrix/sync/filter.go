@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"orrery/matrix"
 	"orrery/matrix/canonical"
@@ -53,6 +54,40 @@ func ReadFilter(text []byte, f interface{ Valid() error }) error {
 		return fmt.Errorf("the filter is %w: %w", matrix.ErrMalformed, err)
 	}
 	return f.Valid()
+}
+
+// How many filters that requests have whole are kept read, and how long their texts may be: a client sends the same one each time.
+const (
+	maxWhole     = 200
+	maxWholeText = 1000
+)
+
+// wholeFilters are some of the filters that requests had whole, by their text.
+type wholeFilters struct {
+	mu    sync.Mutex
+	known map[string]*Filter
+}
+
+// WholeFilter is a filter that a request has whole. Nobody changes it.
+func (s *Syncer) WholeFilter(text string) (*Filter, error) {
+	w := &s.whole
+	w.mu.Lock()
+	f := w.known[text]
+	w.mu.Unlock()
+	if f != nil {
+		return f, nil
+	}
+	f = &Filter{}
+	if err := ReadFilter([]byte(text), f); err != nil || len(text) > maxWholeText {
+		return f, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.known == nil || len(w.known) >= maxWhole {
+		w.known = map[string]*Filter{}
+	}
+	w.known[text] = f
+	return f, nil
 }
 
 // Valid is nil if the rooms and users that are named can be such.

@@ -28,7 +28,8 @@ type Syncer struct {
 	ephemerals map[string]*ephemeral        // by the room's id
 	unread     map[string]map[string]unread // by user and room
 
-	news news
+	news  news
+	whole wholeFilters
 
 	connections connections
 	present     present

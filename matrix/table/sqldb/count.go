@@ -9,8 +9,8 @@ import (
 	"orrery/matrix/table"
 )
 
-// A number that updates count up is known from the last one, so that most transactions need not ask for it: a round trip, where the database is a process of
-// its own. That nobody else has counted is made sure of in the commit: the row is changed only from what it was thought to be, and if it was something else the
+// A number that updates count up is known from the last one, so that most transactions need not ask for it: a query, and a round trip where the database is a
+// process of its own. That nobody else has counted is made sure of in the commit: the row is changed only from what it was thought to be, and if it was something else the
 // statement fails.
 
 // counted is a number in a transaction: what it was when it was last written or read, and what it is to be.
@@ -31,7 +31,7 @@ func (t *transaction) Count(s *table.Schema, key []any, n int64) (int64, error) 
 	c := t.counted[name]
 	if c == nil {
 		known, ok := t.d.counts[name]
-		if !ok || !t.d.dialect.remote {
+		if !ok {
 			row, err := t.Get(s, key)
 			if err != nil {
 				return 0, err
@@ -40,9 +40,6 @@ func (t *transaction) Count(s *table.Schema, key []any, n int64) (int64, error) 
 				return n, t.Put(s, append(slices.Clone(key), n))
 			}
 			known, _ = row[s.Key].(int64)
-		}
-		if !t.d.dialect.remote {
-			return known + n, t.Put(s, append(slices.Clone(key), known+n))
 		}
 		c = &counted{s, key, known, known}
 		if t.counted == nil {
@@ -66,20 +63,30 @@ func (t *transaction) count() {
 		for _, v := range c.key {
 			args = append(args, t.d.dialect.out(v))
 		}
-		text := t.d.text(form{schema: c.schema, does: counting}, func() string { return makeCount(c.schema) })
+		text := t.d.text(form{schema: c.schema, does: counting}, func() string { return t.d.dialect.count(c.schema) })
 		t.pending = append(t.pending, statement{text, append(args, c.was, c.is), c.schema.Name})
 		c.was = c.is
 	}
 }
 
-// makeCount divides by 0 if the number is not what it was thought to be.
-func makeCount(s *table.Schema) string {
+// countDividing divides by 0 if the number is not what it was thought to be.
+func countDividing(s *table.Schema) string {
 	var where []string
 	for i, c := range s.Columns[:s.Key+1] {
 		where = append(where, fmt.Sprintf("%s = $%d", quote(c.Name), i+1))
 	}
 	return fmt.Sprintf("WITH changed AS (UPDATE %s SET %s = $%d WHERE %s RETURNING 1) SELECT 1 / count(*) FROM changed",
 		quote(s.Name), quote(s.Columns[s.Key].Name), s.Key+2, strings.Join(where, " AND "))
+}
+
+// countNull makes a number NULL, which it cannot be, if it is not what it was thought to be.
+func countNull(s *table.Schema) string {
+	var where []string
+	for i, c := range s.Columns[:s.Key] {
+		where = append(where, fmt.Sprintf("%s = $%d", quote(c.Name), i+1))
+	}
+	number := quote(s.Columns[s.Key].Name)
+	return fmt.Sprintf("UPDATE %s SET %s = CASE %s WHEN $%d THEN $%d END WHERE %s", quote(s.Name), number, number, s.Key+1, s.Key+2, strings.Join(where, " AND "))
 }
 
 // keep remembers what was counted, after the commit; otherwise nothing is known any more.

@@ -29,7 +29,8 @@ type dialect struct {
 	escape           bool   // a text cannot have a character 0
 	options          func(s *table.Schema) string
 	texts            *textDialect
-	remote           bool // it is a process of its own: round trips cost
+	count            func(s *table.Schema) string // the statement that changes a number from what it was thought to be; ErrAgain if it was not
+	remote           bool                         // it is a process of its own: round trips cost
 	pool             func(driver, name string) (connect func(context.Context) (session, error), end func() error, err error)
 	kind             func(err error) error // ErrDuplicate or ErrUnavailable, if an error of the driver is one; nil otherwise
 }
@@ -43,6 +44,7 @@ var sqliteDialect = &dialect{
 		return " STRICT, WITHOUT ROWID"
 	},
 	texts: fts5,
+	count: countNull,
 	pool:  sqlPool,
 	kind: func(err error) error {
 		var e *sqlite.Error
@@ -52,6 +54,8 @@ var sqliteDialect = &dialect{
 		switch e.Code() {
 		case sqlite3.SQLITE_CONSTRAINT_UNIQUE:
 			return table.ErrDuplicate
+		case sqlite3.SQLITE_CONSTRAINT_NOTNULL: // see count.go
+			return table.ErrAgain
 		}
 		switch e.Code() & 0xff {
 		case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY:
@@ -66,6 +70,7 @@ var postgresDialect = &dialect{
 	unnest: true, escape: true,
 	options: func(*table.Schema) string { return "" },
 	texts:   tsvector,
+	count:   countDividing,
 	remote:  true,
 	pool:    pgPool,
 	kind: func(err error) error {

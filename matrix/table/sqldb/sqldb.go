@@ -24,7 +24,8 @@ type DB struct {
 	dialect *dialect
 	writer  *table.Writer
 	write   session          // the writer's, nil if it is to be opened
-	idle    chan session     // readers' that nobody uses; nil is one to be opened
+	idle    chan session     // readers' that nobody uses
+	spare   chan struct{}    // for each reader's that is not open
 	kept    sync.Map         // texts of statements, by their form
 	counts  map[string]int64 // what the writer's last transactions counted
 	texts   sync.Map         // schemas of indexes of texts, by name
@@ -42,12 +43,12 @@ func Open(ctx context.Context, url string) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{dialect: dialect, counts: map[string]int64{}, idle: make(chan session, readers)}
+	d := &DB{dialect: dialect, counts: map[string]int64{}, idle: make(chan session, readers), spare: make(chan struct{}, readers)}
 	if d.connect, d.end, err = dialect.pool(dialect.driver, name); err != nil {
 		return nil, fmt.Errorf("cannot open %s: %w", dialect.name, err)
 	}
 	for range readers {
-		d.idle <- nil
+		d.spare <- struct{}{}
 	}
 	if d.write, err = d.connect(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot open %s: %w", dialect.name, err), d.end())
@@ -63,22 +64,34 @@ func (d *DB) View(ctx context.Context, f func(table.Tx) error) error {
 	if d.closed {
 		return table.ErrClosed
 	}
-	var s session
-	select {
-	case s = <-d.idle:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if s == nil {
-		var err error
-		if s, err = d.connect(ctx); err != nil {
-			d.idle <- nil
-			return err
-		}
+	s, err := d.reader(ctx)
+	if err != nil {
+		return err
 	}
 	t := &transaction{ctx: ctx, d: d, s: s, pending: []statement{{text: d.dialect.view}}}
 	defer t.leave() // also of a function that panics
 	return f(t)
+}
+
+// reader is a session that nobody uses; another one is opened only if there is none, for each takes memory, here or at the server.
+func (d *DB) reader(ctx context.Context) (session, error) {
+	select {
+	case s := <-d.idle:
+		return s, nil
+	default:
+	}
+	select {
+	case s := <-d.idle:
+		return s, nil
+	case <-d.spare:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	s, err := d.connect(ctx)
+	if err != nil {
+		d.spare <- struct{}{}
+	}
+	return s, err
 }
 
 // leave ends a view, and gives its session back: later, if it takes a round trip to a server that nobody needs to wait for.
@@ -91,12 +104,13 @@ func (t *transaction) leave() {
 		}
 		if t.broken { // a connection in an unknown state is not used again
 			t.s.close()
-			t.s = nil
+			t.d.spare <- struct{}{}
+			return
 		}
 		t.d.idle <- t.s
 	}
 	if t.d.dialect.remote {
-		go end() // Close waits for it: it takes all sessions out of idle
+		go end() // Close waits for it, as for all sessions
 		return
 	}
 	end()
@@ -199,8 +213,10 @@ func (d *DB) Close() error {
 	}
 	d.closed = true
 	for range readers {
-		if s := <-d.idle; s != nil {
+		select {
+		case s := <-d.idle:
 			s.close()
+		case <-d.spare:
 		}
 	}
 	if d.write != nil {

@@ -1,6 +1,7 @@
 package sqldb_test
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -107,5 +108,41 @@ func TestCountsOfTwo(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestReaders: views one after another need one connection, those at a time have one each.
+func TestReaders(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	db := open(t, "sqlite:"+path)
+	defer db.Close()
+	connections := func() (n int) {
+		all, err := filepath.Glob("/proc/self/fd/*")
+		if err != nil || len(all) == 0 {
+			testenv.Missing(t, "/proc/self/fd", "mount /proc")
+		}
+		for _, fd := range all {
+			if to, _ := os.Readlink(fd); to == path {
+				n++
+			}
+		}
+		return n
+	}
+	var view func(depth int) error
+	view = func(depth int) error {
+		return db.View(t.Context(), func(table.Tx) error {
+			if depth == 0 {
+				return nil
+			}
+			return view(depth - 1)
+		})
+	}
+	for _, c := range []struct{ depth, want int }{{0, 2}, {0, 2}, {2, 4}, {0, 4}} { // the writer's, too
+		if err := view(c.depth); err != nil {
+			t.Fatal(err)
+		}
+		if n := connections(); n != c.want {
+			t.Errorf("%d connections after %d views at a time, not %d", n, c.depth+1, c.want)
+		}
 	}
 }
