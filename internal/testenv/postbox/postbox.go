@@ -32,6 +32,7 @@ type Options struct {
 // Mail is one that came.
 type Mail struct {
 	From, To string // as the envelope says
+	Helo     string // who the client said that it is
 	Header   mail.Header
 	Text     string
 }
@@ -43,15 +44,15 @@ type Box struct {
 
 	options Options
 	mu      sync.Mutex
-	refuse  map[string]bool
+	refuse  map[string]*smtp.SMTPError
 	hold    chan struct{}
 }
 
 // Start starts a server, which ends with the test.
 func Start(tb testing.TB, o Options) *Box {
 	tb.Helper()
-	b := &Box{Mails: make(chan Mail, 100), options: o, refuse: map[string]bool{}}
-	s := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &session{box: b}, nil }))
+	b := &Box{Mails: make(chan Mail, 100), options: o, refuse: map[string]*smtp.SMTPError{}}
+	s := smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) { return &session{box: b, conn: c}, nil }))
 	s.Domain, s.EnableSMTPUTF8, s.MaxMessageBytes = "localhost", true, 1<<20
 	s.ErrorLog = silent{}
 	l, err := (&net.ListenConfig{}).Listen(context.WithoutCancel(tb.Context()), "tcp", "127.0.0.1:0")
@@ -94,11 +95,14 @@ func (b *Box) Next(tb testing.TB) Mail {
 	}
 }
 
-// Refuse refuses mails to an address from now on.
-func (b *Box) Refuse(address string) {
+// Refuse refuses mails to an address from now on, as one of nobody.
+func (b *Box) Refuse(address string) { b.Answer(address, 550, 5, 1, 1) }
+
+// Answer refuses mails to an address from now on, by a code and an enhanced one (RFC 3463).
+func (b *Box) Answer(address string, code int, enhanced ...int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.refuse[address] = true
+	b.refuse[address] = &smtp.SMTPError{Code: code, EnhancedCode: smtp.EnhancedCode(enhanced), Message: "no mail for <" + address + ">"}
 }
 
 // Hold has the server say nothing any more when a mail is to be sent, or go on.
@@ -116,6 +120,7 @@ func (b *Box) Hold(hold bool) {
 
 type session struct {
 	box      *Box
+	conn     *smtp.Conn
 	from, to string
 	known    bool
 }
@@ -161,8 +166,8 @@ func (s *session) Mail(from string, _ *smtp.MailOptions) error {
 func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 	s.box.mu.Lock()
 	defer s.box.mu.Unlock()
-	if s.box.refuse[to] {
-		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "there is nobody of this name"}
+	if refusal := s.box.refuse[to]; refusal != nil {
+		return refusal
 	}
 	if s.to != "" {
 		return errors.New("a mail of this server goes to one person")
@@ -189,7 +194,7 @@ func (s *session) Data(r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	s.box.Mails <- Mail{s.from, s.to, m.Header, string(said)}
+	s.box.Mails <- Mail{s.from, s.to, s.conn.Hostname(), m.Header, string(said)}
 	return nil
 }
 

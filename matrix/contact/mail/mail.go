@@ -5,6 +5,7 @@ package mail
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"net"
 	netmail "net/mail"
 	"strconv"
+	"strings"
 	"time"
 
 	gomail "github.com/wneessen/go-mail"
@@ -65,7 +67,7 @@ func New(c Config) (*Sender, error) {
 		return nil, fmt.Errorf("server of mail %q is not host:port", c.Server)
 	}
 	options := []gomail.Option{
-		gomail.WithPort(int(port)), gomail.WithTimeout(timeout),
+		gomail.WithPort(int(port)), gomail.WithTimeout(timeout), gomail.WithHELO(domain(from)),
 		gomail.WithTLSConfig(&tls.Config{ServerName: host, RootCAs: c.Roots, MinVersion: tls.VersionTLS12}),
 	}
 	switch c.Encryption {
@@ -85,6 +87,12 @@ func New(c Config) (*Sender, error) {
 	return &Sender{client, from, make(chan struct{}, connections)}, err
 }
 
+// domain is that of an address. Servers are told it as this one's name (RFC 5321, 4.1.4: a qualified one): the machine's own name may mean nothing to them, and is
+// nobody's business.
+func domain(from *netmail.Address) string {
+	return from.Address[strings.LastIndexByte(from.Address, '@')+1:]
+}
+
 // Send sends a mail. The error is ErrRefused if the server takes none to that address; after any other one it may be tried again.
 func (s *Sender) Send(ctx context.Context, to, subject, text string) error {
 	m := gomail.NewMsg(gomail.WithNoDefaultUserAgent())
@@ -94,16 +102,29 @@ func (s *Sender) Send(ctx context.Context, to, subject, text string) error {
 	}
 	m.Subject(subject)
 	m.SetDate()
-	m.SetMessageID()
+	m.SetMessageIDWithValue(rand.Text() + "@" + domain(s.from))
 	m.SetGenHeader("Auto-Submitted", "auto-generated") // RFC 3834: no machine answers it
 	m.SetBodyString(gomail.TypeTextPlain, text)
 	return s.with(ctx, func(ctx context.Context) error {
 		err := s.client.DialAndSendWithContext(ctx, m)
-		if failed, ok := errors.AsType[*gomail.SendError](err); ok && failed.Reason == gomail.ErrSMTPRcptTo && !failed.IsTemp() {
-			return fmt.Errorf("%w: %w", ErrRefused, err)
+		if failed, ok := errors.AsType[*gomail.SendError](err); ok && refused(failed) {
+			return fmt.Errorf("%w: the server of mail answered %d %s", ErrRefused, failed.ErrorCode(), failed.EnhancedStatusCode())
 		}
 		return err
 	})
+}
+
+// refused says whether it is the address to which nothing can be sent. Servers say at this point of a conversation, too, that they take nothing from whoever
+// sends: then the codes are others than those of addresses and mailboxes (RFC 3463, 3.2 and 3.3).
+func refused(e *gomail.SendError) bool {
+	if e.Reason != gomail.ErrSMTPRcptTo || e.IsTemp() {
+		return false
+	}
+	code := e.EnhancedStatusCode()
+	if code == "5.1.7" || code == "5.1.8" { // the sender's address
+		return false
+	}
+	return code == "" || strings.HasPrefix(code, "5.1.") || strings.HasPrefix(code, "5.2.")
 }
 
 // Check connects as for a mail, and sends none.

@@ -3,6 +3,7 @@ package mail_test
 import (
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -31,6 +32,9 @@ func TestSend(t *testing.T) {
 				t.Fatal(err)
 			}
 			m := box.Next(t)
+			if m.Helo != "example.org" || !strings.HasSuffix(m.Header.Get("Message-ID"), "@example.org>") {
+				t.Errorf("the mail says of this machine %q, %q", m.Helo, m.Header.Get("Message-ID"))
+			}
 			if m.From != "chat@example.org" || m.To != "anne@example.org" || !strings.Contains(m.Text, "/?a=b&c="+strings.Repeat("d", 100)) || m.Header.Get("Auto-Submitted") != "auto-generated" {
 				t.Errorf("%+v", m)
 			}
@@ -58,6 +62,37 @@ func TestSend(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestRefused: only what is said of an address or a mailbox means that nothing can be sent there, and of that the code is told; a server that takes nothing from this
+// one, or not now, says nothing about the address.
+func TestRefused(t *testing.T) {
+	box := postbox.Start(t, postbox.Options{})
+	s, err := mail.New(mail.Config{Server: box.Address, Encryption: mail.None, From: "chat@example.org"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct {
+		code     int
+		enhanced []int
+		refused  bool
+	}{
+		{550, []int{5, 1, 1}, true},
+		{552, []int{5, 2, 2}, true},
+		{450, []int{4, 2, 0}, false},
+		{553, []int{5, 1, 8}, false},
+		{554, []int{5, 7, 1}, false},
+	} {
+		to := fmt.Sprintf("number%d@example.org", i)
+		box.Answer(to, c.code, c.enhanced...)
+		err := s.Send(t.Context(), to, "s", "t")
+		if err == nil || errors.Is(err, mail.ErrRefused) != c.refused {
+			t.Errorf("%d %v: %v", c.code, c.enhanced, err)
+		}
+		if want := fmt.Sprintf("no mail can be sent to this address: the server of mail answered %d %d.%d.%d", c.code, c.enhanced[0], c.enhanced[1], c.enhanced[2]); c.refused && err.Error() != want {
+			t.Errorf("%v", err)
+		}
 	}
 }
 
