@@ -18,8 +18,8 @@ import (
 // wasm is the crypto of matrix-js-sdk, which its script loads from beside it.
 const wasm = "pkg/matrix_sdk_crypto_wasm_bg.wasm"
 
-// serveScript serves a page that runs a script of testdata/js, with all that it imports.
-func serveScript(t *testing.T, dir, script string) *httptest.Server {
+// serveScript serves a page that runs a script of testdata/js, with all that it imports. The script starts the homeserver again by POST /restart.
+func serveScript(t *testing.T, dir, script string, h *servertest.Server) *httptest.Server {
 	t.Helper()
 	code := bundle(t, filepath.Join(dir, script))
 	mux := http.NewServeMux()
@@ -35,17 +35,23 @@ func serveScript(t *testing.T, dir, script string) *httptest.Server {
 		w.Header().Set("Content-Type", "application/wasm")
 		http.ServeFile(w, r, filepath.Join(dir, "node_modules/@matrix-org/matrix-sdk-crypto-wasm", wasm))
 	})
+	mux.HandleFunc("POST /restart", func(w http.ResponseWriter, _ *http.Request) {
+		if err := h.Restart(); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	})
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s
 }
 
-// TestEncrypted: what testdata/js/encrypted.js does with matrix-js-sdk, in a real browser.
-func TestEncrypted(t *testing.T) {
-	page := serveScript(t, modules(t, "js"), "encrypted.js")
-	h := servertest.Start(t)
-	ctx := browser.Start(t, 4*time.Minute)
-	if err := chromedp.Do(ctx, chromedp.Navigate(page.URL+"/?server="+url.QueryEscape(h))); err != nil {
+// runScript runs a script of testdata/js in a real browser, against a homeserver of its own, until it says that it is done.
+func runScript(t *testing.T, script string) {
+	t.Helper()
+	h := servertest.Run(t)
+	page := serveScript(t, modules(t, "js"), script, h)
+	ctx := browser.Start(t, 8*time.Minute)
+	if err := chromedp.Do(ctx, chromedp.Navigate(page.URL+"/?server="+url.QueryEscape(h.URL))); err != nil {
 		t.Fatal(err)
 	}
 	outcome, err := chromedp.Run(ctx, chromedp.Poll[string]("window.outcome", chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(0)))
@@ -57,3 +63,9 @@ func TestEncrypted(t *testing.T) {
 		t.Fatal(outcome, err)
 	}
 }
+
+// TestEncrypted: what testdata/js/encrypted.js does with matrix-js-sdk.
+func TestEncrypted(t *testing.T) { runScript(t, "encrypted.js") }
+
+// TestSliding: what testdata/js/sliding.js does with matrix-js-sdk, by sliding sync.
+func TestSliding(t *testing.T) { runScript(t, "sliding.js") }

@@ -1,78 +1,6 @@
 // Two users with two devices each, in an encrypted room: matrix-js-sdk with its Rust crypto, as Element Web has it.
-import { createClient } from "matrix-js-sdk";
-import { CryptoEvent, VerifierEvent, VerificationPhase } from "matrix-js-sdk/lib/crypto-api";
-import { logger } from "matrix-js-sdk/lib/logger";
-
-logger.setLevel("error");
-
-// What is under way, for whoever waits in vain, and when it began.
-let step;
-window.steps = [];
-Object.defineProperty(window, "step", {
-    get: () => step,
-    set: (what) => {
-        step = what;
-        window.steps.push(`${Math.round(performance.now())} ms: ${what}`);
-    },
-});
-window.step = "begin";
-
-// until waits for something to be true; events make it look again, and so does time.
-function until(what, holds) {
-    window.step = what;
-    return new Promise((resolve, reject) => {
-        const look = async () => {
-            try {
-                const found = await holds();
-                if (found) {
-                    resolve(found);
-                } else {
-                    setTimeout(look, 20);
-                }
-            } catch (error) {
-                reject(error);
-            }
-        };
-        look();
-    });
-}
-
-let devices = 0;
-
-// device is a user's client on a device, which syncs. Each has a name of its own for the server: a browser makes one of two requests for the same address
-// wait for the other one, and opens six connections to one name.
-async function device(server, user, password, recovery) {
-    window.step = `logging in as ${user}`;
-    const baseUrl = server.replace("127.0.0.1", `device${devices++}.localhost`);
-    const login = await createClient({ baseUrl }).loginRequest({ type: "m.login.password", identifier: { type: "m.id.user", user }, password });
-    const client = createClient({
-        baseUrl,
-        userId: login.user_id,
-        deviceId: login.device_id,
-        accessToken: login.access_token,
-        cryptoCallbacks: { getSecretStorageKey: async ({ keys }) => [Object.keys(keys)[0], recovery.key] },
-        verificationMethods: ["m.sas.v1"],
-    });
-    await client.initRustCrypto({ useIndexedDB: false });
-    client.on(CryptoEvent.VerificationRequestReceived, (request) => {
-        client.request = request;
-    });
-    await client.startClient({ initialSyncLimit: 50 });
-    await until(`first sync of ${user}`, () => client.isInitialSyncComplete());
-    return client;
-}
-
-async function register(baseUrl, username, password) {
-    window.step = `registering ${username}`;
-    const client = createClient({ baseUrl });
-    const auth = await client.registerRequest({ username, password }).then(
-        () => {
-            throw new Error("registering needed nothing");
-        },
-        (error) => ({ type: "m.login.dummy", session: error.data.session }),
-    );
-    await client.registerRequest({ username, password, auth, inhibit_login: true });
-}
+import { VerifierEvent, VerificationPhase } from "matrix-js-sdk/lib/crypto-api";
+import { device, heard, register, run, say, until } from "./device.js";
 
 // identity makes a user's cross-signing keys, secret storage and key backup.
 async function identity(client, password, recovery) {
@@ -111,21 +39,6 @@ async function verify(what, request, other) {
     window.step = `${what}: emoji`;
     await Promise.all([confirm(first), confirm(second)]);
     await until(`${what}: done`, () => request.phase === VerificationPhase.Done && received.phase === VerificationPhase.Done);
-}
-
-function texts(client, room) {
-    const found = client.getRoom(room)?.getLiveTimeline().getEvents() ?? [];
-    return found.filter((event) => event.getType() === "m.room.message").map((event) => event.getContent().body);
-}
-
-async function heard(client, room, body) {
-    await until(`${client.getUserId()} on ${client.getDeviceId()} reads ${body}`, () => texts(client, room).includes(body));
-}
-
-async function say(client, room, body, readers) {
-    window.step = `saying ${body}`;
-    await client.sendTextMessage(room, body);
-    await Promise.all(readers.map((reader) => heard(reader, room, body)));
 }
 
 async function scenario(baseUrl) {
@@ -201,12 +114,4 @@ async function scenario(baseUrl) {
     [anne, bob, anneTablet, bobTablet, phone].forEach((client) => client.stopClient());
 }
 
-window.outcome = undefined;
-scenario(new URLSearchParams(location.search).get("server")).then(
-    () => {
-        window.outcome = "done";
-    },
-    (error) => {
-        window.outcome = `while ${window.step}: ${error?.stack ?? error}`;
-    },
-);
+run(scenario);
