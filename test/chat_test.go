@@ -83,6 +83,37 @@ func (c chatter) said(room string) (all []string) {
 	return all
 }
 
+// syncs is what /sync tells of a room's messages since a token, and the next token.
+func (c chatter) syncs(room, since string) (next string, all []string) {
+	c.Helper()
+	if since != "" {
+		since = "&since=" + since
+	}
+	text, err := json.Marshal(c.must("GET", "/_matrix/client/v3/sync?timeout=0"+since, ""))
+	if err != nil {
+		c.Fatal(err)
+	}
+	var told struct {
+		Next  string `json:"next_batch"`
+		Rooms struct {
+			Join map[string]struct {
+				Timeline struct {
+					Events []struct{ Content struct{ Body string } }
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(text, &told); err != nil {
+		c.Fatal(err)
+	}
+	for _, e := range told.Rooms.Join[room].Timeline.Events {
+		if e.Content.Body != "" {
+			all = append(all, e.Content.Body)
+		}
+	}
+	return told.Next, all
+}
+
 // hears checks what was said in a room, as this one sees it.
 func (c chatter) hears(room string, want ...string) {
 	c.Helper()
@@ -145,15 +176,19 @@ func TestChat(t *testing.T) {
 			anne.say(room, "before")
 			uri := anne.must("POST", "/_matrix/media/v3/upload?filename=a.txt", "a file")["content_uri"].(string)
 			media := "/_matrix/client/v1/media/download/" + strings.TrimPrefix(uri, "mxc://")
+			known, _ := bob.syncs(room, "")
 			c.must(one, "deploy", "backup", "chat")
 
 			anne.say(room, "after")
-			next := bob.must("GET", "/_matrix/client/v3/sync", "")["next_batch"].(string)
+			next, _ := bob.syncs(room, "")
 			c.must(one, "deploy", "restore", "chat")
 			bob.hears(room, "before")
-			again := bob.must("GET", "/_matrix/client/v3/sync?timeout=0&since="+next, "")
-			if rooms, _ := again["rooms"].(map[string]any); rooms == nil || rooms["join"].(map[string]any)[room] == nil {
-				t.Errorf("a token of what is not any more does not begin anew: %v", again)
+			anne.say(room, "anew")
+			anne.say(room, "and more than was lost")
+			for since, want := range map[string][]string{next: {"before", "anew", "and more than was lost"}, known: {"anew", "and more than was lost"}} {
+				if _, got := bob.syncs(room, since); !slices.Equal(got, want) {
+					t.Errorf("since %s /sync tells %q, it should tell %q", since, got, want)
+				}
 			}
 
 			c.must(one, "session", "create", "--session", "blue", "--fork", "chat", "--exec", "chat="+filepath.Join(filepath.Dir(c.manifest), "bin", "homeserver"))
@@ -161,8 +196,12 @@ func TestChat(t *testing.T) {
 			blue.session = "blue"
 			blue.say(room, "tried out")
 			anne.say(room, "for all")
-			blue.hears(room, "before", "tried out")
-			bob.hears(room, "before", "for all")
+			blue.hears(room, "before", "anew", "and more than was lost", "tried out")
+			bob.hears(room, "before", "anew", "and more than was lost", "for all")
+			outside, _ := anne.syncs(room, "")
+			if _, got := blue.syncs(room, outside); !slices.Contains(got, "tried out") {
+				t.Errorf("in the session a token of outside hides what is only there: %q", got)
+			}
 			if status, text, err := blue.ask("GET", media, nil); status != http.StatusOK || string(text) != "a file" {
 				t.Errorf("in the session the file is %d %q %v", status, text, err)
 			}
@@ -175,7 +214,7 @@ func TestChat(t *testing.T) {
 			}
 			t.Logf("the move: %+v", outcome)
 			bob.say(room, "from another node")
-			anne.hears(room, "before", "for all", "from another node")
+			anne.hears(room, "before", "anew", "and more than was lost", "for all", "from another node")
 			if status, text, err := bob.ask("GET", media, nil); status != http.StatusOK || string(text) != "a file" {
 				t.Errorf("after the move the file is %d %q %v", status, text, err)
 			}

@@ -122,9 +122,7 @@ func (a *API) sync(q *request) (any, error) {
 	query := q.URL.Query()
 	in := &sync.Request{User: q.login.User, Device: q.login.Device, Initial: true, FullState: query.Get("full_state") == "true"}
 	if s := query.Get("since"); s != "" {
-		in.Initial = false
-		var err error
-		if in.Since, err = sync.ReadToken(s); err != nil {
+		if err := a.Syncer.Told(s, in); err != nil {
 			return nil, err
 		}
 	}

@@ -5,7 +5,6 @@ import (
 
 	"orrery/matrix/canonical"
 	"orrery/matrix/store"
-	"orrery/matrix/sync"
 	"orrery/matrix/table"
 )
 
@@ -111,7 +110,7 @@ func (a *API) dehydratedEvents(q *request, from string) (any, error) {
 	}
 	since := int64(0)
 	if from != "" {
-		if since, err = sync.ReadToken(from); err != nil {
+		if since, err = a.Syncer.ReadSince(from); err != nil {
 			return nil, err
 		}
 	}
@@ -125,5 +124,5 @@ func (a *API) dehydratedEvents(q *request, from string) (any, error) {
 		}
 		return nil
 	})
-	return map[string]any{"events": events, "next_batch": sync.Token(since)}, err
+	return map[string]any{"events": events, "next_batch": a.Syncer.Token(since)}, err
 }

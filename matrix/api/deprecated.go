@@ -41,7 +41,7 @@ func (a *API) events(q *request) (any, error) {
 	in := &sync.Request{Filter: &sync.Filter{}, User: q.login.User, Device: q.login.Device, NoDevice: true, Since: a.Stream.Current()}
 	var err error
 	if s := query.Get("from"); s != "" {
-		if in.Since, err = sync.ReadToken(s); err != nil {
+		if err = a.Syncer.Told(s, in); err != nil {
 			return nil, err
 		}
 	}
@@ -66,7 +66,7 @@ func (a *API) events(q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := news{Start: sync.Token(in.Since), End: resp.NextBatch, Chunk: []json.RawMessage{}}
+	out := news{Start: a.Syncer.Token(in.Since), End: resp.NextBatch, Chunk: []json.RawMessage{}}
 	if resp.Presence != nil {
 		out.Chunk = append(out.Chunk, resp.Presence.Events...)
 	}
@@ -95,9 +95,9 @@ func (a *API) peek(q *request, r *room.Room, in *sync.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := news{Start: sync.Token(in.Since), End: sync.Token(max(in.Since, r.Last()))}
+	out := news{Start: a.Syncer.Token(in.Since), End: a.Syncer.Token(max(in.Since, r.Last()))}
 	if end > 0 {
-		out.End = sync.Token(end - 1)
+		out.End = a.Syncer.Token(end - 1)
 	}
 	out.Chunk, err = a.clients(q, r, found)
 	return out, err
@@ -239,9 +239,9 @@ func (a *API) roomInitialSync(q *request) (any, error) {
 		return nil, err
 	}
 	slices.Reverse(found)
-	out.Messages = &news{End: sync.Token(now)}
+	out.Messages = &news{End: a.Syncer.Token(now)}
 	if end > 0 {
-		out.Messages.Start = sync.Token(end - 1)
+		out.Messages.Start = a.Syncer.Token(end - 1)
 	}
 	if out.Messages.Chunk, err = a.clients(q, r, found); err != nil {
 		return nil, err

@@ -7,7 +7,6 @@ import (
 	"orrery/matrix/canonical"
 	"orrery/matrix/keys"
 	"orrery/matrix/store"
-	"orrery/matrix/sync"
 	"orrery/matrix/table"
 )
 
@@ -113,13 +112,16 @@ func (a *API) claimKeys(q *request) (any, error) {
 }
 
 func (a *API) keyChanges(q *request) (any, error) {
-	from, err := sync.ReadToken(q.URL.Query().Get("from"))
+	from, err := a.Syncer.ReadSince(q.URL.Query().Get("from"))
 	if err != nil {
 		return nil, err
 	}
-	to, err := sync.ReadToken(q.URL.Query().Get("to"))
+	to, holds, err := a.Syncer.ReadToken(q.URL.Query().Get("to"))
 	if err != nil {
 		return nil, err
+	}
+	if !holds {
+		to = a.Stream.Current()
 	}
 	return a.Syncer.DeviceLists(q.Context(), q.login.User, from, to)
 }

@@ -37,7 +37,7 @@ func (a *API) messages(q *request) (any, error) {
 	if f.Limit > 0 && f.Limit < n {
 		n = f.Limit
 	}
-	of, from, err := a.pageRange(q)
+	of, start, err := a.pageRange(q)
 	if err != nil {
 		return nil, err
 	}
@@ -45,9 +45,9 @@ func (a *API) messages(q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer := map[string]any{"start": sync.Token(from)}
+	answer := map[string]any{"start": start}
 	if end > 0 {
-		answer["end"] = sync.Token(end - 1)
+		answer["end"] = a.Syncer.Token(end - 1)
 	}
 	if answer["chunk"], err = a.clients(q, r, events); err != nil {
 		return nil, err
@@ -59,34 +59,40 @@ func (a *API) messages(q *request) (any, error) {
 }
 
 // pageRange are the orders of the page that a query asks for, and where it begins.
-func (a *API) pageRange(q *request) (of table.Range, from int64, err error) {
+func (a *API) pageRange(q *request) (of table.Range, from string, err error) {
 	query := q.URL.Query()
 	of.Descending = query.Get("dir") != "f"
+	if from = query.Get("from"); from == "" {
+		begin := int64(0)
+		if of.Descending {
+			begin = a.Stream.Current()
+		}
+		from = a.Syncer.Token(begin)
+	}
+	return of, from, a.between(&of, from, query.Get("to"))
+}
+
+// between makes a range what lies between two tokens, as far as they are there: the range begins at the first of them if it goes forward. What is after a token that
+// does not hold begins with the first event; it may be asked what is before one.
+func (a *API) between(of *table.Range, from, to string) error {
 	if of.Descending {
-		from = a.Stream.Current()
+		from, to = to, from
 	}
-	if s := query.Get("from"); s != "" {
-		if from, err = sync.ReadToken(s); err != nil {
-			return of, 0, err
+	if from != "" {
+		position, err := a.Syncer.ReadSince(from)
+		if err != nil {
+			return err
 		}
+		of.From = position + 1
 	}
-	to, bounded := int64(0), query.Get("to") != ""
-	if bounded {
-		if to, err = sync.ReadToken(query.Get("to")); err != nil {
-			return of, 0, err
+	if to != "" {
+		position, _, err := a.Syncer.ReadToken(to)
+		if err != nil {
+			return err
 		}
+		of.Before = position + 1
 	}
-	switch {
-	case !of.Descending && bounded:
-		of.From, of.Before = from+1, to+1
-	case !of.Descending:
-		of.From = from + 1
-	case bounded:
-		of.From, of.Before = to+1, from+1
-	default:
-		of.Before = from + 1
-	}
-	return of, from, nil
+	return nil
 }
 
 // page is at most n events of a range that are shown to the user and that a filter wants; and the order before which, or from which on, there may be others: 0 if
@@ -204,7 +210,7 @@ func (a *API) context(q *request) (any, error) {
 	}
 	return map[string]any{
 		"event": shown[0][0], "events_before": shown[1], "events_after": shown[2],
-		"start": sync.Token(start.Order - 1), "end": sync.Token(end.Order), "state": state,
+		"start": a.Syncer.Token(start.Order - 1), "end": a.Syncer.Token(end.Order), "state": state,
 	}, nil
 }
 

@@ -103,7 +103,7 @@ func (a *API) notifications(q *request) (any, error) {
 	}
 	before := a.Stream.Current() + 1
 	if s := q.URL.Query().Get("from"); s != "" {
-		if before, err = sync.ReadToken(s); err != nil {
+		if before, _, err = a.Syncer.ReadToken(s); err != nil {
 			return nil, err
 		}
 	}
@@ -119,7 +119,7 @@ func (a *API) notifications(q *request) (any, error) {
 	}
 	answer := map[string]any{"notifications": all}
 	if next != 0 {
-		answer["next_token"] = sync.Token(next)
+		answer["next_token"] = a.Syncer.Token(next)
 	}
 	return answer, nil
 }

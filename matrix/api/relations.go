@@ -2,7 +2,6 @@ package api
 
 import (
 	"orrery/matrix/room"
-	"orrery/matrix/sync"
 	"orrery/matrix/table"
 )
 
@@ -27,20 +26,8 @@ func (a *API) relations(q *request) (any, error) {
 	query := q.URL.Query()
 	w := room.Wanted{Rel: q.PathValue("rel"), Type: q.PathValue("type"), Recurse: query.Get("recurse") == "true"}
 	w.Range = table.Range{Descending: query.Get("dir") != "f", Limit: n}
-	for name, back := range map[string]bool{"from": w.Range.Descending, "to": !w.Range.Descending} {
-		s := query.Get(name)
-		if s == "" {
-			continue
-		}
-		position, err := sync.ReadToken(s)
-		if err != nil {
-			return nil, err
-		}
-		if back {
-			w.Range.Before = position + 1
-		} else {
-			w.Range.From = position + 1
-		}
+	if err := a.between(&w.Range, query.Get("from"), query.Get("to")); err != nil {
+		return nil, err
 	}
 	found, err := r.Relations(q.Context(), e.ID(), w)
 	if err != nil {
@@ -52,7 +39,7 @@ func (a *API) relations(q *request) (any, error) {
 		if w.Range.Descending {
 			last--
 		}
-		answer["next_batch"] = sync.Token(last)
+		answer["next_batch"] = a.Syncer.Token(last)
 	}
 	if w.Recurse {
 		answer["recursion_depth"] = 3
@@ -75,7 +62,7 @@ func (a *API) threads(q *request) (any, error) {
 	}
 	before := a.Stream.Current() + 1
 	if s := q.URL.Query().Get("from"); s != "" {
-		if before, err = sync.ReadToken(s); err != nil {
+		if before, _, err = a.Syncer.ReadToken(s); err != nil {
 			return nil, err
 		}
 	}
@@ -90,7 +77,7 @@ func (a *API) threads(q *request) (any, error) {
 	}
 	answer := map[string]any{}
 	if next != 0 {
-		answer["next_batch"] = sync.Token(next)
+		answer["next_batch"] = a.Syncer.Token(next)
 	}
 	if roots, err = q.visible(r, roots); err != nil {
 		return nil, err

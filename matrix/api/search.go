@@ -353,7 +353,7 @@ func (f *finding) context(h hit) (any, error) {
 	if len(after) > 0 {
 		end = after[len(after)-1]
 	}
-	out := map[string]any{"start": sync.Token(start.Order - 1), "end": sync.Token(end.Order)}
+	out := map[string]any{"start": f.a.Syncer.Token(start.Order - 1), "end": f.a.Syncer.Token(end.Order)}
 	profiles := map[string]map[string]string{}
 	for name, events := range map[string][]*room.Entry{"events_before": before, "events_after": after} {
 		if out[name], err = f.a.clients(f.q, h.room, events); err != nil {

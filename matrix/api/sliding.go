@@ -93,14 +93,14 @@ func (s slidingScope) scope() *sync.Scope {
 	return &sync.Scope{Lists: all(s.Lists), Rooms: all(s.Rooms)}
 }
 
-func (x slidingExtensions) read() (out sync.Extensions, err error) {
+func (x slidingExtensions) read(s *sync.Syncer) (out sync.Extensions, err error) {
 	if x.ToDevice.Enabled {
 		asked := &sync.ToDeviceAsked{Limit: x.ToDevice.Limit}
 		if asked.Limit <= 0 || asked.Limit > maxMessages {
 			asked.Limit = maxMessages
 		}
 		if x.ToDevice.Since != "" {
-			if asked.Since, err = sync.ReadToken(x.ToDevice.Since); err != nil {
+			if asked.Since, err = s.ReadSince(x.ToDevice.Since); err != nil {
 				return out, err
 			}
 		}
@@ -167,7 +167,7 @@ func (a *API) deployedSync(q *request) (any, error) {
 			return nil, err
 		}
 	}
-	if s.Extensions, err = in.Extensions.read(); err != nil {
+	if s.Extensions, err = in.Extensions.read(a.Syncer); err != nil {
 		return nil, err
 	}
 	s.Rooms = window.Request{Lists: map[string]window.List{}, Subscriptions: map[string]window.Config{}}
@@ -254,7 +254,7 @@ func (a *API) acceptedSync(q *request) (any, error) {
 	}
 	s := sync.SlidingRequest{User: q.login.User, Device: q.login.Device, Connection: in.Connection, Pos: in.Pos, Timeout: milliseconds(in.Timeout)}
 	var err error
-	if s.Extensions, err = in.Extensions.read(); err != nil {
+	if s.Extensions, err = in.Extensions.read(a.Syncer); err != nil {
 		return nil, err
 	}
 	s.Rooms = window.Request{Lists: map[string]window.List{}, Subscriptions: map[string]window.Config{}}

@@ -145,9 +145,12 @@ func (a *API) members(q *request) (any, error) {
 	}
 	query := q.URL.Query()
 	if at := query.Get("at"); at != "" {
-		position, err := sync.ReadToken(at)
+		position, holds, err := a.Syncer.ReadToken(at)
 		if err != nil {
 			return nil, err
+		}
+		if !holds {
+			position = a.Stream.Current()
 		}
 		events, _, err := r.Timeline(q.Context(), 0, position, 1)
 		if err != nil {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"orrery/matrix"
 	"orrery/matrix/room"
@@ -15,20 +13,6 @@ import (
 
 func (r *Response) empty() bool {
 	return r.AccountData == nil && r.Rooms == nil && r.Presence == nil && r.ToDevice == nil && r.DeviceLists == nil
-}
-
-// Token is a position for clients.
-func Token(position int64) string { return "s" + strconv.FormatInt(position, 10) }
-
-// ReadToken reads a token; the error is matrix.ErrMalformed.
-func ReadToken(s string) (int64, error) {
-	digits, ok := strings.CutPrefix(s, "s")
-	digits, _, _ = strings.Cut(digits, "_") // what follows is of a connection of sliding sync
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if !ok || err != nil || n < 0 {
-		return 0, fmt.Errorf("token %.40q is %w (it is a next_batch or prev_batch of this server)", s, matrix.ErrMalformed)
-	}
-	return n, nil
 }
 
 // answer is all that is new now.
@@ -44,7 +28,7 @@ func (s *Syncer) answer(ctx context.Context, q *Request) (*Response, error) {
 		return nil, err
 	}
 	a := &answer{s: s, q: q, taste: taste, upTo: upTo, lists: &RoomLists{}, viewer: viewer{q.User, q.Device, false}}
-	resp := &Response{NextBatch: Token(a.upTo)}
+	resp := &Response{NextBatch: a.s.Token(a.upTo)}
 	for id, m := range memberships {
 		m, known := m.at(upTo)
 		if !known || !q.Filter.Room.wants(id) {
@@ -139,6 +123,7 @@ func (a *answer) joined(ctx context.Context, r *room.Room, m membership, eph *ep
 		limited = limited || len(seen) < len(events)
 		events = seen
 	}
+	limited = limited || a.q.Anew // what the client has of it does not go on here
 	out := &JoinedRoom{}
 	state, err := a.changes(ctx, r, events, since, a.upTo, limited)
 	if err != nil {
@@ -163,7 +148,7 @@ func (a *answer) joined(ctx context.Context, r *room.Room, m membership, eph *ep
 }
 
 func (a *answer) timeline(ctx context.Context, r *room.Room, events []*room.Entry, limited bool) (t Timeline, err error) {
-	t = Timeline{Limited: limited, PrevBatch: Token(a.upTo)}
+	t = Timeline{Limited: limited, PrevBatch: a.s.Token(a.upTo)}
 	var wanted []*room.Entry
 	for _, e := range a.taste.hears(events) {
 		if a.q.Filter.Room.Timeline.Wants(e.Event) {
@@ -171,7 +156,7 @@ func (a *answer) timeline(ctx context.Context, r *room.Room, events []*room.Entr
 		}
 	}
 	if len(events) > 0 {
-		t.PrevBatch = Token(events[0].Order - 1)
+		t.PrevBatch = a.s.Token(events[0].Order - 1)
 	}
 	t.Events, err = a.viewer.all(ctx, &a.texts, r, wanted, a.taste.ignored)
 	return t, err

@@ -29,7 +29,7 @@ func (e *ear) listen(ctx context.Context, s *sync.Syncer, all int) error {
 			return err
 		}
 		e.hear(resp)
-		if q.Since, err = sync.ReadToken(resp.NextBatch); err != nil {
+		if q.Since, err = s.ReadSince(resp.NextBatch); err != nil {
 			return err
 		}
 		q.Initial = false

@@ -127,5 +127,5 @@ func (c *connections) tell(x *connection, s snapshot) string {
 	x.made++
 	s.number = x.made
 	x.got = &s
-	return fmt.Sprintf("%s_%s.%d", Token(s.position), x.id, s.number)
+	return fmt.Sprintf("s%d_%s.%d", s.position, x.id, s.number)
 }

@@ -197,7 +197,7 @@ func (h *history) compare(seed, step int) {
 	if d := diff.Diff(normal(want.AppendJSON(nil)), normal(got.AppendJSON(nil))); d != "" {
 		h.t.Fatalf("seed %d, step %d: %+v is answered otherwise than without memory:\n%s", seed, step, *q, d)
 	}
-	next, _ := sync.ReadToken(got.NextBatch)
+	next, _ := h.syncer.ReadSince(got.NextBatch)
 	h.tokens[who+id] = append(h.tokens[who+id], next)
 	h.compareSliding(seed, step, bare, who, id)
 	for number := range int64(3) {
@@ -328,7 +328,7 @@ func TestDoubt(t *testing.T) {
 	}
 	h.data(people[0], "", "own", `{}`)
 	first := tell()
-	q.Since, _ = sync.ReadToken(first.NextBatch)
+	q.Since, _ = h.syncer.ReadSince(first.NextBatch)
 	q.Initial = false
 	tell()
 	later := make(chan error)

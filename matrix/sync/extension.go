@@ -88,11 +88,11 @@ func (a *sliding) extend(ctx context.Context, resp *SlidingResponse, chosen []wi
 }
 
 func (a *sliding) toDevice(ctx context.Context, x *ToDeviceAsked, resp *SlidingResponse) error {
-	out := &ToDeviceTold{Next: Token(max(a.upTo, x.Since)), Events: []json.RawMessage{}}
+	out := &ToDeviceTold{Next: a.s.Token(max(a.upTo, x.Since)), Events: []json.RawMessage{}}
 	resp.ToDevice = out
 	found, last, err := a.s.messages(ctx, device{a.q.User, a.q.Device}, x.Since, a.upTo, x.Limit)
 	if out.Events = append(out.Events, found...); len(found) == x.Limit {
-		out.Next = Token(last)
+		out.Next = a.s.Token(last)
 	}
 	return err
 }

@@ -169,9 +169,9 @@ func (t *tale) timeline(ctx context.Context) (err error) {
 		t.out.Limited = t.out.Limited || len(seen) < len(t.events)
 		t.events = seen
 	}
-	t.out.Prev = Token(t.now.upTo)
+	t.out.Prev = t.s.Token(t.now.upTo)
 	if len(t.events) > 0 {
-		t.out.Prev = Token(t.events[0].Order - 1)
+		t.out.Prev = t.s.Token(t.events[0].Order - 1)
 	}
 	t.events = t.taste.hears(t.events)
 	for _, e := range t.events {

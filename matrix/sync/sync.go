@@ -248,6 +248,7 @@ type Request struct {
 	User      string
 	Device    string
 	Initial   bool  // nothing was told yet
+	Anew      bool  // something was, but that is not so any more; Initial is set, too
 	Since     int64 // up to where all was told; 0 for an initial one
 	FullState bool
 	After     After
@@ -262,9 +263,6 @@ func (s *Syncer) Do(ctx context.Context, q *Request) (*Response, error) {
 	defer done()
 	timeout := time.NewTimer(q.Timeout)
 	defer timeout.Stop()
-	if q.Since > s.stream.Current() { // the database was restored to a time before: the client begins anew
-		q.Initial, q.Since = true, 0
-	}
 	for {
 		resp, err := s.answer(ctx, q)
 		if err != nil || q.Initial || q.FullState || !resp.empty() {
