@@ -14,7 +14,10 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/crypto/argon2"
 )
 
 const members = 50
@@ -279,4 +282,19 @@ func (c *crowd) idle(ctx context.Context, n int) (heard figures, resident string
 		failed = errors.Join(failed, fmt.Errorf("%d of %d deliveries came", len(heard.heard), messages*n))
 	}
 	return heard, resident, failed
+}
+
+// hashing is the processor time of one hash of a password as our server makes it (matrix/account), here, where nothing else is done meanwhile.
+func hashing() time.Duration {
+	const times = 10
+	used := func() time.Duration {
+		var u syscall.Rusage
+		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // it cannot fail
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	before := used()
+	for range times {
+		argon2.IDKey([]byte("a password"), make([]byte, 16), 2, 19<<10, 1, 32)
+	}
+	return (used() - before) / times
 }
