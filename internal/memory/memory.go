@@ -13,16 +13,15 @@ const (
 	// busy is the time between two collections below which a program is busy.
 	busy = 2 * time.Second
 	// headroom is how much a busy program may allocate, at the least, before the next collection. Go's own rule is as much as is in use, which for a small
-	// heap means a collection every few megabytes, and for a large one twice the memory.
+	// heap means a collection every few megabytes.
 	headroom = 12 << 20
-	usual    = 50 // percent of what is in use that may be allocated before the next collection, otherwise
+	usual    = 100 // percent of what is in use that may be allocated before the next collection, otherwise
 )
 
 // Tune lets the garbage collector run less often while the program is busy and its heap is small, from now on; where GOGC is set it leaves that alone. It takes
 // no goroutine: each collection decides about the next one.
 func Tune() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(usual)
 		arm(time.Now(), usual)
 	}
 }
@@ -45,7 +44,7 @@ func percentFor(since time.Duration, live uint64) int {
 	if since >= busy || live == 0 {
 		return usual
 	}
-	return max(usual, int(headroom*100/live))
+	return max(usual, int(headroom*usual/live))
 }
 
 // live is what of the heap was in use at the last collection, in bytes.
