@@ -35,6 +35,9 @@ type spaceRoom struct {
 func (a *API) spaceRoutes() {
 	a.in("GET rooms/{room}/hierarchy", a.hierarchy)
 	a.in("GET room_summary/{room}", a.roomSummary)
+	for _, path := range []string{"summary/{room}", "rooms/{room}/summary"} { // where clients of before v1.15 ask (MSC3266)
+		a.in("GET /_matrix/client/unstable/im.nheko.summary/"+path, a.roomSummary)
+	}
 }
 
 // hierarchy is the rooms below a space, each before those below it (clause client-server API, spaces). A page's token is how many rooms are before it.

@@ -53,8 +53,10 @@ func TestHierarchy(t *testing.T) {
 		t.Error(got)
 	}
 	bob.refused(http.StatusForbidden, "M_FORBIDDEN", "GET", "/_matrix/client/v1/rooms/"+url.PathEscape(hidden)+"/hierarchy", nil)
-	if sum := bob.do("GET", "/_matrix/client/v1/room_summary/"+url.PathEscape(space), nil); sum["name"] != "space" || sum["membership"] != "join" || sum["room_type"] != "m.space" {
-		t.Error(sum)
+	for _, path := range []string{"/_matrix/client/v1/room_summary/%s", "/_matrix/client/unstable/im.nheko.summary/summary/%s", "/_matrix/client/unstable/im.nheko.summary/rooms/%s/summary"} {
+		if sum := bob.do("GET", fmt.Sprintf(path, url.PathEscape(space)), nil); sum["name"] != "space" || sum["membership"] != "join" || sum["room_type"] != "m.space" {
+			t.Error(path, sum)
+		}
 	}
 	bob.refused(http.StatusNotFound, "M_NOT_FOUND", "GET", "/_matrix/client/v1/room_summary/"+url.PathEscape(hidden), nil)
 }
