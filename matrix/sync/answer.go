@@ -163,7 +163,7 @@ func (a *answer) timeline(ctx context.Context, r *room.Room, events []*room.Entr
 }
 
 func (a *answer) text(e *room.Entry) json.RawMessage {
-	return a.texts.add(func(b []byte) []byte { return a.viewer.append(b, e, nil, replaced{}) })
+	return a.texts.add(func(b []byte) []byte { return a.viewer.append(b, e, nil, besides{}) })
 }
 
 // left is the end of a room for the user.

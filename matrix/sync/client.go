@@ -16,7 +16,7 @@ import (
 // Client is an event as clients see it (clause client-server API, room event format). The user's own device learns by which transaction it sent
 // it. Some answers name the room.
 func Client(e *room.Entry, user, device string, withRoom bool) json.RawMessage {
-	return viewer{user, device, withRoom}.append(nil, e, nil, replaced{})
+	return viewer{user, device, withRoom}.append(nil, e, nil, besides{})
 }
 
 // Clients are events as clients see them, with what relates to them (clause client-server API, aggregations of child events).
@@ -49,15 +49,26 @@ func (v viewer) all(ctx context.Context, t *texts, r *room.Room, events []*room.
 	if err != nil {
 		return nil, err
 	}
+	is, err := v.memberships(ctx, r, events)
+	if err != nil {
+		return nil, err
+	}
 	all := make([]json.RawMessage, 0, len(events))
-	for _, e := range events {
+	for i, e := range events {
 		var related []byte
 		if s, ok := summaries[e.ID()]; ok {
 			related = v.relations(nil, s, below)
 		}
-		all = append(all, t.add(func(b []byte) []byte { return v.append(b, e, related, before[e.Replaces]) }))
+		all = append(all, t.add(func(b []byte) []byte { return v.append(b, e, related, besides{before[e.Replaces], is[i]}) }))
 	}
 	return all, nil
+}
+
+// besides is what the server knows of an event for whoever sees it.
+type besides struct {
+	replaced
+
+	membership string // the reader's, after the event; "": it is not said
 }
 
 // replaced is the state event that an event replaced. Its content is "only returned if the client has permission to see the previous event", its id always.
@@ -101,13 +112,13 @@ func (v viewer) relations(b []byte, s room.Summary, below map[string]room.Summar
 	}
 	if s.Replaced != nil {
 		member(room.Replace)
-		b = v.append(b, s.Replaced, nil, replaced{})
+		b = v.append(b, s.Replaced, nil, besides{})
 	}
 	if t := s.Thread; t != nil {
 		member(room.Thread)
 		b = strconv.AppendInt(append(b, `{"count":`...), int64(t.Count), 10)
 		b = strconv.AppendBool(append(b, `,"current_user_participated":`...), t.Senders[v.user])
-		b = v.append(append(b, `,"latest_event":`...), t.Latest, v.relations(nil, below[t.Latest.ID()], nil), replaced{})
+		b = v.append(append(b, `,"latest_event":`...), t.Latest, v.relations(nil, below[t.Latest.ID()], nil), besides{})
 		b = append(b, '}')
 	}
 	if before == ',' {
@@ -117,7 +128,7 @@ func (v viewer) relations(b []byte, s room.Summary, below map[string]room.Summar
 }
 
 // append appends an event, with its field m.relations if it has one. The order of members is that of canonical JSON.
-func (v viewer) append(b []byte, e *room.Entry, related []byte, before replaced) []byte {
+func (v viewer) append(b []byte, e *room.Entry, related []byte, more besides) []byte {
 	content := e.Content()
 	redacts := ""
 	if e.Type() == matrix.TypeRedaction {
@@ -140,14 +151,14 @@ func (v viewer) append(b []byte, e *room.Entry, related []byte, before replaced)
 		b = appendMember(b, "state_key", key)
 	}
 	b = appendMember(b, "type", e.Type())
-	return append(v.unsigned(b, e, related, before), '}')
+	return append(v.unsigned(b, e, related, more), '}')
 }
 
 // unsigned appends what the server says of an event.
-func (v viewer) unsigned(b []byte, e *room.Entry, related []byte, before replaced) []byte {
+func (v viewer) unsigned(b []byte, e *room.Entry, related []byte, more besides) []byte {
 	by, txn, sent := strings.Cut(e.TxnID, " ")
 	sent = sent && v.user == e.Sender() && by == v.device
-	if !sent && e.Redacted == "" && len(related) == 0 && before.id == "" {
+	if !sent && e.Redacted == "" && len(related) == 0 && more.id == "" && more.membership == "" {
 		return b
 	}
 	b = append(b, `,"unsigned":{`...)
@@ -155,14 +166,17 @@ func (v viewer) unsigned(b []byte, e *room.Entry, related []byte, before replace
 	if len(related) > 0 {
 		b = append(append(b, `,"m.relations":`...), related...)
 	}
-	if before.shown {
-		b = before.content.Append(append(b, `,"prev_content":`...))
+	if more.membership != "" {
+		b = appendMember(b, "membership", more.membership)
+	}
+	if more.shown {
+		b = more.content.Append(append(b, `,"prev_content":`...))
 	}
 	if e.Redacted != "" {
 		b = append(canonical.Text(e.Redacted).Append(append(b, `,"redacted_because":{"event_id":`...)), '}')
 	}
-	if before.id != "" {
-		b = appendMember(b, "replaces_state", before.id)
+	if more.id != "" {
+		b = appendMember(b, "replaces_state", more.id)
 	}
 	if sent {
 		b = appendMember(b, "transaction_id", txn)
