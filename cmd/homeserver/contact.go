@@ -19,7 +19,7 @@ func (c *cli) userContact() *cobra.Command {
 		return &cobra.Command{
 			Use: use + " NAME ADDRESS", Short: short, Args: commandline.Exactly("NAME", "ADDRESS"),
 			RunE: func(cmd *cobra.Command, args []string) error {
-				of, err := anyAddress(args[1])
+				of, err := contact.Any(args[1])
 				if err != nil {
 					return err
 				}
@@ -35,14 +35,6 @@ func (c *cli) userContact() *cobra.Command {
 			return s.Accounts.RemoveContact(ctx, user, of)
 		}))
 	return cmd
-}
-
-// anyAddress is an address of mail, or a number of a telephone with the code of its country.
-func anyAddress(text string) (contact.Address, error) {
-	if of, err := contact.Parse(contact.MSISDN, text); err == nil {
-		return of, nil
-	}
-	return contact.Parse(contact.Email, text)
 }
 
 func (c *cli) contactList() *cobra.Command {

@@ -60,7 +60,7 @@ func (p *Pages) act(path string, a action) {
 
 // actions are all of them.
 func (p *Pages) actions() {
-	for _, all := range []map[string]action{p.userActions(), p.roomActions(), p.mediaActions(), p.reportActions(), p.tokenActions()} {
+	for _, all := range []map[string]action{p.userActions(), p.contactActions(), p.roomActions(), p.mediaActions(), p.reportActions(), p.tokenActions()} {
 		for _, path := range slices.Sorted(maps.Keys(all)) {
 			p.act(path, all[path])
 		}

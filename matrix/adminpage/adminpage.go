@@ -19,13 +19,17 @@ import (
 
 	"orrery/matrix/account"
 	"orrery/matrix/admin"
+	"orrery/matrix/contact"
 	"orrery/matrix/media"
 	"orrery/matrix/page"
 	"orrery/matrix/room"
 )
 
-// Path is below which the pages are.
-const Path = "/admin/"
+// Path is below which the pages are, and Provided is that to which a provider's login comes back.
+const (
+	Path     = "/admin/"
+	Provided = Path + "provided"
+)
 
 // Config says whose pages these are.
 type Config struct {
@@ -150,7 +154,7 @@ func (p *Pages) get(path string, f func(*visit) error) { p.mux.Handle("GET "+Pat
 
 // problem is an error as a page says it.
 func (p *Pages) problem(r *http.Request, err error) *page.Problem {
-	for _, missing := range []error{account.ErrNotFound, room.ErrNotFound, media.ErrNotFound, admin.ErrNoReport} {
+	for _, missing := range []error{account.ErrNotFound, room.ErrNotFound, media.ErrNotFound, admin.ErrNoReport, contact.ErrUnknown} {
 		if errors.Is(err, missing) {
 			return &page.Problem{Status: http.StatusNotFound, Text: "This is not there, or not any more: " + err.Error()}
 		}

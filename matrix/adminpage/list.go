@@ -13,6 +13,7 @@ import (
 
 	"orrery/internal/amount"
 	"orrery/matrix/account"
+	"orrery/matrix/contact"
 	"orrery/matrix/media"
 	"orrery/matrix/page"
 )
@@ -94,14 +95,16 @@ func escape(s string) string { return url.QueryEscape(s) }
 
 // wrong is an error that whoever filled in a form can do something about, as a page says it.
 func wrong(err error) error {
-	if errors.Is(err, account.ErrTaken) || errors.Is(err, account.ErrInvitationForm) || errors.Is(err, account.ErrName) {
-		return &page.Problem{Status: http.StatusBadRequest, Text: err.Error()}
+	for _, known := range []error{account.ErrTaken, account.ErrInvitationForm, account.ErrName, account.ErrDeactivated, account.ErrContacts, contact.ErrAddress, contact.ErrInUse} {
+		if errors.Is(err, known) {
+			return &page.Problem{Status: http.StatusBadRequest, Text: err.Error()}
+		}
 	}
 	return err
 }
 
 var functions = template.FuncMap{
-	"at": at, "size": amount.Bytes, "count": count, "when": when, "text": text, "chart": drawChart, "plain": plain, "seconds": seconds, "query": escape,
+	"at": at, "size": amount.Bytes, "count": count, "when": when, "text": text, "chart": drawChart, "plain": plain, "seconds": seconds,
 	"dict": func(pairs ...any) map[string]any {
 		m := map[string]any{}
 		for n := 0; n+1 < len(pairs); n += 2 {

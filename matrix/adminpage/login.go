@@ -18,7 +18,7 @@ func (p *Pages) loginRoutes() {
 	p.mux.Handle("GET "+Path+"login", p.guarded(func(v *visit) error { return v.loginPage(http.StatusOK, "") }))
 	p.mux.Handle("POST "+Path+"login", p.guarded(p.logIn))
 	p.mux.Handle("GET "+Path+"provider/{n}", p.guarded(p.toProvider))
-	p.mux.Handle("GET "+Path+"provided", p.guarded(p.fromProvider))
+	p.mux.Handle("GET "+Provided, p.guarded(p.fromProvider))
 	p.mux.Handle("POST "+Path+"logout", p.inside(func(v *visit) error {
 		p.visits.drop(v.key)
 		http.SetCookie(v.w, p.cookie(v.Request, sessionCookie, "", -time.Second, http.SameSiteStrictMode))
@@ -53,9 +53,6 @@ func (p *Pages) logIn(v *visit) error {
 	case err != nil:
 		return err
 	}
-	if v.s.user != "" && v.s.user != user {
-		return v.loginPage(http.StatusForbidden, "You are logged in as "+v.s.user+": log out first.")
-	}
 	return v.enter(user, func() error {
 		v.to(local(v.PostFormValue("next")))
 		return nil
@@ -82,8 +79,11 @@ func (p *Pages) who(v *visit) (string, error) {
 	return user, p.c.Accounts.CheckPassword(v.Context(), user, v.PostFormValue("password"))
 }
 
-// enter lets an administrator in who has proved who they are, or takes notice that they have again.
+// enter lets an administrator in who has proved who they are, or takes notice that they have again; nobody proves it for somebody else.
 func (v *visit) enter(user string, then func() error) error {
+	if v.s.user != "" && v.s.user != user {
+		return v.loginPage(http.StatusForbidden, "You are logged in as "+v.s.user+": log out first.")
+	}
 	u, err := v.p.c.Accounts.User(v.Context(), user)
 	if err != nil {
 		return err
@@ -112,18 +112,24 @@ func (v *visit) proved(back string) (ok bool) {
 	return false
 }
 
-// toProvider sends the browser to log in elsewhere, and to fromProvider afterwards. The state binds both to the browser.
+// toProvider sends the browser to log in elsewhere, and to fromProvider afterwards. The state binds both to the browser, and to its visit if there is one: then the
+// provider is asked to have its user log in, also one that it knows.
 func (p *Pages) toProvider(v *visit) error {
 	n, err := strconv.Atoi(v.PathValue("n"))
 	if all := p.providers(); err == nil && n >= 0 && n < len(all) {
 		state := rand.Text()
 		http.SetCookie(v.w, p.cookie(v.Request, stateCookie, state, 15*time.Minute, http.SameSiteLaxMode)) // it must come along from there
-		back, err := url.JoinPath(p.c.URL, Path, "provided")
+		back, err := url.JoinPath(p.c.URL, Provided)
 		if err != nil {
 			return err
 		}
 		back += "?" + url.Values{"state": {state}, "next": {local(v.FormValue("next"))}}.Encode()
-		v.to(all[n].URL + "?" + url.Values{"redirectUrl": {back}}.Encode())
+		query := url.Values{"redirectUrl": {back}}
+		if v.s.user != "" {
+			v.p.visits.change(v.key, func(s *session) { s.state = state })
+			query.Set("prompt", "login")
+		}
+		v.to(all[n].URL + "?" + query.Encode())
 		return nil
 	}
 	return &page.Problem{Status: http.StatusNotFound, Text: "There is no such way to log in."}
@@ -135,6 +141,12 @@ func (p *Pages) fromProvider(v *visit) error {
 	http.SetCookie(v.w, name)
 	if err != nil || sent.Value == "" || subtle.ConstantTimeCompare([]byte(sent.Value), []byte(v.FormValue("state"))) != 1 {
 		return &page.Problem{Status: http.StatusBadRequest, Text: "This login was not begun in this browser. Log in again."}
+	}
+	if key, s, ok := p.visits.proving(sent.Value, p.c.Now()); ok {
+		v.key = key
+		if err := v.take(s); err != nil {
+			return err
+		}
 	}
 	user, err := p.c.Accounts.UseLoginToken(v.Context(), v.FormValue("loginToken"))
 	if errors.Is(err, account.ErrToken) || errors.Is(err, account.ErrDeactivated) {

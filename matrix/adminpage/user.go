@@ -63,6 +63,10 @@ func (p *Pages) user(v *visit) error {
 	if err != nil {
 		return err
 	}
+	contacts, err := p.c.Accounts.Contacts(ctx, id)
+	if err != nil {
+		return err
+	}
 	slices.SortFunc(devices, func(x, y store.Device) int { return int(y.Seen - x.Seen) })
 	memberships, err := p.c.Admin.Memberships(ctx, id)
 	if err != nil {
@@ -93,7 +97,7 @@ func (p *Pages) user(v *visit) error {
 		bytes += m.Size
 	}
 	return v.render(http.StatusOK, "user", map[string]any{
-		"Title": u.ID, "U": u, "Devices": devices, "Places": places, "All": len(memberships), "Uploads": len(uploads), "Bytes": bytes, "Self": u.ID == v.s.user,
+		"Title": u.ID, "U": u, "Devices": devices, "Contacts": contacts, "Places": places, "All": len(memberships), "Uploads": len(uploads), "Bytes": bytes, "Self": u.ID == v.s.user,
 	})
 }
 

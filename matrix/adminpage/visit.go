@@ -40,6 +40,7 @@ type session struct {
 	seen     time.Time
 	proved   time.Time
 	said     string // what the next page says was done
+	state    string // of a login at a provider by which its user is to prove who they are
 }
 
 // visits are the sessions, by the hashes of their cookies.
@@ -123,6 +124,11 @@ func (v *visit) recognise() error {
 	if !ok {
 		return nil
 	}
+	return v.take(s)
+}
+
+// take takes a session for that of the request, if its user still may be logged in.
+func (v *visit) take(s session) error {
 	u, err := v.p.c.Accounts.User(v.Context(), s.user)
 	if errors.Is(err, account.ErrNotFound) || err == nil && (!allowed(u) || digest(u) != s.password) {
 		v.p.visits.drop(v.key)
@@ -154,6 +160,19 @@ func (a *visits) find(key [sha256.Size]byte, now time.Time, use bool) (session, 
 		s.seen = now
 	}
 	return *s, true
+}
+
+// proving is the session whose user was sent to a provider with a state, to prove who they are. Its own cookie does not come along from another site.
+func (a *visits) proving(state string, now time.Time) (key [sha256.Size]byte, found session, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for key, s := range a.all {
+		if s.state != "" && subtle.ConstantTimeCompare([]byte(s.state), []byte(state)) == 1 && !s.over(now) {
+			s.state = ""
+			return key, *s, true
+		}
+	}
+	return key, session{}, false
 }
 
 func (s *session) over(now time.Time) bool {

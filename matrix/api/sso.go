@@ -1,8 +1,10 @@
 package api
 
 import (
+	"slices"
 	"strings"
 
+	"orrery/matrix/adminpage"
 	"orrery/matrix/canonical"
 	"orrery/matrix/sso"
 )
@@ -13,8 +15,12 @@ func (a *API) ssoRoutes() {
 	if len(a.Providers) == 0 {
 		return
 	}
+	clients := a.SSOClients
+	if a.AdminPage != nil { // which only takes a login that was begun there
+		clients = append(slices.Clone(clients), strings.TrimSuffix(a.BaseURL, "/")+adminpage.Provided)
+	}
 	a.sso = sso.New(sso.Config{
-		URL: a.BaseURL, Server: a.Server, Providers: a.Providers, Clients: a.SSOClients, Accounts: a.Accounts, Stream: a.Stream, Now: a.Now, Logger: a.Logger,
+		URL: a.BaseURL, Server: a.Server, Providers: a.Providers, Clients: clients, Accounts: a.Accounts, Stream: a.Stream, Now: a.Now, Logger: a.Logger,
 		Confirmed: func(session, user string) bool { return a.auth.passUser(session, stageSSO, user) },
 		Wanted:    func(session string) string { return wanted(a.auth.what(session)) },
 	})

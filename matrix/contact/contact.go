@@ -60,6 +60,14 @@ func Parse(medium, text string) (Address, error) {
 	return Address{}, fmt.Errorf("%.40q %w", medium, ErrMedium)
 }
 
+// Any is an address of whichever medium a text looks like: a number of a telephone with the code of its country, or else an address of mail.
+func Any(text string) (Address, error) {
+	if a, err := parseNumber(text); err == nil {
+		return a, nil
+	}
+	return parseEmail(text)
+}
+
 // parseEmail reads user@domain. It takes none of what else a header of a mail may have: names, comments, quotes.
 func parseEmail(text string) (Address, error) {
 	bad := fmt.Errorf("%.80q %w of mail", text, ErrAddress)

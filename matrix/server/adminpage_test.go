@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -304,7 +305,10 @@ func TestAdminPageActions(t *testing.T) {
 
 		upload := strings.TrimPrefix(again.upload("image/png", "cat.png", picture(t, 200, 100, false)), "orrery.test/")
 		text := strings.TrimPrefix(again.upload("text/html", "x.html", []byte("<script>alert(1)</script>")), "orrery.test/")
-		says(t, b.get("/admin/media"), anne.user)
+		for _, page := range []string{"/admin/media", "/admin/users/" + url.PathEscape(anne.user)} {
+			to := html.UnescapeString(regexp.MustCompile(`/admin/media\?user=[^"]+`).FindString(b.get(page)))
+			says(t, b.get(to), "<h1>Uploads of "+anne.user+"</h1>")
+		}
 		list := b.get("/admin/media?user=" + url.QueryEscape(anne.user))
 		says(t, list, "cat.png")
 		says(t, list, "/admin/media/"+upload+"/picture")

@@ -94,7 +94,7 @@ func (c *Config) openServices(stream *store.Stream, logger *slog.Logger) (*deliv
 	if err != nil {
 		return nil, err
 	}
-	return delivery.New(delivery.Config{Stream: stream, Remote: remote.New(time.Now), Logger: logger, Now: time.Now}, services), nil
+	return delivery.New(delivery.Config{Stream: stream, Remote: remote.New(c.Now), Logger: logger, Now: c.Now}, services), nil
 }
 
 // reserved says whether a name is an application service's, for account.Config.
@@ -230,7 +230,7 @@ func PingService(ctx context.Context, c *Config, id string) (time.Duration, erro
 	case s.URL == "":
 		return 0, fmt.Errorf("application service %s has no url: nothing is sent to it", id)
 	}
-	client := remote.New(time.Now)
+	client := remote.New(c.Now)
 	defer client.Close()
 	took, err := client.Ping(ctx, s, "")
 	if status, ok := errors.AsType[*remote.StatusError](err); ok {

@@ -101,5 +101,5 @@ func (c *Config) previews(files *media.Media) (*preview.Previews, error) {
 		return nil, nil //nolint:nilnil // there are none
 	}
 	policy, err := c.policy()
-	return preview.New(preview.Config{Server: c.ServerName, Client: outside.Client(policy, pageTimeout, pageRedirects), Media: files, Now: time.Now}), err
+	return preview.New(preview.Config{Server: c.ServerName, Client: outside.Client(policy, pageTimeout, pageRedirects), Media: files, Now: c.Now}), err
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -46,6 +47,8 @@ type Config struct {
 
 	Version  string `yaml:"-"` // of the program
 	Operator string `yaml:"-"` // the socket by which commands reach a server that runs
+
+	Now func() time.Time `yaml:"-"` // its clock
 
 	IdentityServers []IdentityServer `yaml:"identity_servers"`
 
@@ -165,7 +168,7 @@ func ReadConfig(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Config{Operator: operatorSocket, Listen: "127.0.0.1:8008", Database: "sqlite:homeserver.db", SigningKey: keyFile, Media: "media", MaxUpload: 50, Presence: true, Outbound: true, RoomVersion: matrix.DefaultVersion, LogLevel: "info", LogIn: LogIn{PasswordLogin: true}, folder: filepath.Dir(path)}
+	c := &Config{Now: time.Now, Operator: operatorSocket, Listen: "127.0.0.1:8008", Database: "sqlite:homeserver.db", SigningKey: keyFile, Media: "media", MaxUpload: 50, Presence: true, Outbound: true, RoomVersion: matrix.DefaultVersion, LogLevel: "info", LogIn: LogIn{PasswordLogin: true}, folder: filepath.Dir(path)}
 	c.Running, c.Assist, c.Mail, c.Notices = newRunning(), newAssist(), Mail{Encryption: mail.StartTLS}, newNotices()
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"time"
 
 	"orrery/matrix/api"
 	"orrery/matrix/oauth"
@@ -43,7 +42,7 @@ func (c *Config) entry() (e api.LogIn, err error) {
 		if err != nil {
 			return e, err
 		}
-		e.Delegate = &oauth.DelegateConfig{Issuer: c.OAuth.Issuer, ClientID: c.OAuth.ClientID, ClientSecret: secret, Now: time.Now, HTTP: &http.Client{}}
+		e.Delegate = &oauth.DelegateConfig{Issuer: c.OAuth.Issuer, ClientID: c.OAuth.ClientID, ClientSecret: secret, Now: c.Now, HTTP: &http.Client{}}
 	}
 	return e, nil
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"time"
 
 	"orrery/matrix/contact/mail"
 	"orrery/matrix/contact/validation"
@@ -87,7 +86,7 @@ func (c *Config) sender() (*mail.Sender, error) {
 
 // validations are those of a server with this configuration.
 func (c *Config) validations(stream *store.Stream, logger *slog.Logger) (*validation.Validations, error) {
-	v := validation.Config{Stream: stream, Server: c.ServerName, URL: c.BaseURL, Reveal: c.Mail.Reveal, Limit: c.Limits.Mails, Now: time.Now, Logger: logger}
+	v := validation.Config{Stream: stream, Server: c.ServerName, URL: c.BaseURL, Reveal: c.Mail.Reveal, Limit: c.Limits.Mails, Now: c.Now, Logger: logger}
 	sender, err := c.sender()
 	if sender != nil && c.Outbound {
 		v.Mailer = sender

@@ -29,7 +29,7 @@ func (s *Server) openPushers(ctx context.Context, stream *store.Stream, syncer *
 		return err
 	}
 	s.pushers, err = pusher.Open(ctx, pusher.Config{
-		Stream: stream, Syncer: syncer, Client: outside.Client(policy, gatewayTimeout, gatewayRedirects), Logger: s.logger, Now: time.Now, Silent: !s.config.Outbound,
+		Stream: stream, Syncer: syncer, Client: outside.Client(policy, gatewayTimeout, gatewayRedirects), Logger: s.logger, Now: s.config.Now, Silent: !s.config.Outbound,
 	})
 	return err
 }

@@ -114,26 +114,26 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 		return nil, errors.Join(err, db.Close())
 	}
 	syncer := sync.New(stream, db)
-	accounts := account.New(account.Config{Stream: stream, Server: c.ServerName, Now: time.Now, Speaker: c.speaker(), Reserved: func(user string) error { return reserved(services, user) }})
+	accounts := account.New(account.Config{Stream: stream, Server: c.ServerName, Now: c.Now, Speaker: c.speaker(), Reserved: func(user string) error { return reserved(services, user) }})
 	s := &Server{
 		config: c, db: db, logger: logger, syncer: syncer, services: services,
 		Accounts: accounts,
 		search:   search.Open(ctx, stream, logger), metrics: newMetrics(), unwatch: func() {},
 	}
 	deviceKeys := keys.New(stream, syncer)
-	rooms := room.Config{Stream: stream, Server: c.ServerName, Key: key, Now: time.Now, Watch: s.watch, Committed: s.committed, Redacting: search.Remove, Erased: accounts.Erased}
+	rooms := room.Config{Stream: stream, Server: c.ServerName, Key: key, Now: c.Now, Watch: s.watch, Committed: s.committed, Redacting: search.Remove, Erased: accounts.Erased}
 	if err := errors.Join(s.openRooms(ctx, rooms, deviceKeys), s.openPushers(ctx, stream, syncer), s.openNotices(ctx, stream)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	if c.Presence {
 		syncer.ShowPresence(ctx)
 	}
-	files, err := media.Open(media.Config{DB: db, Folder: c.path(c.Media), MaxSize: c.MaxUpload << 20, Now: time.Now})
+	files, err := media.Open(media.Config{DB: db, Folder: c.path(c.Media), MaxSize: c.MaxUpload << 20, Now: c.Now})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot open the media: %w", err), s.Close())
 	}
 	s.Media = files
-	s.Admin = admin.New(ctx, admin.Config{Rooms: s.Rooms, Accounts: s.Accounts, Syncer: syncer, Uploads: files, Stream: stream, Now: time.Now, Logger: logger})
+	s.Admin = admin.New(ctx, admin.Config{Rooms: s.Rooms, Accounts: s.Accounts, Syncer: syncer, Uploads: files, Stream: stream, Now: c.Now, Logger: logger})
 	previews, err := c.previews(files)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -150,9 +150,9 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	if c.AdminPage {
 		watch = s.watched(ctx)
 	}
-	s.delayed = delayed.Open(ctx, delayed.Config{Stream: stream, Rooms: s.Rooms, May: s.maySend, Now: time.Now, Logger: logger})
+	s.delayed = delayed.Open(ctx, delayed.Config{Stream: stream, Rooms: s.Rooms, May: s.maySend, Now: c.Now, Logger: logger})
 	s.api = api.New(api.Config{
-		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: deviceKeys, Services: services, Media: files, Admin: s.Admin, Pushers: s.pushers, Delayed: s.delayed, Notices: s.notices, Search: s.search, Stream: stream, Now: time.Now, Logger: logger,
+		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: deviceKeys, Services: services, Media: files, Admin: s.Admin, Pushers: s.pushers, Delayed: s.delayed, Notices: s.notices, Search: s.search, Stream: stream, Now: c.Now, Logger: logger,
 		Validations: validations, Identity: identities, Previews: previews, KeepMedia: time.Duration(c.KeepMedia) * 24 * time.Hour, Turn: turn, Contacts: c.Contacts, SupportPage: c.SupportPage,
 		AdminPage: watch, RoomVersion: c.RoomVersion, SharedSecret: secret, LogIn: entry, Limits: api.Limits{Logins: c.Limits.Logins, Writes: c.Limits.Writes, Reads: c.Limits.Reads}, BehindProxy: c.BehindProxy,
 	})
@@ -160,7 +160,7 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	if services != nil {
 		s.metrics.MustRegister(services)
 	}
-	s.fed = federation.New(federation.Config{Server: c.ServerName, Key: key, Version: c.Version, Now: time.Now})
+	s.fed = federation.New(federation.Config{Server: c.ServerName, Key: key, Version: c.Version, Now: c.Now})
 	s.pushers.Begin()
 	return s, nil
 }

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"orrery/internal/testenv"
 	"orrery/matrix/server"
@@ -29,7 +30,8 @@ type site struct {
 	server *server.Server
 	http   *httptest.Server
 
-	listener net.Listener // where it is to serve; nil: anywhere
+	listener net.Listener     // where it is to serve; nil: anywhere
+	now      func() time.Time // its clock; nil: the machine's
 }
 
 // newSite makes a homeserver with a database, and with lines of the configuration replaced: the old one, the new one, and so on.
@@ -100,6 +102,9 @@ func configured(t *testing.T, database string, settings ...string) *site {
 
 func (s *site) start() {
 	s.t.Helper()
+	if s.now != nil {
+		s.config.Now = s.now
+	}
 	var err error
 	if s.server, err = server.Open(s.t.Context(), s.config, slog.New(slog.NewTextHandler(s.t.Output(), nil))); err != nil {
 		s.t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 func ssoSite(t *testing.T, issuer *site, more ...string) *site {
 	t.Helper()
 	s := newWebSiteBefore(t, func(s *site) []string {
+		s.now = issuer.now
 		app := issuer.app(object{
 			"token_endpoint_auth_method": "client_secret_basic", "redirect_uris": []string{"http://127.0.0.1/_matrix/client/v3/login/sso/callback"},
 			"grant_types": []string{"authorization_code"},
@@ -23,7 +24,7 @@ func ssoSite(t *testing.T, issuer *site, more ...string) *site {
 		if err := os.WriteFile(filepath.Join(s.dir, "secret-of-sso"), []byte(app.ClientSecret), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		one := "{id: %s, name: %s, issuer: " + issuer.http.URL + "/, client_id: " + app.ClientID + ", client_secret_file: secret-of-sso}"
+		one := "{id: %s, name: %s, issuer: " + issuer.config.BaseURL + "/, client_id: " + app.ClientID + ", client_secret_file: secret-of-sso}"
 		return append(more, "sso: []", "sso: ["+fmt.Sprintf(one, "work", "Work")+", "+fmt.Sprintf(one, "home", "Home")+"]",
 			"sso_clients: []", "sso_clients: [https://app.example/web]")
 	})
@@ -38,11 +39,11 @@ func (b *browse) provided(issuer *site, name, page string) string {
 		if found == nil {
 			b.t.Fatalf("no %s in %s", pattern, page)
 		}
-		return issuer.http.URL + html.UnescapeString(found[1])
+		return issuer.config.BaseURL + html.UnescapeString(found[1])
 	}
 	if strings.Contains(page, "Log in to orrery.test") {
-		next := strings.TrimPrefix(field(`name="next" value="([^"]+)"`), issuer.http.URL)
-		_, page = b.post(issuer.http.URL+"/account/login", url.Values{"name": {name}, "password": {"pw-" + name}, "next": {next}})
+		next := strings.TrimPrefix(field(`name="next" value="([^"]+)"`), issuer.config.BaseURL)
+		_, page = b.post(issuer.config.BaseURL+"/account/login", url.Values{"name": {name}, "password": {"pw-" + name}, "next": {next}})
 	}
 	if !strings.Contains(page, "know your name and nothing else") {
 		b.t.Fatal(page)

@@ -38,7 +38,7 @@ type sizer interface {
 
 // watched is how the server is, for the admin page. Its load is watched until the server is closed.
 func (s *Server) watched(ctx context.Context) *adminpage.Watch {
-	load := adminpage.NewLoad(s.metrics, s.syncer.Waiting, time.Now)
+	load := adminpage.NewLoad(s.metrics, s.syncer.Waiting, s.config.Now)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var ended gosync.WaitGroup
 	ended.Go(func() { load.Run(ctx) })
@@ -50,7 +50,7 @@ func (s *Server) watched(ctx context.Context) *adminpage.Watch {
 	var warned remembered[[]string]
 	kind, _, _ := strings.Cut(s.config.Database, ":")
 	return &adminpage.Watch{
-		Load: load, Began: time.Now(),
+		Load: load, Began: s.config.Now(),
 		Stores: func(ctx context.Context) (string, int64) {
 			return databaseNames[kind], size.get(func() int64 {
 				n, err := int64(0), error(nil)

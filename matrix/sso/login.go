@@ -37,7 +37,7 @@ func (s *SSO) Redirect() http.Handler {
 		if !ok {
 			return &page.Problem{Status: http.StatusNotFound, Text: "There is no such way to log in."}
 		}
-		return s.begin(w, r, p, store.SSOFlow{Redirect: to})
+		return s.begin(w, r, p, store.SSOFlow{Redirect: to}, r.FormValue("prompt") == "login")
 	})
 }
 
@@ -50,7 +50,7 @@ func (s *SSO) Confirm() http.Handler {
 			return wrong("What this is for is not known, or was too long ago. Begin it again in your app.")
 		}
 		if p, ok := s.provider(r.PostFormValue("provider")); ok && r.Method == http.MethodPost {
-			return s.begin(w, r, p, store.SSOFlow{Session: session})
+			return s.begin(w, r, p, store.SSOFlow{Session: session}, true)
 		}
 		return s.write(w, http.StatusOK, "confirm", map[string]any{"Providers": s.c.Providers, "Session": session, "Wanted": wanted})
 	})

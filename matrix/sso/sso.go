@@ -165,8 +165,8 @@ func (s *SSO) browser(w http.ResponseWriter, r *http.Request) string {
 	return secret
 }
 
-// begin sends a browser to a provider.
-func (s *SSO) begin(w http.ResponseWriter, r *http.Request, p Provider, flow store.SSOFlow) error {
+// begin sends a browser to a provider, which is asked to have its user log in again if they are to prove who they are.
+func (s *SSO) begin(w http.ResponseWriter, r *http.Request, p Provider, flow store.SSOFlow, prove bool) error {
 	_, config, err := s.config(r.Context(), p)
 	if err != nil {
 		return err
@@ -185,7 +185,7 @@ func (s *SSO) begin(w http.ResponseWriter, r *http.Request, p Provider, flow sto
 		return err
 	}
 	options := []oauth2.AuthCodeOption{oidc.Nonce(flow.Nonce), oauth2.S256ChallengeOption(flow.Verifier)}
-	if flow.Session != "" { // the user is to prove it again
+	if prove {
 		options = append(options, oauth2.SetAuthURLParam("prompt", "login"))
 	}
 	http.Redirect(w, r, config.AuthCodeURL(state, options...), http.StatusFound)
