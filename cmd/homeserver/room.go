@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"text/tabwriter"
@@ -30,17 +31,9 @@ func (c *cli) roomList() *cobra.Command {
 		Args:  commandline.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withServer(cmd, func(ctx context.Context, s *server.Server) error {
-				ids, err := s.Admin.IDs(ctx)
+				rooms, _, err := s.Admin.List(ctx, admin.RoomQuery{Limit: math.MaxInt})
 				if err != nil {
 					return err
-				}
-				rooms := []admin.Room{}
-				for _, id := range ids {
-					r, err := s.Admin.Room(ctx, id)
-					if err != nil {
-						return err
-					}
-					rooms = append(rooms, r)
 				}
 				if c.output == "json" {
 					return c.json(rooms)

@@ -5,11 +5,13 @@ package admin
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"orrery/matrix"
 	"orrery/matrix/account"
 	"orrery/matrix/canonical"
+	"orrery/matrix/event"
 	"orrery/matrix/media"
 	"orrery/matrix/room"
 	"orrery/matrix/store"
@@ -33,6 +35,7 @@ type Admin struct {
 	Config
 
 	deletions deletions
+	summaries summaries
 }
 
 // New is what manages a server. Close it before the database.
@@ -87,27 +90,13 @@ func (a *Admin) Room(ctx context.Context, id string) (Room, error) {
 	if err != nil {
 		return Room{}, err
 	}
-	text := func(kind, field string) *string {
-		e := r.State(matrix.Key{Type: kind})
-		if e == nil {
-			return nil
+	out := describe(r.Version(), func(kind string) *event.Event {
+		if e := r.State(matrix.Key{Type: kind}); e != nil {
+			return e.Event
 		}
-		v, ok := e.Content().Find(field)
-		if !ok || v.Kind() != canonical.String {
-			return nil
-		}
-		s := v.String()
-		return &s
-	}
-	out := Room{
-		ID: r.ID(), Name: text("m.room.name", "name"), Alias: text("m.room.canonical_alias", "alias"), Topic: text("m.room.topic", "topic"), Version: r.Version().ID,
-		Encryption: text("m.room.encryption", "algorithm"), Public: r.Public(), JoinRules: text(matrix.TypeJoinRules, "join_rule"), Guests: text("m.room.guest_access", "guest_access"),
-		History: text(matrix.TypeHistoryVisibility, "history_visibility"), States: len(r.States("")), Type: text(matrix.TypeCreate, "type"), Avatar: text("m.room.avatar", "url"), Blocked: r.Blocked(), Federatable: true,
-	}
-	if create := r.State(matrix.Key{Type: matrix.TypeCreate}); create != nil {
-		out.Creator = create.Sender()
-		out.Federatable = !create.Content().Get("m.federate").IsFalse()
-	}
+		return nil
+	})
+	out.ID, out.Public, out.Blocked, out.States = r.ID(), r.Public(), r.Blocked(), len(r.States(""))
 	members := r.Joined()
 	out.Members = len(members)
 	for _, who := range members {
@@ -116,4 +105,35 @@ func (a *Admin) Room(ctx context.Context, id string) (Room, error) {
 		}
 	}
 	return out, nil
+}
+
+// described are the types of events of a room's state by which it is described.
+var described = []string{
+	matrix.TypeCreate, "m.room.name", "m.room.canonical_alias", "m.room.topic", "m.room.avatar", "m.room.encryption", matrix.TypeJoinRules, "m.room.guest_access", matrix.TypeHistoryVisibility,
+}
+
+// describe is what a room says of itself in the events of its state, of which a function is that of a type without a key, or nil.
+func describe(version *matrix.Version, of func(kind string) *event.Event) Room {
+	text := func(kind, field string) *string {
+		e := of(kind)
+		if e == nil {
+			return nil
+		}
+		v, ok := e.Content().Find(field)
+		if !ok || v.Kind() != canonical.String {
+			return nil
+		}
+		s := strings.Clone(v.String()) // not with all of the event
+		return &s
+	}
+	out := Room{
+		Name: text("m.room.name", "name"), Alias: text("m.room.canonical_alias", "alias"), Topic: text("m.room.topic", "topic"), Version: version.ID, Avatar: text("m.room.avatar", "url"),
+		Encryption: text("m.room.encryption", "algorithm"), JoinRules: text(matrix.TypeJoinRules, "join_rule"), Guests: text("m.room.guest_access", "guest_access"),
+		History: text(matrix.TypeHistoryVisibility, "history_visibility"), Type: text(matrix.TypeCreate, "type"), Federatable: true,
+	}
+	if create := of(matrix.TypeCreate); create != nil {
+		out.Creator = strings.Clone(create.Sender())
+		out.Federatable = !create.Content().Get("m.federate").IsFalse()
+	}
+	return out
 }

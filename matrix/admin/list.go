@@ -3,11 +3,8 @@ package admin
 import (
 	"cmp"
 	"context"
-	"errors"
-	"slices"
 	"strings"
 
-	"orrery/matrix/room"
 	"orrery/matrix/store"
 	"orrery/matrix/table"
 )
@@ -68,45 +65,60 @@ func (r Room) Called() string {
 	return r.ID
 }
 
-// List is the rooms that are wanted, and how many fit in all. Without a search, a filter or an order only those of the part are read.
-func (a *Admin) List(ctx context.Context, q RoomQuery) ([]Room, int, error) {
-	ids, err := a.IDs(ctx)
-	if err != nil {
-		return nil, 0, err
-	}
-	total := len(ids)
+// List is the rooms that are wanted, and how many fit in all. They are read from the store, and do not stay in memory as rooms of which something is wanted do. Without a
+// search, a filter or an order only those of the part are looked at.
+func (a *Admin) List(ctx context.Context, q RoomQuery) (page []Room, total int, err error) {
 	order := roomOrders[q.Sort]
-	if q.Descending && order == nil {
-		slices.Reverse(ids)
+	compare := order
+	if order != nil && q.Descending {
+		compare = func(x, y Room) int { return order(y, x) }
 	}
-	if !q.whole() {
-		ids = part(ids, q.From, q.Limit)
-	}
-	found := []Room{}
-	for _, id := range ids {
-		r, err := a.Room(ctx, id)
-		if errors.Is(err, room.ErrNotFound) { // it was removed meanwhile
-			continue
-		}
+	down := order == nil && q.Descending
+	return page, total, a.Stream.DB().View(ctx, func(tx table.Tx) error {
+		keys, err := store.FindStateKeys(tx, described)
 		if err != nil {
-			return nil, 0, err
+			return err
 		}
-		if q.fits(r) {
-			found = append(found, r)
-		}
-	}
-	if !q.whole() {
-		return found, total, nil
-	}
-	if order != nil {
-		slices.SortStableFunc(found, func(x, y Room) int {
-			if q.Descending {
-				return order(y, x)
+		rows := newSelection[store.Room](q.From, q.Limit, nil)
+		found := newSelection(q.From, q.Limit, compare)
+		for part, err := range batches(tx, store.Rooms, down, func(last store.Room) any {
+			if down {
+				return last.ID
 			}
-			return order(x, y)
-		})
-	}
-	return part(found, q.From, q.Limit), len(found), nil
+			return last.ID + 1
+		}) {
+			if err != nil {
+				return err
+			}
+			for _, row := range part {
+				if !q.whole() {
+					rows.add(row)
+					continue
+				}
+				r, ok, err := a.summarise(tx, keys, row)
+				if err != nil {
+					return err
+				}
+				if ok && q.fits(r) {
+					found.add(r)
+				}
+			}
+		}
+		if page, total = append([]Room{}, found.part()...), found.total; q.whole() {
+			return nil
+		}
+		page, total = []Room{}, rows.total
+		for _, row := range rows.part() {
+			r, ok, err := a.summarise(tx, keys, row)
+			if err != nil {
+				return err
+			}
+			if ok {
+				page = append(page, r)
+			}
+		}
+		return nil
+	})
 }
 
 // Aliases are the names of a room.

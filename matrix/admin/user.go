@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"slices"
 	"strings"
 
 	"orrery/matrix/store"
@@ -53,81 +52,106 @@ func (q UserQuery) fits(u User) bool {
 	return strings.Contains(u.ID, wanted) || strings.Contains(strings.ToLower(u.Name), wanted)
 }
 
-// Users are the accounts that are wanted, and how many fit in all.
+// userOrders are those of lists of accounts; others are that of their ids, in which they are read.
+var userOrders = map[string]func(x, y User) int{
+	"name":    func(x, y User) int { return cmp.Compare(strings.ToLower(x.Name), strings.ToLower(y.Name)) },
+	"created": func(x, y User) int { return cmp.Compare(x.Created, y.Created) },
+	"seen":    func(x, y User) int { return cmp.Compare(x.Seen, y.Seen) },
+}
+
+// Users are the accounts that are wanted, and how many fit in all. What belongs to accounts is read only of those of the part, but for what the search or the order needs.
 func (a *Admin) Users(ctx context.Context, q UserQuery) (page []User, total int, err error) {
-	var found []User
+	order := userOrders[q.Sort]
+	compare := order
+	if order != nil && q.Descending {
+		compare = func(x, y User) int { return order(y, x) }
+	}
 	err = a.Stream.DB().View(ctx, func(tx table.Tx) error {
-		all, err := users(tx)
-		for _, u := range all {
-			if q.fits(u) {
-				found = append(found, u)
+		s := newSelection(q.From, q.Limit, compare)
+		down := order == nil && q.Descending
+		for rows, err := range batches(tx, store.Users, down, func(last store.User) any {
+			if down {
+				return last.ID
+			}
+			return last.ID + "\x00" // the next text after it
+		}) {
+			if err != nil {
+				return err
+			}
+			part, err := q.know(tx, rows)
+			if err != nil {
+				return err
+			}
+			for _, u := range part {
+				if q.fits(u) {
+					s.add(u)
+				}
 			}
 		}
+		page, total = s.part(), s.total
+		for i := range page {
+			if err := page[i].fill(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return page, total, err
+}
+
+// know is accounts that follow one another, with what the query needs to know of them.
+func (q UserQuery) know(tx table.Tx, rows []store.User) ([]User, error) {
+	part, at := make([]User, len(rows)), map[string]*User{}
+	for i, u := range rows {
+		part[i].User = u
+		at[u.ID] = &part[i]
+	}
+	first, last := rows[0].ID, rows[len(rows)-1].ID
+	r := table.Range{From: min(first, last), Before: max(first, last) + "\x00"}
+	if q.Search != "" && !q.Exact || q.Sort == "name" {
+		for f, err := range store.ProfileFields.Scan(tx, r) {
+			if err != nil {
+				return nil, err
+			}
+			if u := at[f.User]; u != nil && f.Name == "displayname" {
+				u.show(f)
+			}
+		}
+	}
+	if q.Sort != "seen" {
+		return part, nil
+	}
+	for d, err := range store.Devices.Scan(tx, r) {
+		if err != nil {
+			return nil, err
+		}
+		if u := at[d.User]; u != nil {
+			u.Seen = max(u.Seen, d.Seen)
+		}
+	}
+	return part, nil
+}
+
+// fill reads what belongs to an account.
+func (u *User) fill(tx table.Tx) error {
+	of := table.Range{Prefix: []any{u.ID}}
+	devices, err := store.Devices.All(tx, of)
+	if err != nil {
 		return err
-	})
-	slices.SortStableFunc(found, func(x, y User) int {
-		var n int
-		switch q.Sort {
-		case "name":
-			n = cmp.Compare(strings.ToLower(x.Name), strings.ToLower(y.Name))
-		case "created":
-			n = cmp.Compare(x.Created, y.Created)
-		case "seen":
-			n = cmp.Compare(x.Seen, y.Seen)
-		default:
-			n = cmp.Compare(x.ID, y.ID)
-		}
-		if q.Descending {
-			n = -n
-		}
-		return n
-	})
-	return part(found, q.From, q.Limit), len(found), err
-}
-
-// part is a part of a list.
-func part[T any](all []T, from, limit int) []T {
-	all = all[min(max(from, 0), len(all)):]
-	return all[:min(max(limit, 0), len(all))]
-}
-
-// users reads all accounts with what belongs to them, each table once.
-func users(tx table.Tx) ([]User, error) {
-	var all []User
-	at := map[string]int{}
-	for u, err := range store.Users.Scan(tx, table.Range{}) {
-		if err != nil {
-			return nil, err
-		}
-		at[u.ID] = len(all)
-		all = append(all, User{User: u})
 	}
-	for d, err := range store.Devices.Scan(tx, table.Range{}) {
-		if err != nil {
-			return nil, err
-		}
-		if i, ok := at[d.User]; ok {
-			all[i].Devices++
-			all[i].Seen = max(all[i].Seen, d.Seen)
-		}
+	u.Devices = len(devices)
+	for _, d := range devices {
+		u.Seen = max(u.Seen, d.Seen)
 	}
-	for s, err := range store.ServiceUsers.Scan(tx, table.Range{}) {
-		if err != nil {
-			return nil, err
-		}
-		if i, ok := at[s.User]; ok {
-			all[i].Service = s.Service
-		}
+	made, _, err := store.ServiceUsers.Get(tx, u.ID)
+	if u.Service = made.Service; err != nil {
+		return err
 	}
-	for f, err := range store.ProfileFields.Scan(tx, table.Range{}) {
-		if err != nil {
-			return nil, err
-		}
-		if i, ok := at[f.User]; ok {
-			all[i].show(f)
-		}
+	fields, err := store.ProfileFields.All(tx, of)
+	for _, f := range fields {
+		u.show(f)
 	}
-	return all, nil
+	return err
 }
 
 // show takes notice of a field of the user's profile.
@@ -151,26 +175,7 @@ func (a *Admin) User(ctx context.Context, id string) (User, error) {
 		return User{}, err
 	}
 	u := User{User: account}
-	return u, a.Stream.DB().View(ctx, func(tx table.Tx) error {
-		of := table.Range{Prefix: []any{id}}
-		devices, err := store.Devices.All(tx, of)
-		for _, d := range devices {
-			u.Devices++
-			u.Seen = max(u.Seen, d.Seen)
-		}
-		if err != nil {
-			return err
-		}
-		made, _, err := store.ServiceUsers.Get(tx, id)
-		if u.Service = made.Service; err != nil {
-			return err
-		}
-		fields, err := store.ProfileFields.All(tx, of)
-		for _, f := range fields {
-			u.show(f)
-		}
-		return err
-	})
+	return u, a.Stream.DB().View(ctx, func(tx table.Tx) error { return u.fill(tx) })
 }
 
 // Memberships are what a user is in rooms, by their ids.

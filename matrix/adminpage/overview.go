@@ -74,11 +74,9 @@ func (p *Pages) count(ctx context.Context) (t totals, err error) {
 	if _, t.users, err = p.c.Admin.Users(ctx, admin.UserQuery{Deactive: new(false)}); err != nil {
 		return t, err
 	}
-	rooms, err := p.c.Admin.IDs(ctx)
-	if err != nil {
+	if _, t.rooms, err = p.c.Admin.List(ctx, admin.RoomQuery{}); err != nil {
 		return t, err
 	}
-	t.rooms = len(rooms)
 	_, t.reports, err = p.c.Admin.Reports(ctx, admin.ReportQuery{})
 	return t, err
 }

@@ -123,6 +123,41 @@ func ReadStateKey(tx table.Tx, id int64, key matrix.Key) (int64, error) {
 	return 0, nil
 }
 
+// StateKeys are the numbers of keys without a state key, by their types.
+type StateKeys map[string]int64
+
+// FindStateKeys is those of some types, without those that no state has.
+func FindStateKeys(tx table.Tx, types []string) (StateKeys, error) {
+	found := StateKeys{}
+	for _, kind := range types {
+		k, ok, err := stateKeys.First(tx, table.Range{Index: "key", Prefix: []any{kind, ""}})
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			found[kind] = k.ID
+		}
+	}
+	return found, nil
+}
+
+// Read is the orders of the events at these keys of a state, by their types, and how many events the state has.
+func (k StateKeys) Read(tx table.Tx, id int64) (orders map[string]int64, events int, err error) {
+	sum, err := difference(tx, id, func(stateRow) bool { return false })
+	for _, order := range sum {
+		if order != 0 {
+			events++
+		}
+	}
+	orders = map[string]int64{}
+	for kind, number := range k {
+		if order := sum[number]; order != 0 {
+			orders[kind] = order
+		}
+	}
+	return orders, events, err
+}
+
 // difference sums the differences of a state and of those that it is based on, until one where a function says so, which is not part of the sum.
 func difference(tx table.Tx, id int64, until func(stateRow) bool) (delta, error) {
 	sum := delta{}
