@@ -2,6 +2,8 @@ package main
 
 import (
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strconv"
 	"testing"
@@ -24,12 +26,20 @@ func TestScripts(t *testing.T) {
 	testenv.Need(t, "curl", "apt-get install curl")
 	authority := testenv.NewAuthority(t)
 	cert, key := authority.Issue(t, "hs1")
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { // an application service that knows one token
+		if q.Header.Get("Authorization") != "Bearer hs" {
+			w.WriteHeader(http.StatusForbidden)
+		}
+		_, _ = w.Write([]byte("{}"))
+	}))
+	t.Cleanup(service.Close)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("CA", authority.File)
 			env.Setenv("CERT", cert)
 			env.Setenv("KEY", key)
+			env.Setenv("SERVICE", service.URL)
 			env.Setenv("CLIENTS", net.JoinHostPort("127.0.0.1", strconv.Itoa(testenv.FreePort(t))))
 			env.Setenv("SERVERS", net.JoinHostPort("127.0.0.1", strconv.Itoa(testenv.FreePort(t))))
 			return nil

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"orrery/internal/testenv"
@@ -28,8 +29,26 @@ type process struct {
 	config string
 	socket string // not a port, which could be somebody else's after a restart
 	cmd    *exec.Cmd
-	log    bytes.Buffer
+	log    journal
 	http   *http.Client
+}
+
+// journal is what a process writes, which may be read meanwhile.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(text []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(text)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
 }
 
 // newProcess writes a configuration of a server that anybody may use, as often as they like, and starts it.

@@ -29,6 +29,7 @@ func (a *API) adminRoutes() {
 	a.adminReports()
 	a.adminTokens()
 	a.adminNotices()
+	a.adminServices()
 }
 
 // adminPages are the pages of administrators.

@@ -11,6 +11,7 @@ import (
 	"orrery/matrix"
 	"orrery/matrix/account"
 	"orrery/matrix/admin"
+	"orrery/matrix/appservice/delivery"
 	"orrery/matrix/auth"
 	"orrery/matrix/contact"
 	"orrery/matrix/contact/identity"
@@ -71,6 +72,8 @@ var kinds = []struct {
 	{notice.ErrForeign, http.StatusBadRequest, "M_INVALID_PARAM"},
 	{account.ErrToken, http.StatusUnauthorized, "M_UNKNOWN_TOKEN"},
 	{admin.ErrNoReport, http.StatusNotFound, "M_NOT_FOUND"},
+	{delivery.ErrNothing, http.StatusNotFound, "M_NOT_FOUND"},
+	{delivery.ErrRegistered, http.StatusConflict, "M_UNKNOWN"},
 	{admin.ErrPowerless, http.StatusBadRequest, "M_UNKNOWN"},
 	{account.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
 	{account.ErrContacts, http.StatusForbidden, "M_THREEPID_DENIED"},

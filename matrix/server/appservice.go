@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -154,67 +152,6 @@ func (s *Server) BeginServices(ctx context.Context) {
 	if s.services != nil {
 		s.services.Begin(ctx)
 	}
-}
-
-// Service is an application service as it is listed.
-type Service struct {
-	ID      string     `json:"id"`
-	URL     string     `json:"url,omitempty"`
-	User    string     `json:"user,omitempty"` // its own
-	File    string     `json:"file,omitempty"` // "": the configuration does not name it any more
-	Waiting *int64     `json:"waiting"`        // how many events it has not taken; nil if that is not known
-	Since   *time.Time `json:"since,omitempty"`
-}
-
-// ListServices are the application services of a configuration, with what waits for them.
-func ListServices(ctx context.Context, c *Config, logger *slog.Logger) ([]Service, error) {
-	services, err := c.ReadServices()
-	if err != nil {
-		return nil, err
-	}
-	backlogs, known := c.backlogs(ctx, logger)
-	all := []Service{}
-	add := func(s Service) {
-		if known {
-			b := backlogs[s.ID]
-			s.Waiting = new(b.Events)
-			if b.Since != 0 {
-				s.Since = new(time.UnixMilli(b.Since).UTC())
-			}
-		}
-		delete(backlogs, s.ID)
-		all = append(all, s)
-	}
-	for _, s := range services.All() {
-		add(Service{ID: s.ID, URL: s.URL, User: s.SenderID, File: s.File})
-	}
-	for _, id := range slices.Sorted(maps.Keys(backlogs)) {
-		add(Service{ID: id})
-	}
-	return all, nil
-}
-
-// backlogs are what waits for services; false where a server has the database for itself.
-func (c *Config) backlogs(ctx context.Context, logger *slog.Logger) (map[string]delivery.Backlog, bool) {
-	found := map[string]delivery.Backlog{}
-	db, err := OpenDatabase(ctx, c, logger)
-	if err != nil {
-		logger.WarnContext(ctx, "how much waits for application services is not known", "error", err)
-		return found, false
-	}
-	defer func() { _ = db.Close() }()
-	err = store.Open(ctx, db)
-	var all []delivery.Backlog
-	if err == nil {
-		all, err = delivery.Backlogs(ctx, db)
-	}
-	if err != nil {
-		logger.WarnContext(ctx, "how much waits for application services is not known", "error", err)
-	}
-	for _, b := range all {
-		found[b.Service] = b
-	}
-	return found, err == nil
 }
 
 // PingService asks an application service whether it is there and knows the server's token.

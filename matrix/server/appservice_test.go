@@ -28,6 +28,8 @@ type bridge struct {
 	fails []int             // statuses of the next answers to transactions
 	body  string            // of the next answers to transactions; "": {}
 	other http.HandlerFunc  // all but transactions; nil: not found
+
+	before func(*http.Request) // is called before a transaction is looked at
 }
 
 // transaction is what a service is sent.
@@ -69,6 +71,12 @@ func (b *bridge) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	if err != nil {
 		return
 	}
+	if b.before != nil {
+		b.before(q)
+	}
+	if q.Context().Err() != nil { // nobody waits for the answer any more
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if old, known := b.seen[id]; known && old != string(text) {
@@ -97,7 +105,10 @@ func (b *bridge) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 
 // registration is its file.
 func (b *bridge) registration() string {
-	lines := append([]string{"id: " + b.id, "url: " + b.http.URL, "as_token: as-" + b.id, "hs_token: hs-" + b.id, "sender_localpart: " + b.id + "bot", "rate_limited: false"}, b.more...)
+	lines := append([]string{"id: " + b.id, "url: " + b.http.URL, "as_token: as-" + b.id, "hs_token: hs-" + b.id, "sender_localpart: " + b.id + "bot"}, b.more...)
+	if !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "rate_limited:") }) {
+		lines = append(lines, "rate_limited: false")
+	}
 	if !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "namespaces:") }) {
 		lines = append(lines, fmt.Sprintf(`namespaces: {users: [{exclusive: true, regex: "@%[1]s_.*"}], aliases: [{exclusive: true, regex: "#%[1]s_.*"}], rooms: []}`, b.id))
 	}

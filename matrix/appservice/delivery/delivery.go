@@ -101,6 +101,9 @@ func (d *Delivery) arrange(services *appservice.Services) {
 		if one := services.ByID(id); one == nil || one.URL == "" {
 			s.cancel()
 			delete(d.senders, id)
+			if n := s.backlog.Load(); n > 0 {
+				d.c.Logger.WarnContext(d.ctx, "an application service is sent nothing any more, and something waits for it (\"homeserver appservice drop\" drops it)", "service", id, "events", n)
+			}
 			d.metrics.drop(id)
 		}
 	}

@@ -1,13 +1,6 @@
 package delivery
 
-import (
-	"context"
-
-	"github.com/prometheus/client_golang/prometheus"
-
-	"orrery/matrix/store"
-	"orrery/matrix/table"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
 // metrics count what is sent to services.
 type metrics struct {
@@ -54,46 +47,4 @@ func (d *Delivery) Collect(c chan<- prometheus.Metric) {
 		}
 		c <- prometheus.MustNewConstMetric(d.metrics.age, prometheus.GaugeValue, age, id)
 	}
-}
-
-// Backlog is what waits for a service.
-type Backlog struct {
-	Service string `json:"service"`
-	Events  int64  `json:"events"`
-	Since   int64  `json:"since,omitempty"` // when the transaction that is under way was made, in milliseconds since 1970; 0: none is
-}
-
-// Backlogs are what waits for services in a database, also for those that are none any more.
-func Backlogs(ctx context.Context, db table.DB) ([]Backlog, error) {
-	found := map[string]*Backlog{}
-	of := func(id string) *Backlog {
-		if found[id] == nil {
-			found[id] = &Backlog{Service: id}
-		}
-		return found[id]
-	}
-	err := db.View(ctx, func(tx table.Tx) error {
-		clear(found)
-		for t, err := range store.ServiceTransactions.Scan(tx, table.Range{}) {
-			if err != nil {
-				return err
-			}
-			b := of(t.Service)
-			b.Events, b.Since = t.Events, t.Created
-		}
-		for q, err := range store.Queue.Scan(tx, table.Range{}) {
-			if err != nil {
-				return err
-			}
-			if b := of(q.Service); q.Room != 0 {
-				b.Events++
-			}
-		}
-		return nil
-	})
-	var all []Backlog
-	for _, b := range found {
-		all = append(all, *b)
-	}
-	return all, err
 }

@@ -67,6 +67,7 @@ func (s *sender) run(ctx context.Context) {
 			}
 			s.passing.reach(false)
 			s.d.metrics.failures.WithLabelValues(id).Inc()
+			s.recount(ctx, pending)
 			s.pause(ctx, failures.Fail(), "it did not take a transaction", err)
 			continue
 		}
@@ -116,16 +117,9 @@ func (s *sender) recover(ctx context.Context) (found *store.ServiceTransaction, 
 		if found = nil; ok {
 			found = &row
 		}
-		waiting = row.Events
-		for q, err := range store.Queue.Scan(tx, table.Range{Prefix: []any{id}, Before: s.d.c.Stream.Current() + 1}) {
-			if err != nil {
-				return err
-			}
-			if q.Room != 0 {
-				waiting++
-			}
-		}
-		return nil
+		waiting, err = queued(tx, id, s.d.c.Stream.Current())
+		waiting += row.Events
+		return err
 	})
 	if err == nil {
 		s.backlog.Add(waiting)
@@ -133,12 +127,49 @@ func (s *sender) recover(ctx context.Context) (found *store.ServiceTransaction, 
 	return found, err
 }
 
+// queued counts the events that are queued for a service, up to a position.
+func queued(tx table.Tx, id string, current int64) (n int64, err error) {
+	for q, err := range store.Queue.Scan(tx, table.Range{Prefix: []any{id}, Before: current + 1}) {
+		if err != nil {
+			return n, err
+		}
+		if q.Room != 0 {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// maxRecounted is how much may wait that is counted again; of more than that nobody needs to know to one how many there are.
+const maxRecounted = 10_000
+
+// recount counts again what waits while a service does not take what is under way: an event that came just as it was counted may have been counted twice.
+func (s *sender) recount(ctx context.Context, pending *store.ServiceTransaction) {
+	counted := s.backlog.Load()
+	if counted > maxRecounted {
+		return
+	}
+	if err := s.d.c.Stream.DB().View(ctx, func(tx table.Tx) error {
+		n, err := queued(tx, pending.Service, s.d.c.Stream.Current())
+		if err == nil {
+			s.backlog.Add(n + pending.Events - counted)
+		}
+		return err
+	}); err != nil {
+		s.d.c.Logger.DebugContext(ctx, "what waits for an application service was not counted", "service", pending.Service, "error", err)
+	}
+}
+
 // next forgets what was taken, and is what to send next, which is kept before it is sent; nil if there is nothing.
 func (s *sender) next(ctx context.Context, done *store.ServiceTransaction) (*store.ServiceTransaction, error) {
 	service := s.service.Load()
+	counted := s.backlog.Load()
 	g, err := s.gather(ctx, service)
 	if err != nil {
 		return nil, err
+	}
+	if g.all { // counting begins anew, so that no error stays; what comes meanwhile is added to it
+		s.backlog.Add(g.noted - counted)
 	}
 	if g.Ephemeral = append(g.Ephemeral, s.passing.take()...); g.Empty() && len(g.queued) == 0 && done == nil {
 		s.devices = g.devices
@@ -159,9 +190,6 @@ func (s *sender) next(ctx context.Context, done *store.ServiceTransaction) (*sto
 		return nil, err
 	}
 	s.devices = g.devices
-	if g.all { // counting begins anew, so that no error stays
-		s.backlog.Store(g.noted)
-	}
 	if g.Empty() {
 		return nil, nil //nolint:nilnil // there is nothing to send
 	}

@@ -53,6 +53,8 @@ type Client struct {
 	http *http.Client
 	now  func() time.Time
 
+	transactionTimeout, queryTimeout time.Duration
+
 	mu    sync.Mutex
 	paths map[string]paths // by the service's id
 }
@@ -68,7 +70,7 @@ func New(now func() time.Time) *Client {
 	transport, _ := http.DefaultTransport.(*http.Transport)
 	return &Client{
 		http: &http.Client{Transport: transport.Clone(), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
-		now:  now, paths: map[string]paths{},
+		now:  now, paths: map[string]paths{}, transactionTimeout: transactionTimeout, queryTimeout: queryTimeout,
 	}
 }
 
@@ -84,7 +86,7 @@ type request struct {
 
 // Transaction sends a transaction, and is nil once the service has taken it.
 func (c *Client) Transaction(ctx context.Context, s *appservice.Service, id string, body []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.transactionTimeout)
 	defer cancel()
 	path := "/transactions/" + url.PathEscape(id)
 	answer, err := c.do(ctx, s, request{method: http.MethodPut, path: "/_matrix/app/v1" + path, legacy: path, body: body})
@@ -107,7 +109,7 @@ func (c *Client) Ping(ctx context.Context, s *appservice.Service, transaction st
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.queryTimeout)
 	defer cancel()
 	begun := c.now()
 	_, err = c.do(ctx, s, request{method: http.MethodPost, path: "/_matrix/app/v1/ping", body: text})
@@ -125,7 +127,7 @@ func (c *Client) HasAlias(ctx context.Context, s *appservice.Service, alias stri
 }
 
 func (c *Client) exists(ctx context.Context, s *appservice.Service, path string) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.queryTimeout)
 	defer cancel()
 	_, err := c.do(ctx, s, request{method: http.MethodGet, path: "/_matrix/app/v1" + path, legacy: path})
 	return err == nil, missing(err)
@@ -141,7 +143,7 @@ func missing(err error) error {
 
 // ThirdParty asks about a network: protocol/NAME, user/NAME, location/NAME, user or location. The answer is nil if the service knows nothing of it.
 func (c *Client) ThirdParty(ctx context.Context, s *appservice.Service, path string, query url.Values) (json.RawMessage, error) {
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.queryTimeout)
 	defer cancel()
 	parts := strings.Split(path, "/")
 	for i, p := range parts {
