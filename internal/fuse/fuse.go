@@ -24,14 +24,15 @@ var ErrFailed = errors.New("database failed")
 type Fuse struct {
 	logger *slog.Logger
 	name   string
+	then   string
 	once   sync.Once
 	failed atomic.Pointer[error]
 	blown  chan struct{} // closed once failed is set
 }
 
-// New returns a fuse that has not blown. Messages call the database by its name.
-func New(logger *slog.Logger, name string) *Fuse {
-	return &Fuse{logger: logger, name: name, blown: make(chan struct{})}
+// New returns a fuse that has not blown. Messages call the database by its name, and say what helps once its disk is repaired: "restart the node".
+func New(logger *slog.Logger, name, then string) *Fuse {
+	return &Fuse{logger: logger, name: name, then: then, blown: make(chan struct{})}
 }
 
 // Blow remembers why the database failed; the first reason counts.
@@ -40,7 +41,7 @@ func (f *Fuse) Blow(err error) {
 		err = fmt.Errorf("%w: %w", ErrFailed, err)
 		f.failed.Store(&err)
 		close(f.blown)
-		f.logger.Error("a database failed (repair the disk, then restart the node)", "database", f.name, "error", err)
+		f.logger.Error("a database failed", "database", f.name, "error", err, "what_helps", "repair the disk, then "+f.then)
 	})
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 func newFiles(over vfs.FS) *Files {
-	s := New(slog.New(slog.DiscardHandler), "of a test").FS(over)
+	s := New(slog.New(slog.DiscardHandler), "of a test", "restart it").FS(over)
 	s.Arm()
 	return s
 }
@@ -97,7 +97,7 @@ func TestReusedLog(t *testing.T) {
 // TestLogSurvivesCrash: what was synced is there after a crash at any time, and nothing that was never written, however much of the rest arrived.
 func TestLogSurvivesCrash(t *testing.T) {
 	mem := vfs.NewCrashableMem()
-	db, err := pebble.Open("db", &pebble.Options{FS: newFiles(mem), MemTableSize: 256 << 10, Logger: New(slog.New(slog.DiscardHandler), "")})
+	db, err := pebble.Open("db", &pebble.Options{FS: newFiles(mem), MemTableSize: 256 << 10, Logger: New(slog.New(slog.DiscardHandler), "", "restart it")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestLogSurvivesCrash(t *testing.T) {
 // checkCrash opens what a crash left: it has the first of so many keys, least at the least.
 func checkCrash(t *testing.T, fs vfs.FS, least, most int) {
 	t.Helper()
-	db, err := pebble.Open("db", &pebble.Options{FS: newFiles(fs), MemTableSize: 256 << 10, Logger: New(slog.New(slog.DiscardHandler), "")})
+	db, err := pebble.Open("db", &pebble.Options{FS: newFiles(fs), MemTableSize: 256 << 10, Logger: New(slog.New(slog.DiscardHandler), "", "restart it")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -104,7 +104,7 @@ func Open(c Config) (*Disk, error) {
 	if c.MemTable == 0 {
 		c.MemTable = 16 << 20
 	}
-	d := &Disk{fuse: fuse.New(c.Logger, "of chains"), open: map[chain.ID]bool{}, keepEntries: c.KeepEntries, keepBytes: c.KeepBytes, recent: c.Recent}
+	d := &Disk{fuse: fuse.New(c.Logger, "of chains", "restart the node"), open: map[chain.ID]bool{}, keepEntries: c.KeepEntries, keepBytes: c.KeepBytes, recent: c.Recent}
 	if err := d.fuse.Run(func() error { return d.start(&c) }); err != nil {
 		return nil, fmt.Errorf("cannot open the chains' database in %s: %w", c.Directory, damaged(err))
 	}

@@ -85,7 +85,7 @@ var _ raft.Storage = (*Store)(nil)
 // Create writes a new table with one voter, c.Self, and machine as its first state. It is
 // an error that matches fs.ErrExist if the directory holds a table already.
 func Create(c Config, machine *kv.Machine) error {
-	f := fuse.New(c.Logger, "of the table")
+	f := fuse.New(c.Logger, "of the table", "restart the node")
 	return f.Run(func() error {
 		db, _, err := open(c, f)
 		if err != nil {
@@ -119,7 +119,7 @@ func create(c Config, db *pebble.DB, machine *kv.Machine) error {
 // Open opens what is in the directory; an empty one becomes a node without log, that waits to be added to a table.
 // No incarnation that it returns was returned before: it is above all earlier ones, and at least atLeast.
 func Open(c Config, atLeast uint64) (*Store, error) {
-	s := &Store{MemoryStorage: raft.NewMemoryStorage(), fuse: fuse.New(c.Logger, "of the table"), machine: kv.New()}
+	s := &Store{MemoryStorage: raft.NewMemoryStorage(), fuse: fuse.New(c.Logger, "of the table", "restart the node"), machine: kv.New()}
 	err := s.fuse.Run(func() error {
 		db, files, err := open(c, s.fuse)
 		if err != nil {

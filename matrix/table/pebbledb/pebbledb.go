@@ -66,7 +66,7 @@ func Open(c Config) (*DB, error) {
 	if c.Cache == 0 {
 		c.Cache = 8 << 20
 	}
-	d := &DB{fuse: fuse.New(c.Logger, "of the homeserver"), spaces: map[string]space{}, next: firstSpace}
+	d := &DB{fuse: fuse.New(c.Logger, "of the homeserver", "restart the homeserver"), spaces: map[string]space{}, next: firstSpace}
 	if err := d.fuse.Run(func() error { return d.start(&c) }); err != nil {
 		return nil, fmt.Errorf("cannot open the database in %s: %w", c.Directory, err)
 	}

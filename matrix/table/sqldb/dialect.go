@@ -23,6 +23,7 @@ import (
 type dialect struct {
 	name, driver     string
 	begin, view      string // statements that begin a transaction
+	catalog          string // a question: names of tables and indexes, and of the tables' columns
 	int, text, bytes string // types of columns
 	empty            string // how no bytes are written
 	unnest           bool   // a statement takes a list for each column, and writes many rows
@@ -43,9 +44,10 @@ var sqliteDialect = &dialect{
 		}
 		return " STRICT, WITHOUT ROWID"
 	},
-	texts: fts5,
-	count: countNull,
-	pool:  sqlPool,
+	texts:   fts5,
+	catalog: "SELECT m.name, coalesce(c.name, '') FROM sqlite_schema AS m LEFT JOIN pragma_table_info(m.name) AS c ON m.type = 'table' WHERE m.type IN ('table', 'index')",
+	count:   countNull,
+	pool:    sqlPool,
 	kind: func(err error) error {
 		var e *sqlite.Error
 		if !errors.As(err, &e) {
@@ -70,9 +72,11 @@ var postgresDialect = &dialect{
 	unnest: true, escape: true,
 	options: func(*table.Schema) string { return "" },
 	texts:   tsvector,
-	count:   countDividing,
-	remote:  true,
-	pool:    pgPool,
+	catalog: `SELECT r.relname, coalesce(a.attname, '') FROM pg_class r LEFT JOIN pg_attribute a ON r.relkind = 'r' AND a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+		WHERE r.relnamespace = current_schema()::regnamespace AND r.relkind IN ('r', 'i')`,
+	count:  countDividing,
+	remote: true,
+	pool:   pgPool,
 	kind: func(err error) error {
 		var e *pgconn.PgError
 		var n net.Error

@@ -93,7 +93,7 @@ var _ table.TextIndex = (*transaction)(nil)
 func (t *transaction) PrepareText(name string) error {
 	for _, text := range t.d.dialect.texts.prepare {
 		text = fmt.Sprintf(strings.ReplaceAll(text, "%[2]s", quote(name+"_words")), quote(name))
-		if err := t.run(text); err != nil {
+		if err := t.run(statement{text: text}); err != nil {
 			return fmt.Errorf("cannot prepare the index of texts %s: %w", name, err)
 		}
 	}

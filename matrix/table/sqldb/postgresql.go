@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"orrery/matrix/table"
 )
@@ -81,23 +82,23 @@ func (s *pgSession) query(ctx context.Context, before []statement, last statemen
 	return pgRows{r, results}, nil
 }
 
-func (s *pgSession) run(ctx context.Context, text string) error {
-	_, err := s.conn.Exec(ctx, text, pgx.QueryExecModeSimpleProtocol)
+func (s *pgSession) run(ctx context.Context, all ...statement) error {
+	b := &pgconn.Batch{}
+	for _, one := range all {
+		b.ExecParams(one.text, nil, nil, nil, nil)
+	}
+	results := s.conn.PgConn().ExecBatch(ctx, b)
+	done := 0
+	for ; results.NextResult(); done++ {
+		if _, err := results.ResultReader().Close(); err != nil {
+			break
+		}
+	}
+	err := results.Close()
+	if err != nil && done < len(all) { // those before it were carried out, those after it were not
+		return all[done].failedToMake(err)
+	}
 	return err
-}
-
-func (s *pgSession) columns(ctx context.Context, quoted string) ([]string, error) {
-	r, err := s.conn.Query(ctx, "SELECT * FROM "+quoted+" LIMIT 0", pgx.QueryExecModeSimpleProtocol)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	var all []string
-	for _, f := range r.FieldDescriptions() {
-		all = append(all, f.Name)
-	}
-	r.Close()
-	return all, r.Err()
 }
 
 func (s *pgSession) close() {

@@ -21,10 +21,8 @@ type session interface {
 	exec(ctx context.Context, all ...statement) error
 	// query is exec of the first ones, then the rows of the last one. They must be closed.
 	query(ctx context.Context, before []statement, last statement) (rows, error)
-	// run carries out a statement that is not kept.
-	run(ctx context.Context, text string) error
-	// columns are the names of a table's.
-	columns(ctx context.Context, quoted string) ([]string, error)
+	// run carries out statements that are not kept, in one round trip where the database can.
+	run(ctx context.Context, all ...statement) error
 	close()
 }
 
@@ -102,22 +100,13 @@ func (s *sqlSession) query(ctx context.Context, before []statement, last stateme
 	return st.QueryContext(ctx, last.args...) //nolint:rowserrcheck // the caller's
 }
 
-func (s *sqlSession) run(ctx context.Context, text string) error {
-	_, err := s.conn.ExecContext(ctx, text)
-	return err
-}
-
-func (s *sqlSession) columns(ctx context.Context, quoted string) ([]string, error) {
-	rows, err := s.conn.QueryContext(ctx, "SELECT * FROM "+quoted+" LIMIT 0")
-	if err != nil {
-		return nil, err
+func (s *sqlSession) run(ctx context.Context, all ...statement) error {
+	for _, one := range all {
+		if _, err := s.conn.ExecContext(ctx, one.text); err != nil {
+			return one.failedToMake(err)
+		}
 	}
-	defer func() { _ = rows.Close() }()
-	all, err := rows.Columns()
-	if err != nil {
-		return nil, err
-	}
-	return all, rows.Err()
+	return nil
 }
 
 func (s *sqlSession) close() {

@@ -1,6 +1,7 @@
 package sqldb_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -144,5 +145,54 @@ func TestReaders(t *testing.T) {
 		if n := connections(); n != c.want {
 			t.Errorf("%d connections after %d views at a time, not %d", n, c.depth+1, c.want)
 		}
+	}
+}
+
+// TestPrepareFails: what cannot be made is said by its table and its statement, and nothing of what was to be made with it is there; then it can be made.
+func TestPrepareFails(t *testing.T) {
+	old := table.Define[number]("numbers")
+	unique := table.Define[number]("numbers", table.Index{Name: "value", Columns: []string{"value"}, Unique: true})
+	before, after := table.Define[number]("before"), table.Define[number]("after")
+	for name, url := range map[string]string{"SQLite": "sqlite:" + filepath.Join(t.TempDir(), "db"), "PostgreSQL": testenv.PostgreSQL(t).NewDatabase(t, "")} {
+		t.Run(name, func(t *testing.T) {
+			db := open(t, url)
+			if err := db.Prepare(t.Context(), []*table.Schema{old.Schema()}); err != nil {
+				t.Fatal(err)
+			}
+			if err := db.Update(t.Context(), func(tx table.Tx) error {
+				return errors.Join(old.Put(tx, number{"x", 1}), old.Put(tx, number{"y", 1}))
+			}); err != nil {
+				t.Fatal(err)
+			}
+			all := []*table.Schema{before.Schema(), unique.Schema(), after.Schema()}
+			err := db.Prepare(t.Context(), all)
+			for _, want := range []string{"cannot prepare the tables: ", "table numbers: ", "(in CREATE UNIQUE INDEX IF NOT EXISTS"} {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Fatalf("no %q in %v", want, err)
+				}
+			}
+			for _, one := range []*table.Table[number]{before, after} {
+				if err := db.View(t.Context(), func(tx table.Tx) error {
+					_, err := one.Has(tx, "x")
+					return err
+				}); err == nil {
+					t.Error("some of it is there")
+				}
+			}
+			if err := db.Update(t.Context(), func(tx table.Tx) error { return old.Delete(tx, "y") }); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // the second time there is nothing to do
+				if err := db.Prepare(t.Context(), all); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := db.Update(t.Context(), func(tx table.Tx) error { return unique.Put(tx, number{"y", 1}) }); !errors.Is(err, table.ErrDuplicate) {
+				t.Error(err)
+			}
+			if err := db.Close(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
