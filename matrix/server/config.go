@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -153,7 +154,7 @@ func Init(name, dir string) (string, error) {
 	path := filepath.Join(dir, ConfigFile)
 	for _, p := range []string{path, filepath.Join(dir, keyFile)} {
 		if _, err := os.Lstat(p); !errors.Is(err, os.ErrNotExist) {
-			return "", fmt.Errorf("cannot write %s: it exists", p)
+			return "", fmt.Errorf("cannot write %s: it exists (there is a server's data already: use it, or choose another folder)", p)
 		}
 	}
 	if err := os.WriteFile(filepath.Join(dir, keyFile), []byte(key), 0o600); err != nil {
@@ -166,19 +167,34 @@ func Init(name, dir string) (string, error) {
 func ReadConfig(path string) (*Config, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot read the configuration: %w (name it by --config; homeserver init writes one)", err)
 	}
 	c := &Config{Now: time.Now, Operator: operatorSocket, Listen: "127.0.0.1:8008", Database: "sqlite:homeserver.db", SigningKey: keyFile, Media: "media", MaxUpload: 50, Presence: true, Outbound: true, RoomVersion: matrix.DefaultVersion, LogLevel: "info", LogIn: LogIn{PasswordLogin: true}, folder: filepath.Dir(path)}
 	c.Running, c.Assist, c.Mail, c.Notices = newRunning(), newAssist(), Mail{Encryption: mail.StartTLS}, newNotices()
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
 	if err := d.Decode(c); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, unknownSettings(err))
 	}
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return c, nil
+}
+
+var unknownField = regexp.MustCompile(`field (\S+) not found in type \S+`)
+
+// unknownSettings is an error of the decoder that calls what it does not know settings.
+func unknownSettings(err error) error {
+	wrong, ok := errors.AsType[*yaml.TypeError](err)
+	if !ok {
+		return err
+	}
+	var all []string
+	for _, one := range wrong.Errors {
+		all = append(all, unknownField.ReplaceAllString(one, "there is no setting $1"))
+	}
+	return errors.New(strings.Join(all, "; "))
 }
 
 func (c *Config) check() error {
@@ -247,7 +263,7 @@ func (c *Config) key() (signature.Key, error) {
 	path := c.path(c.SigningKey)
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return signature.Key{}, err
+		return signature.Key{}, fmt.Errorf("cannot read the signing key: %w (bring it back from a backup: with another key this is another server)", err)
 	}
 	line, _, _ := strings.Cut(string(text), "\n")
 	f := strings.Fields(line)

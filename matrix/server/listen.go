@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -36,7 +37,11 @@ func (s *Server) listen(ctx, requests context.Context, address, cert, key string
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, network, address)
 	if err != nil {
-		return nil, fmt.Errorf("cannot listen: %w", err)
+		why := fmt.Errorf("cannot listen: %w", err)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			why = fmt.Errorf("%w (end what listens there, perhaps another homeserver, or set another address: listen in the configuration, or --listen)", why)
+		}
+		return nil, why
 	}
 	if pair != nil {
 		l = tls.NewListener(l, pair.config())
@@ -67,7 +72,7 @@ func dropSocket(ctx context.Context, path string) error {
 	c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path)
 	if err == nil {
 		_ = c.Close()
-		return fmt.Errorf("cannot listen at %s: another server does", path)
+		return fmt.Errorf("cannot listen at %s: another server does (end it; each server has a configuration in a folder of its own)", path)
 	}
 	info, err := os.Lstat(path)
 	if err != nil || info.Mode()&os.ModeSocket == 0 {
