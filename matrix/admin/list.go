@@ -73,52 +73,58 @@ func (a *Admin) List(ctx context.Context, q RoomQuery) (page []Room, total int, 
 	if order != nil && q.Descending {
 		compare = func(x, y Room) int { return order(y, x) }
 	}
-	down := order == nil && q.Descending
-	return page, total, a.Stream.DB().View(ctx, func(tx table.Tx) error {
-		keys, err := store.FindStateKeys(tx, described)
-		if err != nil {
-			return err
-		}
-		rows := newSelection[store.Room](q.From, q.Limit, nil)
-		found := newSelection(q.From, q.Limit, compare)
-		for part, err := range batches(tx, store.Rooms, down, func(last store.Room) any {
-			if down {
-				return last.ID
-			}
-			return last.ID + 1
-		}) {
-			if err != nil {
-				return err
-			}
-			for _, row := range part {
-				if !q.whole() {
-					rows.add(row)
-					continue
-				}
-				r, ok, err := a.summarise(tx, keys, row)
-				if err != nil {
-					return err
-				}
-				if ok && q.fits(r) {
-					found.add(r)
-				}
-			}
-		}
-		if page, total = append([]Room{}, found.part()...), found.total; q.whole() {
-			return nil
-		}
-		page, total = []Room{}, rows.total
-		for _, row := range rows.part() {
-			r, ok, err := a.summarise(tx, keys, row)
-			if err != nil {
-				return err
-			}
-			if ok {
-				page = append(page, r)
-			}
-		}
-		return nil
+	return page, total, a.Stream.DB().View(ctx, func(tx table.Tx) (err error) {
+		page, total, err = a.list(tx, q, compare)
+		return err
 	})
+}
+
+func (a *Admin) list(tx table.Tx, q RoomQuery, compare func(x, y Room) int) ([]Room, int, error) {
+	keys, err := store.FindStateKeys(tx, described)
+	if err != nil {
+		return nil, 0, err
+	}
+	rows := newSelection[store.Room](q.From, q.Limit, nil)
+	found := newSelection(q.From, q.Limit, compare)
+	look := func(row store.Room) error {
+		r, ok, err := a.summarise(tx, keys, row)
+		if err == nil && ok && q.fits(r) {
+			found.add(r)
+		}
+		return err
+	}
+	down := compare == nil && q.Descending
+	for part, err := range batches(tx, store.Rooms, down, func(last store.Room) any {
+		if down {
+			return last.ID
+		}
+		return last.ID + 1
+	}) {
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, row := range part {
+			if !q.whole() {
+				rows.add(row)
+			} else if err := look(row); err != nil {
+				return nil, 0, err
+			}
+		}
+	}
+	if q.whole() {
+		return append([]Room{}, found.part()...), found.total, nil
+	}
+	page := []Room{}
+	for _, row := range rows.part() {
+		r, ok, err := a.summarise(tx, keys, row)
+		if err != nil {
+			return nil, 0, err
+		}
+		if ok {
+			page = append(page, r)
+		}
+	}
+	return page, rows.total, nil
 }
 
 // Aliases are the names of a room.

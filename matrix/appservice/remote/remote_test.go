@@ -63,9 +63,17 @@ func TestAnswers(t *testing.T) {
 		body   string
 		want   string // of the error; "": none
 	}{
-		{200, "{}", ""}, {200, "", ""}, {204, "", ""}, {200, " {\"x\": 1}\n", ""},
-		{200, "<html>", "no JSON object"}, {200, "[]", "no JSON object"}, {200, "{", "no JSON object"},
-		{302, "", "status 302"}, {401, "{}", "status 401"}, {404, "{}", "status 404"}, {500, "oh", "status 500"},
+		{200, "{}", ""},
+		{200, "", ""},
+		{204, "", ""},
+		{200, " {\"x\": 1}\n", ""},
+		{200, "<html>", "no JSON object"},
+		{200, "[]", "no JSON object"},
+		{200, "{", "no JSON object"},
+		{302, "", "status 302"},
+		{401, "{}", "status 401"},
+		{404, "{}", "status 404"},
+		{500, "oh", "status 500"},
 	} {
 		client, s := asked(t, func(w http.ResponseWriter, q *http.Request) {
 			if q.Header.Get("Authorization") != "Bearer secret-of-the-server" {
