@@ -51,8 +51,8 @@ func (j *journal) String() string {
 	return j.text.String()
 }
 
-// newProcess writes a configuration of a server that anybody may use, as often as they like, and starts it.
-func newProcess(t *testing.T, database string) *process {
+// newProcess writes a configuration of a server that anybody may use, as often as they like, with lines replaced: the old one, the new one, and so on; and starts it.
+func newProcess(t *testing.T, database string, settings ...string) *process {
 	t.Helper()
 	path, err := server.Init("orrery.test", filepath.Join(t.TempDir(), "data"))
 	if err != nil {
@@ -62,8 +62,8 @@ func newProcess(t *testing.T, database string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed := strings.NewReplacer("database: sqlite:homeserver.db", "database: "+strconv.Quote(database), "open_registration: false", "open_registration: true",
-		"per_second: 0.5", "per_second: 0", "per_second: 20", "per_second: 0", "per_second: 50", "per_second: 0").Replace(string(text))
+	changed := strings.NewReplacer(append(settings, "database: sqlite:homeserver.db", "database: "+strconv.Quote(database), "open_registration: false", "open_registration: true",
+		"per_second: 0.5", "per_second: 0", "per_second: 20", "per_second: 0", "per_second: 50", "per_second: 0")...).Replace(string(text))
 	if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
 		t.Fatal(err)
 	}

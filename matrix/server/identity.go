@@ -47,10 +47,7 @@ func (c *Config) identities(key signature.Key) (*identity.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := identity.Config{HTTP: outside.Client(policy, identityTimeout, identityRedirects), Server: c.ServerName, Key: key}
-	if !c.Outbound {
-		return identity.New(i), nil
-	}
+	i := identity.Config{HTTP: outside.Client(policy, identityTimeout, identityRedirects), Server: c.ServerName, Key: key, Silent: !c.Outbound}
 	for _, s := range c.IdentityServers {
 		i.Servers = append(i.Servers, identity.Server(s))
 	}

@@ -46,6 +46,7 @@ type Config struct {
 	Server  string       // the homeserver's name
 	Key     signature.Key
 	Servers []Server // that may be asked; none: all
+	Silent  bool     // none is asked
 }
 
 // Client asks identity servers.
@@ -61,6 +62,9 @@ const prefix = "/_matrix/identity/v2"
 
 // address is where an identity server is reached.
 func (c *Client) address(server string) (string, error) {
+	if c.c.Silent {
+		return "", fmt.Errorf("%w, for it asks none: %.100q", ErrTrust, server)
+	}
 	for _, s := range c.c.Servers {
 		if s.Name == server && s.URL != "" {
 			return strings.TrimSuffix(s.URL, "/"), nil
