@@ -50,7 +50,7 @@ func (a *API) events(q *request) (any, error) {
 			return nil, err
 		}
 	}
-	in.Filter.Room.Timeline.Limit = maxNews
+	in.Filter.Room.Timeline.Limit = new(maxNews)
 	if id := query.Get("room_id"); id != "" {
 		q.SetPathValue("room", id)
 		r, err := a.readable(q)
@@ -164,7 +164,7 @@ func (a *API) initialSync(q *request) (any, error) {
 		return nil, err
 	}
 	in := &sync.Request{Filter: &sync.Filter{}, User: q.login.User, Device: q.login.Device, NoDevice: true, Initial: true, After: sync.StateAfter}
-	in.Filter.Room.Timeline.Limit = max(n, 1)
+	in.Filter.Room.Timeline.Limit = new(max(n, 1))
 	in.Filter.Room.IncludeLeave = q.URL.Query().Get("archived") == "true"
 	resp, err := a.Syncer.Do(q.Context(), in)
 	if err != nil {

@@ -34,8 +34,8 @@ func (a *API) messages(q *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.Limit > 0 && f.Limit < n {
-		n = f.Limit
+	if f.Limit != nil && *f.Limit > 0 {
+		n = min(n, *f.Limit)
 	}
 	of, start, err := a.pageRange(q)
 	if err != nil {

@@ -71,6 +71,7 @@ type finding struct {
 	a     *API
 	q     *request
 	terms []string
+	limit int              // how many are on a page
 	rooms map[int64]*place // by their numbers
 	hits  []hit            // those that were found and are shown to the user, newest first
 	full  bool             // there may be more
@@ -129,10 +130,9 @@ func (f *finding) check() error {
 			return invalidParam("groups are by room_id or sender")
 		}
 	}
-	if f.Filter.Limit <= 0 {
-		f.Filter.Limit = 10
+	if f.limit = 10; f.Filter.Limit != nil && *f.Filter.Limit > 0 {
+		f.limit = min(*f.Filter.Limit, maxResults)
 	}
-	f.Filter.Limit = min(f.Filter.Limit, maxResults)
 	if next := f.q.URL.Query().Get("next_batch"); next != "" {
 		return f.resume(next)
 	}
@@ -257,7 +257,7 @@ func (f *finding) look(p *place) error {
 
 // choose are the events of the page, and where the next one begins; 0 if there is none.
 func (f *finding) choose() (page []hit, next int64) {
-	limit := f.Filter.Limit
+	limit := f.limit
 	if f.Order == "recent" {
 		switch {
 		case len(f.hits) > limit:

@@ -135,7 +135,7 @@ func (a *answer) joined(ctx context.Context, r *room.Room, m membership, eph *ep
 	}
 	summarise(r, a.q.User, out, state, events, since == 0)
 	out.Ephemeral.Events = eph.events(a.q.User, since, a.upTo, func(kind string) bool { return a.q.Filter.Room.Ephemeral.wantsIn(r.ID(), kind) })
-	if len(events)+len(state)+len(out.Ephemeral.Events) == 0 && !a.q.Initial {
+	if len(events)+len(state)+len(out.Ephemeral.Events) == 0 && !limited && !a.q.Initial {
 		return nil
 	}
 	u, err := a.s.count(ctx, r, a.q.User, a.upTo)
@@ -168,18 +168,28 @@ func (a *answer) text(e *room.Entry) json.RawMessage {
 
 // left is the end of a room for the user.
 func (a *answer) left(ctx context.Context, r *room.Room, m membership) error {
-	events, limited, err := r.Timeline(ctx, a.q.Since, m.order, a.q.Filter.Room.Timeline.limit())
+	limit := a.q.Filter.Room.Timeline.limit()
+	events, limited, err := r.Timeline(ctx, a.q.Since, m.order, max(limit, 1))
 	if err != nil {
 		return err
 	}
-	if len(events) > 0 && !r.WasJoined(ctx, a.q.User, events[len(events)-1]) { // an invitation that was declined shows nothing of the room
+	declined := len(events) > 0 && !r.WasJoined(ctx, a.q.User, events[len(events)-1])
+	if declined {
 		events, limited = events[len(events)-1:], false
+	}
+	own := events
+	if limit == 0 {
+		events, limited = nil, limited || len(own) > 0
 	}
 	out := &LeftRoom{States: a.states(nil)}
 	if out.Timeline, err = a.timeline(ctx, r, events, limited); err != nil {
 		return err
 	}
-	if limited || a.q.After != StateBefore {
+	switch {
+	case !limited && a.q.After == StateBefore:
+	case declined: // an invitation that was declined shows nothing of the room
+		out.States = a.states(own)
+	default:
 		state, err := a.changes(ctx, r, events, a.q.Since, m.order, limited)
 		if err != nil {
 			return err

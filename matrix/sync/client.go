@@ -255,10 +255,10 @@ const (
 )
 
 func (f *EventFilter) limit() int {
-	if f.Limit <= 0 {
+	if f.Limit == nil || *f.Limit < 0 {
 		return defaultTimeline
 	}
-	return min(f.Limit, maxTimeline)
+	return min(*f.Limit, maxTimeline)
 }
 
 // matches says whether a type is among some, in which * stands for any characters.

@@ -22,7 +22,7 @@ type ear struct {
 // listen asks until all is heard, or the time is over.
 func (e *ear) listen(ctx context.Context, s *sync.Syncer, all int) error {
 	q := &sync.Request{User: e.user, Device: e.device, Initial: true, Timeout: time.Second, Filter: &sync.Filter{}}
-	q.Filter.Room.Timeline.Limit = 100
+	q.Filter.Room.Timeline.Limit = new(100)
 	for len(e.heard) < all && ctx.Err() == nil {
 		resp, err := s.Do(ctx, q)
 		if err != nil {

@@ -163,7 +163,7 @@ func (h *history) request(who, id string) *sync.Request {
 		}
 		q.FullState = h.IntN(12) == 0
 	}
-	q.Filter.Room.Timeline.Limit = pick(h, []int{0, 1, 3, 50})
+	q.Filter.Room.Timeline.Limit = pick(h, []*int{nil, new(0), new(1), new(3), new(50)})
 	q.Filter.Room.Timeline.CountThreads = h.IntN(2) == 0
 	q.After = pick(h, []sync.After{sync.StateBefore, sync.StateAfter})
 	q.Filter.Room.State.LazyLoadMembers = h.IntN(2) == 0

@@ -32,7 +32,7 @@ type RoomFilter struct {
 
 // EventFilter chooses events.
 type EventFilter struct {
-	Limit           int      `json:"limit"`
+	Limit           *int     `json:"limit"`
 	Types           []string `json:"types"`
 	NotTypes        []string `json:"not_types"`
 	Senders         []string `json:"senders"`

@@ -37,7 +37,7 @@ func (a *answer) states(all []*room.Entry) (s States) {
 
 // changes are what changed of a room's state since a position, up to the beginning or the end of a part of a timeline.
 func (a *answer) changes(ctx context.Context, r *room.Room, events []*room.Entry, since, upTo int64, limited bool) ([]*room.Entry, error) {
-	if a.q.After != StateBefore {
+	if a.q.After != StateBefore || limited && len(events) == 0 { // before nothing there is what is after it
 		return a.stateAfter(ctx, r, events, since, upTo)
 	}
 	return a.state(ctx, r, events, since, limited)
