@@ -3,6 +3,7 @@ package sync
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -49,6 +50,10 @@ func (v viewer) all(ctx context.Context, t *texts, r *room.Room, events []*room.
 	if err != nil {
 		return nil, err
 	}
+	redactions, err := v.redactions(ctx, r, events)
+	if err != nil {
+		return nil, err
+	}
 	is, err := v.memberships(ctx, r, events)
 	if err != nil {
 		return nil, err
@@ -59,7 +64,9 @@ func (v viewer) all(ctx context.Context, t *texts, r *room.Room, events []*room.
 		if s, ok := summaries[e.ID()]; ok {
 			related = v.relations(nil, s, below)
 		}
-		all = append(all, t.add(func(b []byte) []byte { return v.append(b, e, related, besides{before[e.Replaces], is[i]}) }))
+		all = append(all, t.add(func(b []byte) []byte {
+			return v.append(b, e, related, besides{before[e.Replaces], redactions[e.Redacted], is[i]})
+		}))
 	}
 	return all, nil
 }
@@ -68,7 +75,8 @@ func (v viewer) all(ctx context.Context, t *texts, r *room.Room, events []*room.
 type besides struct {
 	replaced
 
-	membership string // the reader's, after the event; "": it is not said
+	redaction  *room.Entry // nil if the event is not redacted, or whoever sees it may not see by what
+	membership string      // the reader's, after the event; "": it is not said
 }
 
 // replaced is the state event that an event replaced. Its content is "only returned if the client has permission to see the previous event", its id always.
@@ -91,6 +99,32 @@ func (v viewer) replaced(ctx context.Context, r *room.Room, events []*room.Entry
 	seen, err := r.Visible(ctx, v.user, slices.Collect(maps.Values(before)))
 	for _, e := range seen {
 		found[e.Order] = replaced{e.ID(), true, e.Content()}
+	}
+	return found, err
+}
+
+// redactions are the events that redacted some events, by their ids: those that the user may see.
+func (v viewer) redactions(ctx context.Context, r *room.Room, events []*room.Entry) (map[string]*room.Entry, error) {
+	var all []*room.Entry
+	for _, e := range events {
+		if e.Redacted == "" {
+			continue
+		}
+		by, err := r.Event(ctx, e.Redacted)
+		if err != nil && !errors.Is(err, room.ErrNotFound) {
+			return nil, err
+		}
+		if err == nil && !slices.Contains(all, by) {
+			all = append(all, by)
+		}
+	}
+	if len(all) == 0 {
+		return nil, nil
+	}
+	seen, err := r.Visible(ctx, v.user, all)
+	found := map[string]*room.Entry{}
+	for _, by := range seen {
+		found[by.ID()] = by
 	}
 	return found, err
 }
@@ -154,13 +188,10 @@ func (v viewer) append(b []byte, e *room.Entry, related []byte, more besides) []
 	return append(v.unsigned(b, e, related, more), '}')
 }
 
-// unsigned appends what the server says of an event.
+// unsigned appends what the server says of an event. It may be nothing, but programs, such as Mjolnir, take it for granted.
 func (v viewer) unsigned(b []byte, e *room.Entry, related []byte, more besides) []byte {
 	by, txn, sent := strings.Cut(e.TxnID, " ")
 	sent = sent && v.user == e.Sender() && by == v.device
-	if !sent && e.Redacted == "" && len(related) == 0 && more.id == "" && more.membership == "" {
-		return b
-	}
 	b = append(b, `,"unsigned":{`...)
 	from := len(b)
 	if len(related) > 0 {
@@ -172,7 +203,9 @@ func (v viewer) unsigned(b []byte, e *room.Entry, related []byte, more besides) 
 	if more.shown {
 		b = more.content.Append(append(b, `,"prev_content":`...))
 	}
-	if e.Redacted != "" {
+	if more.redaction != nil {
+		b = v.append(append(b, `,"redacted_because":`...), more.redaction, nil, besides{})
+	} else if e.Redacted != "" {
 		b = append(canonical.Text(e.Redacted).Append(append(b, `,"redacted_because":{"event_id":`...)), '}')
 	}
 	if more.id != "" {
@@ -181,7 +214,10 @@ func (v viewer) unsigned(b []byte, e *room.Entry, related []byte, more besides) 
 	if sent {
 		b = appendMember(b, "transaction_id", txn)
 	}
-	return append(append(b[:from], b[from+1:]...), '}') // without the first comma
+	if len(b) > from {
+		b = append(b[:from], b[from+1:]...) // without the first comma
+	}
+	return append(b, '}')
 }
 
 // appendMember appends a comma and a member of an object.
