@@ -308,7 +308,7 @@ func (a *Accounts) Erase(ctx context.Context, id string) error {
 		}
 		u.Erased = true
 		of := table.Range{Prefix: []any{id}}
-		return errors.Join(store.Users.Put(tx, u), store.ProfileFields.DeleteAll(tx, of), store.AllAccountData.DeleteAll(tx, of),
+		return errors.Join(store.Users.Put(tx, u), store.ProfileFields.DeleteAll(tx, of), store.AllAccountData.DeleteAll(tx, of), store.Subscriptions.DeleteAll(tx, of),
 			store.Filters.DeleteAll(tx, of), store.BackupVersions.DeleteAll(tx, of), store.BackupKeys.DeleteAll(tx, of), store.Bindings.DeleteAll(tx, of))
 	})
 	a.mu.Lock()

@@ -68,6 +68,9 @@ type Config struct {
 	Now       func() time.Time
 	Logger    *slog.Logger
 
+	Subscriptions bool             // users subscribe to threads
+	Transports    []map[string]any // of calls, as clients are told them; none: there are none
+
 	RoomVersion  string           // of rooms for which nobody says another one
 	AdminPage    *adminpage.Watch // how the server is, for the page of administrators; nil: there is no such page
 	Limits       Limits
@@ -116,6 +119,7 @@ func New(c Config) *API {
 	a.dataRoutes()
 	a.pushRoutes()
 	a.pusherRoutes()
+	a.subscriptionRoutes()
 	a.receiptRoutes()
 	a.keyRoutes()
 	a.backupRoutes()

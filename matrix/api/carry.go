@@ -70,7 +70,7 @@ func (a *API) carryEnded(ctx context.Context, content canonical.Value) error {
 func (a *API) carryOf(ctx context.Context, user, from, to string) error {
 	var changed []store.AccountData
 	err := a.Stream.Update(ctx, func(tx table.Tx, advance func(int) (int64, error)) (err error) {
-		if changed, err = carriedData(tx, user, from, to); err != nil || len(changed) == 0 {
+		if changed, err = a.carriedData(tx, user, from, to); err != nil || len(changed) == 0 {
 			return err
 		}
 		position, err := advance(len(changed))
@@ -92,8 +92,8 @@ func (a *API) carryOf(ctx context.Context, user, from, to string) error {
 }
 
 // carriedData are the account data of a user that change because one room is in the place of another.
-func carriedData(tx table.Tx, user, from, to string) (changed []store.AccountData, err error) {
-	rules, err := sync.ReadRules(tx, user)
+func (a *API) carriedData(tx table.Tx, user, from, to string) (changed []store.AccountData, err error) {
+	rules, err := a.Syncer.ReadRules(tx, user)
 	if err != nil {
 		return nil, err
 	}

@@ -85,6 +85,9 @@ func (a *API) putRule(q *request) (any, error) {
 	}
 	kind := push.Kind(q.PathValue("kind"))
 	r.ID, r.Default, r.Actions = q.PathValue("rule"), false, actions
+	if kind == push.Postcontent {
+		return nil, invalidParam("rules of kind postcontent are the server's only")
+	}
 	if kind == push.Content && r.Pattern == nil {
 		return nil, missing("pattern")
 	}
@@ -110,7 +113,7 @@ func (a *API) changeRules(q *request, with func(push.Rules) error) (any, error) 
 	}
 	user := q.login.User
 	err := a.Stream.Update(q.Context(), func(tx table.Tx, advance func(int) (int64, error)) error {
-		rules, err := sync.ReadRules(tx, user)
+		rules, err := a.Syncer.ReadRules(tx, user)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"maps"
 	"net/http"
 
 	"orrery/matrix"
@@ -21,9 +22,22 @@ var unstable = map[string]bool{
 	"uk.half-shot.msc2666.query_mutual_rooms.stable": true,
 }
 
+// features are the unstable parts that this server serves.
+func (a *API) features() map[string]bool {
+	all := maps.Clone(unstable)
+	if a.Subscriptions {
+		all["org.matrix.msc4306"] = true // subscriptions to threads, MSC4308
+	}
+	if len(a.Transports) > 0 {
+		all["org.matrix.msc4143"] = true // transports of calls
+	}
+	return all
+}
+
 func (a *API) serverRoutes() {
+	features := a.features()
 	a.open("GET /_matrix/client/versions", func(*request) (any, error) {
-		return map[string]any{"versions": versions, "unstable_features": unstable}, nil
+		return map[string]any{"versions": versions, "unstable_features": features}, nil
 	})
 	a.open("GET /.well-known/matrix/client", func(*request) (any, error) {
 		if a.BaseURL == "" {
@@ -33,8 +47,16 @@ func (a *API) serverRoutes() {
 		if at := a.Identity.First(); at != "" {
 			known["m.identity_server"] = map[string]string{"base_url": at}
 		}
+		if len(a.Transports) > 0 { // where clients look that do not know of the request
+			known["org.matrix.msc4143.rtc_foci"] = a.Transports
+		}
 		return known, nil
 	})
+	if len(a.Transports) > 0 { // MSC4143, discovery of RTC transports
+		a.in("GET /_matrix/client/unstable/org.matrix.msc4143/rtc/transports", func(*request) (any, error) {
+			return map[string]any{"rtc_transports": a.Transports}, nil
+		})
+	}
 	a.in("GET capabilities", func(q *request) (any, error) {
 		available := map[string]string{}
 		for _, v := range matrix.Versions {

@@ -72,6 +72,10 @@ type slidingExtensions struct {
 	AccountData slidingScope `json:"account_data"`
 	Receipts    slidingScope `json:"receipts"`
 	Typing      slidingScope `json:"typing"`
+	Threads     struct {
+		Enabled bool `json:"enabled"`
+		Limit   *int `json:"limit"`
+	} `json:"io.element.msc4308.thread_subscriptions"`
 }
 
 type slidingScope struct {
@@ -105,6 +109,11 @@ func (x slidingExtensions) read(s *sync.Syncer) (out sync.Extensions, err error)
 			}
 		}
 		out.ToDevice = asked
+	}
+	if x.Threads.Enabled {
+		if out.Threads, err = subscriptionLimit(x.Threads.Limit); err != nil {
+			return out, err
+		}
 	}
 	out.Encryption = x.Encryption.Enabled
 	out.AccountData, out.Receipts, out.Typing = x.AccountData.scope(), x.Receipts.scope(), x.Typing.scope()
@@ -379,6 +388,9 @@ func extended(r *sync.SlidingResponse) map[string]any {
 	}
 	if r.Typing != nil {
 		all["typing"] = map[string]any{"rooms": r.Typing}
+	}
+	if r.Threads != nil {
+		all["io.element.msc4308.thread_subscriptions"] = r.Threads
 	}
 	return all
 }

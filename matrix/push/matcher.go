@@ -16,6 +16,8 @@ type Facts struct {
 	Name    string // the user's display name in the room
 	// MayNotify says whether the sender may notify in a way, as "room" does.
 	MayNotify func(key string) bool
+	// Subscribed says whether the user is subscribed to the event's thread, and whether it is in one; nil: nobody subscribes to threads.
+	Subscribed func() (subscribed, inThread bool)
 }
 
 // Matcher is a user's rules, ready to be asked often.
@@ -77,7 +79,7 @@ func conditions(kind Kind, r Rule) []condition {
 		return []condition{func(e *event.Event, _ Facts) bool { return e.Sender() == r.ID }}
 	case Content:
 		return []condition{matches("content.body", r.Pattern)}
-	case Override, Underride:
+	case Override, Postcontent, Underride:
 	}
 	all := []condition{}
 	for _, c := range r.Conditions {
@@ -85,6 +87,9 @@ func conditions(kind Kind, r Rule) []condition {
 	}
 	return all
 }
+
+// subscription is the kind of the condition about the user's subscription to the event's thread (MSC4306).
+const subscription = "io.element.msc4306.thread_subscription"
 
 func never(*event.Event, Facts) bool { return false }
 
@@ -110,6 +115,14 @@ func compile(c Condition) condition {
 		}
 	case "room_member_count":
 		return count(c.Is)
+	case subscription:
+		return func(_ *event.Event, f Facts) bool {
+			if f.Subscribed == nil || c.Subscribed == nil {
+				return false
+			}
+			subscribed, inThread := f.Subscribed()
+			return inThread && subscribed == *c.Subscribed
+		}
 	case "sender_notification_permission":
 		return func(_ *event.Event, f Facts) bool { return f.MayNotify != nil && f.MayNotify(c.Key) }
 	}

@@ -20,15 +20,16 @@ type Kind string
 
 // The kinds, in the order in which they count.
 const (
-	Override  Kind = "override"
-	Content   Kind = "content"
-	Room      Kind = "room"
-	Sender    Kind = "sender"
-	Underride Kind = "underride"
+	Override    Kind = "override"
+	Content     Kind = "content"
+	Postcontent Kind = "postcontent" // of which users have none of their own (MSC4306)
+	Room        Kind = "room"
+	Sender      Kind = "sender"
+	Underride   Kind = "underride"
 )
 
 // Kinds are all of them.
-var Kinds = []Kind{Override, Content, Room, Sender, Underride}
+var Kinds = []Kind{Override, Content, Postcontent, Room, Sender, Underride}
 
 // Rule is one rule.
 type Rule struct {
@@ -47,6 +48,8 @@ type Condition struct {
 	Pattern *string         `json:"pattern,omitempty"`
 	Value   json.RawMessage `json:"value,omitempty"`
 	Is      string          `json:"is,omitempty"`
+
+	Subscribed *bool `json:"subscribed,omitempty"` // to the event's thread (MSC4306)
 }
 
 // Rules are a user's, by kind, each in the order in which they count.
@@ -118,11 +121,21 @@ func Defaults(user string) Rules {
 	}
 }
 
-// With are the default rules with what a user changed: own rules, and which of the default ones do what. Own rules count before the default ones of
-// their kind, but for the master rule.
-func With(user string, changed Rules) Rules {
-	all := Defaults(user)
+// AddThreads adds the default rules of subscriptions to threads: messages in those notify, whatever is set for the room, and in others they do not (MSC4306).
+func (rs Rules) AddThreads() {
+	rule := func(id string, subscribed bool, actions []json.RawMessage) Rule {
+		return Rule{ID: ".io.element.msc4306.rule." + id, Default: true, Enabled: true, Actions: actions, Conditions: []Condition{{Kind: subscription, Subscribed: &subscribed}}}
+	}
+	rs[Postcontent] = []Rule{rule("unsubscribed_thread", false, actions()), rule("subscribed_thread", true, actions(notify, sound))}
+}
+
+// With are default rules with what a user changed: own rules, and which of the default ones do what. Own rules count before the default ones of
+// their kind, but for the master rule. It changes the default ones, and returns them.
+func With(all, changed Rules) Rules {
 	for _, kind := range Kinds {
+		if _, served := all[kind]; !served {
+			continue
+		}
 		var own []Rule
 		for _, r := range changed[kind] {
 			if !r.Default {

@@ -171,7 +171,7 @@ func TestOrder(t *testing.T) {
 	if err := json.Unmarshal(text, &kept); err != nil {
 		t.Fatal(err)
 	}
-	again := push.With(me, kept)
+	again := push.With(push.Defaults(me), kept)
 	if got := ids(again[push.Override]); !slices.Equal(got, []string{"a", "c", "b"}) || !again[push.Override][0].Enabled {
 		t.Error(got)
 	}

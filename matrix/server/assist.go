@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/mail"
@@ -24,6 +25,8 @@ type Assist struct {
 	SupportPage  string        `yaml:"support_page"`
 	Previews     bool          `yaml:"url_previews"`
 	KeepMedia    int           `yaml:"keep_media_days"`
+
+	Transports []map[string]any `yaml:"rtc_transports"`
 }
 
 const assistDefaults = `
@@ -31,6 +34,10 @@ const assistDefaults = `
 turn_uris: []
 turn_secret_file: ""
 turn_lifetime: 24h
+
+# By which servers clients hold calls of many people (MatrixRTC; Element Call needs one), the one to be preferred first, as in
+#   - {type: livekit, livekit_service_url: https://rtc.example.org}
+rtc_transports: []
 
 # Who helps with this server, as everybody is told: {role: m.role.admin, matrix_id: "@anne:example.org", email_address: anne@example.org}; and a page about it.
 support_contacts: []
@@ -67,11 +74,33 @@ func (a *Assist) check() error {
 			return fmt.Errorf("support_contacts: email_address %q: %w", c.Email, err)
 		}
 	}
+	if err := checkTransports(a.Transports); err != nil {
+		return err
+	}
 	if a.KeepMedia < 0 {
 		return fmt.Errorf("keep_media_days %d is not a number of days", a.KeepMedia)
 	}
 	if a.SupportPage != "" && !isWeb(a.SupportPage) {
 		return fmt.Errorf("support_page %q is not https://HOST", a.SupportPage)
+	}
+	return nil
+}
+
+// checkTransports says what is wrong with descriptions of transports: each has a type, the others of its fields are what that type wants (MSC4143; of
+// livekit MSC4195 says it).
+func checkTransports(all []map[string]any) error {
+	for _, t := range all {
+		kind, _ := t["type"].(string)
+		at, _ := t["livekit_service_url"].(string)
+		switch {
+		case kind == "":
+			return errors.New("rtc_transports: each has a type, such as livekit")
+		case kind == "livekit" && !isWeb(at):
+			return fmt.Errorf("rtc_transports: livekit_service_url %q is not https://HOST", at)
+		}
+		if _, err := json.Marshal(t); err != nil {
+			return fmt.Errorf("rtc_transports: %w", err)
+		}
 	}
 	return nil
 }

@@ -34,6 +34,7 @@ type Config struct {
 	MaxUpload          int64    `yaml:"max_upload_mib"`
 	RegistrationSecret string   `yaml:"registration_secret_file"`
 	Presence           bool     `yaml:"presence"`
+	Subscriptions      bool     `yaml:"thread_subscriptions"`
 	RoomVersion        string   `yaml:"default_room_version"`
 	Reachable          []string `yaml:"reachable_networks"`
 	Outbound           bool     `yaml:"outbound"`
@@ -121,6 +122,10 @@ registration_secret_file: ""
 
 # Whether users see who of those with whom they share a room is there. On a large server it costs much.
 presence: true
+
+# Whether users subscribe to threads (MSC4306, which may still change): messages in these notify them, those in other threads only if they are mentioned. Clients that do not know
+# of it cannot subscribe.
+thread_subscriptions: false
 
 # The version of rooms for which nobody says another one.
 default_room_version: "%[2]s"

@@ -74,6 +74,14 @@ func OpenDatabase(ctx context.Context, c *Config, logger *slog.Logger) (table.DB
 	return nil, fmt.Errorf("database %q is none of sqlite:PATH, pebble:FOLDER, postgres://user@host/database, memory", kind)
 }
 
+func (c *Config) newSyncer(stream *store.Stream, db *watch.DB) *sync.Syncer {
+	s := sync.New(stream, db)
+	if c.Subscriptions {
+		s.OfferSubscriptions()
+	}
+	return s
+}
+
 // Open opens a homeserver. Without a logger it logs nothing.
 func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) {
 	if logger == nil {
@@ -113,7 +121,7 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	syncer := sync.New(stream, db)
+	syncer := c.newSyncer(stream, db)
 	accounts := account.New(account.Config{Stream: stream, Server: c.ServerName, Now: c.Now, Speaker: c.speaker(), Reserved: func(user string) error { return reserved(services, user) }})
 	s := &Server{
 		config: c, db: db, logger: logger, syncer: syncer, services: services,
@@ -154,7 +162,7 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	s.api = api.New(api.Config{
 		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: deviceKeys, Services: services, Media: files, Admin: s.Admin, Pushers: s.pushers, Delayed: s.delayed, Notices: s.notices, Search: s.search, Stream: stream, Now: c.Now, Logger: logger,
 		Validations: validations, Identity: identities, Previews: previews, KeepMedia: time.Duration(c.KeepMedia) * 24 * time.Hour, Turn: turn, Contacts: c.Contacts, SupportPage: c.SupportPage,
-		AdminPage: watch, RoomVersion: c.RoomVersion, SharedSecret: secret, LogIn: entry, Limits: api.Limits{Logins: c.Limits.Logins, Writes: c.Limits.Writes, Reads: c.Limits.Reads}, BehindProxy: c.BehindProxy,
+		Transports: c.Transports, Subscriptions: c.Subscriptions, AdminPage: watch, RoomVersion: c.RoomVersion, SharedSecret: secret, LogIn: entry, Limits: api.Limits{Logins: c.Limits.Logins, Writes: c.Limits.Writes, Reads: c.Limits.Reads}, BehindProxy: c.BehindProxy,
 	})
 	s.metrics.MustRegister(s.api)
 	if services != nil {

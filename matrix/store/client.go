@@ -46,6 +46,16 @@ type Receipt struct {
 	Position int64  `col:"position"`
 }
 
+// Subscription is a user's to a thread, or says that there was one (MSC4306).
+type Subscription struct {
+	User       string `col:"user,key"`
+	Room       string `col:"room,key"`
+	Thread     string `col:"thread,key"` // the id of its root
+	Position   int64  `col:"position"`   // of the last change
+	Subscribed bool   `col:"subscribed"`
+	Automatic  bool   `col:"automatic"` // a client decided it, not the user
+}
+
 // Status is what a user says of themselves, beside whether they are there.
 type Status struct {
 	User string `col:"user,key"`
@@ -58,6 +68,8 @@ var (
 	Filters        = table.Define[Filter]("filters")
 	Receipts       = table.Define[Receipt]("receipts", table.Index{Name: "position", Columns: []string{"room", "position"}})
 	Statuses       = table.Define[Status]("statuses")
+	Subscriptions  = table.Define[Subscription]("thread_subscriptions", table.Index{Name: "position", Columns: []string{"user", "position"}},
+		table.Index{Name: "room", Columns: []string{"room"}})
 
-	clientSchemas = []*table.Schema{AllAccountData.Schema(), Filters.Schema(), Receipts.Schema(), Statuses.Schema()}
+	clientSchemas = []*table.Schema{AllAccountData.Schema(), Filters.Schema(), Receipts.Schema(), Statuses.Schema(), Subscriptions.Schema()}
 )

@@ -23,6 +23,7 @@ func DropRoom(tx table.Tx, r Room) error {
 		func() error { return Aliases.DeleteAll(tx, table.Range{Index: "room", Prefix: []any{r.ID}}) },
 		func() error { return Members.DeleteAll(tx, table.Range{Index: "room", Prefix: []any{r.ID}}) },
 		func() error { return Receipts.DeleteAll(tx, table.Range{Prefix: []any{r.RoomID}}) },
+		func() error { return Subscriptions.DeleteAll(tx, table.Range{Index: "room", Prefix: []any{r.RoomID}}) },
 		func() error { return NetworkRooms.DeleteAll(tx, table.Range{Index: "room", Prefix: []any{r.ID}}) },
 		func() error { return NoticeRooms.DeleteAll(tx, table.Range{Index: "room", Prefix: []any{r.ID}}) },
 		func() error { return Rooms.Delete(tx, r.ID) },

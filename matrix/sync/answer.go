@@ -225,7 +225,7 @@ func (a *answer) accountData(ctx context.Context, memberships map[string]members
 		}
 	}
 	if a.q.Initial && !toldRules && a.q.Filter.AccountData.wantsType(PushRules) {
-		rules, err := defaultRules(a.q.User)
+		rules, err := a.s.defaultRules(a.q.User)
 		if err != nil {
 			return err
 		}

@@ -49,6 +49,7 @@ type snapshot struct {
 	rooms    map[string]*told
 	data     int64 // global account data up to here
 	devices  int64 // lists of devices up to here; 0: it never asked
+	threads  int64 // subscriptions to threads up to here
 }
 
 // told is what a client was told of a room. It never changes.

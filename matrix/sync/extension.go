@@ -18,6 +18,7 @@ type Extensions struct {
 	AccountData *Scope         // MSC3959
 	Receipts    *Scope         // MSC3960
 	Typing      *Scope         // MSC3961
+	Threads     int            // how many subscriptions to threads at most (MSC4308); 0: none
 }
 
 // ToDeviceAsked is which messages to its device a client wants; it has those up to a position.
@@ -41,6 +42,7 @@ type Extended struct {
 	AccountData *AccountDataTold
 	Receipts    map[string]json.RawMessage // by room
 	Typing      map[string]json.RawMessage
+	Threads     *SubscriptionsTold // nil: nothing changed, too
 }
 
 // ToDeviceTold are messages, and from where the client asks next.
@@ -64,7 +66,7 @@ type AccountDataTold struct {
 
 func (x *Extended) empty() bool {
 	return (x.ToDevice == nil || len(x.ToDevice.Events) == 0) && (x.Encryption == nil || x.Encryption.Lists == nil) &&
-		(x.AccountData == nil || len(x.AccountData.Global)+len(x.AccountData.Rooms) == 0) && len(x.Receipts)+len(x.Typing) == 0
+		(x.AccountData == nil || len(x.AccountData.Global)+len(x.AccountData.Rooms) == 0) && len(x.Receipts)+len(x.Typing) == 0 && x.Threads == nil
 }
 
 // extend adds what extensions tell.
@@ -83,6 +85,16 @@ func (a *sliding) extend(ctx context.Context, resp *SlidingResponse, chosen []wi
 		if err := a.accountData(ctx, x, resp, chosen, next); err != nil {
 			return err
 		}
+	}
+	if limit := a.q.Extensions.Threads; limit > 0 && a.s.subscriptions {
+		told, more, err := a.s.Subscriptions(ctx, a.q.User, a.had.threads, a.upTo, limit)
+		if err != nil {
+			return err
+		}
+		if told != nil && more > 0 {
+			told.Prev = a.s.Token(more)
+		}
+		resp.Threads, next.threads = told, a.upTo
 	}
 	return a.ephemeral(ctx, resp, chosen, next)
 }
@@ -143,7 +155,7 @@ func (a *sliding) accountData(ctx context.Context, x *Scope, resp *SlidingRespon
 	}
 	if err == nil && a.had.data == 0 && !toldRules {
 		var rules json.RawMessage
-		if rules, err = defaultRules(a.q.User); err == nil {
+		if rules, err = a.s.defaultRules(a.q.User); err == nil {
 			out.Global = append(out.Global, rules)
 		}
 	}

@@ -18,6 +18,7 @@ type news struct {
 	stream *store.Stream
 
 	data    memo[string, int64]           // by user, the position of the newest account data
+	threads memo[string, int64]           // by user, the position of the newest change of subscriptions to threads
 	tastes  memo[string, *taste]          // by user
 	direct  memo[string, map[string]bool] // by user, the rooms that are direct chats
 	queues  memo[device, queue]
@@ -51,7 +52,7 @@ type listChange struct{ user, signer string }
 // watched are the tables of which something is in memory.
 var watched = []*table.Schema{
 	store.AllAccountData.Schema(), store.ToDevices.Schema(), store.OneTimeKeys.Schema(), store.FallbackKeys.Schema(), store.Filters.Schema(),
-	store.DeviceLists.Schema(), store.SignedUsers.Schema(), store.Receipts.Schema(),
+	store.DeviceLists.Schema(), store.SignedUsers.Schema(), store.Receipts.Schema(), store.Subscriptions.Schema(),
 }
 
 // follow begins to watch the database.
@@ -69,6 +70,9 @@ func (s *Syncer) Written(all []table.Write) {
 		switch w.Table {
 		case store.AllAccountData.Schema():
 			n.dataWritten(name, w)
+		case store.Subscriptions.Schema():
+			n.threads.forget(name)
+			n.tastes.forget(name)
 		case store.ToDevices.Schema():
 			n.queues.forget(deviceOf(w))
 		case store.OneTimeKeys.Schema(), store.FallbackKeys.Schema():
@@ -124,6 +128,7 @@ func (s *Syncer) Doubtful(all []table.Write) {
 
 func (n *news) keep(keep bool) {
 	n.data.keep(keep)
+	n.threads.keep(keep)
 	n.tastes.keep(keep)
 	n.direct.keep(keep)
 	n.queues.keep(keep)

@@ -79,7 +79,7 @@ func (s *Syncer) notifications(ctx context.Context, user string, taste *taste, b
 			return nil, 0, err
 		}
 		read := e.readBy(user)
-		for _, n := range notified(r, user, taste, events) {
+		for _, n := range notified(ctx, r, user, taste, events) {
 			n.Read = read.has(n.Event, r.Thread(ctx, n.Event))
 			found = append(found, n)
 		}
@@ -117,7 +117,7 @@ func (s *Syncer) Unpushed(ctx context.Context, user string, since int64) (found 
 				continue
 			}
 			if e := r.State(matrix.Key{Type: matrix.TypeMember, StateKey: user}); e != nil && e.Order <= upTo {
-				found = append(found, notified(r, user, taste, []*room.Entry{e})...)
+				found = append(found, notified(ctx, r, user, taste, []*room.Entry{e})...)
 			}
 			continue
 		}
@@ -130,7 +130,7 @@ func (s *Syncer) Unpushed(ctx context.Context, user string, since int64) (found 
 		if err != nil {
 			return nil, 0, err
 		}
-		for _, n := range notified(r, user, taste, events) {
+		for _, n := range notified(ctx, r, user, taste, events) {
 			if !read.has(n.Event, r.Thread(ctx, n.Event)) {
 				found = append(found, n)
 			}

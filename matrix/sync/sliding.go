@@ -111,7 +111,7 @@ type sliding struct {
 }
 
 func (a *sliding) answer(ctx context.Context) (*SlidingResponse, snapshot, error) {
-	next := snapshot{position: a.upTo, rooms: maps.Clone(a.had.rooms), data: a.had.data, devices: a.had.devices}
+	next := snapshot{position: a.upTo, rooms: maps.Clone(a.had.rooms), data: a.had.data, devices: a.had.devices, threads: a.had.threads}
 	if next.rooms == nil {
 		next.rooms = map[string]*told{}
 	}

@@ -31,6 +31,8 @@ type Syncer struct {
 	news  news
 	whole wholeFilters
 
+	subscriptions bool // to threads
+
 	connections connections
 	present     present
 	follower    Follower // nil: there is none

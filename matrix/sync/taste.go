@@ -25,6 +25,8 @@ type taste struct {
 
 	ignored   map[string]bool
 	uninvited bool // no invitations
+
+	threads map[string]bool // by their roots, those that the user is subscribed to; nil: nobody subscribes
 }
 
 // taste is a user's, read from the store the first time.
@@ -35,7 +37,7 @@ func (s *Syncer) taste(ctx context.Context, user string) (*taste, error) {
 func (s *Syncer) readTaste(ctx context.Context, user string) (*taste, error) {
 	found := &taste{ignored: map[string]bool{}}
 	err := s.stream.DB().View(ctx, func(tx table.Tx) error {
-		rules, err := ReadRules(tx, user)
+		rules, err := s.ReadRules(tx, user)
 		if err != nil {
 			return err
 		}
@@ -51,7 +53,10 @@ func (s *Syncer) readTaste(ctx context.Context, user string) (*taste, error) {
 		for who := range list.Users {
 			found.ignored[who] = who != user
 		}
-		found.uninvited, err = BlocksInvites(tx, user)
+		if found.uninvited, err = BlocksInvites(tx, user); err != nil || !s.subscriptions {
+			return err
+		}
+		found.threads, err = subscribed(tx, user)
 		return err
 	})
 	return found, err

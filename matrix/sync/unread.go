@@ -72,17 +72,17 @@ const mainThread = "main"
 // Rules are a user's push rules.
 func (s *Syncer) Rules(ctx context.Context, user string) (rules push.Rules, err error) {
 	err = s.stream.DB().View(ctx, func(tx table.Tx) error {
-		rules, err = ReadRules(tx, user)
+		rules, err = s.ReadRules(tx, user)
 		return err
 	})
 	return rules, err
 }
 
 // ReadRules reads a user's push rules.
-func ReadRules(tx table.Tx, user string) (push.Rules, error) {
+func (s *Syncer) ReadRules(tx table.Tx, user string) (push.Rules, error) {
 	d, ok, err := store.AllAccountData.Get(tx, user, "", PushRules)
 	if err != nil || !ok {
-		return push.Defaults(user), err
+		return s.rules(user), err
 	}
 	var kept struct {
 		Global push.Rules `json:"global"`
@@ -90,12 +90,21 @@ func ReadRules(tx table.Tx, user string) (push.Rules, error) {
 	if err := json.Unmarshal(d.JSON, &kept); err != nil {
 		return nil, err
 	}
-	return push.With(user, kept.Global), nil
+	return push.With(s.rules(user), kept.Global), nil
+}
+
+// rules are the push rules of a user who has changed none.
+func (s *Syncer) rules(user string) push.Rules {
+	all := push.Defaults(user)
+	if s.subscriptions {
+		all.AddThreads()
+	}
+	return all
 }
 
 // defaultRules are the push rules of a user who has changed none, as account data.
-func defaultRules(user string) (json.RawMessage, error) {
-	return json.Marshal(map[string]any{"type": PushRules, "content": map[string]any{"global": push.Defaults(user)}})
+func (s *Syncer) defaultRules(user string) (json.RawMessage, error) {
+	return json.Marshal(map[string]any{"type": PushRules, "content": map[string]any{"global": s.rules(user)}})
 }
 
 // count is how many events of a room notify a user that were not read.
@@ -131,7 +140,7 @@ func (s *Syncer) count(ctx context.Context, r *room.Room, user string, upTo int6
 		return u, err
 	}
 	threads := maps.Clone(u.threads)
-	for _, n := range notified(r, user, taste, events) {
+	for _, n := range notified(ctx, r, user, taste, events) {
 		thread := r.Thread(ctx, n.Event)
 		if had.has(n.Event, thread) {
 			continue
@@ -158,13 +167,19 @@ func (s *Syncer) count(ctx context.Context, r *room.Room, user string, upTo int6
 }
 
 // notified are those of some events that notify a user.
-func notified(r *room.Room, user string, taste *taste, events []*room.Entry) (found []Notification) {
+func notified(ctx context.Context, r *room.Room, user string, taste *taste, events []*room.Entry) (found []Notification) {
 	facts, levels := facts(r, user), r.Levels()
 	for _, e := range taste.hears(events) {
 		if e.Redacted != "" {
 			continue
 		}
 		facts.MayNotify = func(key string) bool { return levels.User(e.Sender()) >= levels.Notification(key) }
+		if taste.threads != nil {
+			facts.Subscribed = func() (subscribed, inThread bool) {
+				thread := r.Thread(ctx, e)
+				return taste.threads[thread], thread != ""
+			}
+		}
 		if o := taste.Match(e.Event, facts); o.Notify {
 			found = append(found, Notification{Room: r, Event: e, Outcome: o})
 		}
