@@ -19,17 +19,6 @@ import (
 
 func TestMain(m *testing.M) { nodeMain(m, func(m *testing.M) { goleak.VerifyTestMain(m) }) }
 
-// port finds a port for a test's own traffic.
-func port(t *testing.T) int {
-	t.Helper()
-	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).Port
-}
-
 func beacon(cluster string, i int) fabric.Beacon {
 	return fabric.Beacon{
 		Cluster: cluster, ID: fabric.NodeID(fmt.Sprintf("%016x", i)), Name: fmt.Sprintf("node-%d", i),
@@ -69,7 +58,7 @@ func next(t *testing.T, found <-chan fabric.Beacon) fabric.Beacon {
 }
 
 func TestThreeNodesOnOneMachine(t *testing.T) {
-	config := discovery.Config{Loopback: true, Port: port(t)}
+	config := discovery.Config{Loopback: true, Port: testenv.FreePort(t)}
 	var all []<-chan fabric.Beacon
 	for i := range 3 {
 		all = append(all, start(t, config, beacon("c1", i)))
@@ -102,7 +91,7 @@ func TestThreeNodesOnOneMachine(t *testing.T) {
 
 // TestNewcomerLearnsAtOnce starts a node among others that announce once an hour: the ask finds them.
 func TestNewcomerLearnsAtOnce(t *testing.T) {
-	config := discovery.Config{Loopback: true, Port: port(t), Interval: time.Hour}
+	config := discovery.Config{Loopback: true, Port: testenv.FreePort(t), Interval: time.Hour}
 	start(t, config, beacon("c1", 1))
 	next(t, start(t, config, beacon("c1", 2)))
 	next(t, start(t, config, beacon("c1", 3)))
@@ -111,7 +100,7 @@ func TestNewcomerLearnsAtOnce(t *testing.T) {
 func TestFindNobody(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := discovery.Find(ctx, discovery.Config{Loopback: true, Port: port(t)}, "c1"); !errors.Is(err, fabric.ErrNotFound) {
+	if _, err := discovery.Find(ctx, discovery.Config{Loopback: true, Port: testenv.FreePort(t)}, "c1"); !errors.Is(err, fabric.ErrNotFound) {
 		t.Error(err)
 	}
 }
@@ -120,8 +109,8 @@ func TestFindNobody(t *testing.T) {
 func TestRendezvous(t *testing.T) {
 	folder := t.TempDir()
 	interval := 20 * time.Millisecond
-	first := start(t, discovery.Config{Loopback: true, Port: port(t), Interval: interval, Rendezvous: folder}, beacon("c1", 1))
-	second := start(t, discovery.Config{Loopback: true, Port: port(t), Interval: interval, Rendezvous: folder}, beacon("c1", 2))
+	first := start(t, discovery.Config{Loopback: true, Port: testenv.FreePort(t), Interval: interval, Rendezvous: folder}, beacon("c1", 1))
+	second := start(t, discovery.Config{Loopback: true, Port: testenv.FreePort(t), Interval: interval, Rendezvous: folder}, beacon("c1", 2))
 	for name, content := range map[string]string{"x.json": "{", "y.json": "{}", "z.json": "", "w.txt": "w"} {
 		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -134,14 +123,14 @@ func TestRendezvous(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if b, err := discovery.Find(ctx, discovery.Config{Loopback: true, Port: port(t), Rendezvous: folder}, "c1"); err != nil || b.Via != discovery.ViaRendezvous {
+	if b, err := discovery.Find(ctx, discovery.Config{Loopback: true, Port: testenv.FreePort(t), Rendezvous: folder}, "c1"); err != nil || b.Via != discovery.ViaRendezvous {
 		t.Errorf("found %+v, %v", b, err)
 	}
 }
 
 func TestSeeds(t *testing.T) {
 	seeds := []fabric.Beacon{beacon("c1", 1), beacon("c1", 2), beacon("c9", 3)}
-	found := start(t, discovery.Config{Loopback: true, Port: port(t), Seeds: seeds}, beacon("c1", 1))
+	found := start(t, discovery.Config{Loopback: true, Port: testenv.FreePort(t), Seeds: seeds}, beacon("c1", 1))
 	if b := next(t, found); b.ID != seeds[1].ID || b.Via != discovery.ViaSeed {
 		t.Errorf("found %+v", b)
 	}
@@ -154,7 +143,7 @@ func TestSeeds(t *testing.T) {
 
 // TestGarbage sends what is no datagram of ours to the shared port; nodes go on finding each other.
 func TestGarbage(t *testing.T) {
-	config := discovery.Config{Loopback: true, Port: port(t)}
+	config := discovery.Config{Loopback: true, Port: testenv.FreePort(t)}
 	found := make(chan fabric.Beacon, 64)
 	service, err := discovery.New(config, beacon("c1", 1), func(b fabric.Beacon) { found <- b })
 	if err != nil {
@@ -191,7 +180,7 @@ func TestGarbage(t *testing.T) {
 
 // TestNoUnicast checks that the shared port is not open to datagrams from elsewhere.
 func TestNoUnicast(t *testing.T) {
-	config := discovery.Config{Loopback: true, Port: port(t)}
+	config := discovery.Config{Loopback: true, Port: testenv.FreePort(t)}
 	next(t, func() <-chan fabric.Beacon {
 		start(t, config, beacon("c1", 1))
 		return start(t, config, beacon("c1", 2))

@@ -15,6 +15,7 @@ import (
 	"orrery/fabric/discovery"
 	"orrery/fabric/membership"
 	"orrery/fabric/rpc"
+	"orrery/internal/testenv"
 )
 
 // agent is what a node runs, assembled as cmd does it.
@@ -95,7 +96,7 @@ func TestAssembly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table, port := &authoritytest.Table{}, freePort(t)
+	table, port := &authoritytest.Table{}, testenv.FreePort(t)
 	agents := []*agent{run(t, first, table, nil, port)}
 	registrar, err := authority.NewRegistrar(first, table)
 	if err != nil {
@@ -155,14 +156,4 @@ func joinByToken(t *testing.T, pasted, name string, port int) (*authority.Author
 		t.Fatal(err)
 	}
 	return a, peers
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).Port
 }
