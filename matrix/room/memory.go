@@ -17,6 +17,7 @@ func (r *Room) recent(after, upTo int64, limit int) (found []*Entry, more, known
 	cached := r.cached()
 	first, _ := slices.BinarySearchFunc(cached, after+1, byOrder)
 	last, _ := slices.BinarySearchFunc(cached, upTo+1, byOrder)
+	last = max(last, first)                                                        // who asks may be told less than they have read or than when they came
 	whole := first > 0 || len(cached) > 0 && cached[0].Type() == matrix.TypeCreate // memory has all that are wanted
 	if n := last - first; !whole && (n < limit || n == 0) {
 		return nil, false, false

@@ -154,7 +154,7 @@ func (s *Syncer) count(ctx context.Context, r *room.Room, user string, upTo int6
 		}
 	}
 	u.threads = threads
-	if u.upTo = upTo; r.Last() <= before { // nothing was looked at
+	if u.upTo = max(upTo, before); r.Last() <= before { // nothing was looked at
 		return u, nil
 	}
 	s.mu.Lock()
