@@ -68,10 +68,10 @@ func TestKnown(t *testing.T) {
 // Heard is when a keeper answered last.
 func TestHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := begin(t, 3)
-		if h := c.members[0].reporter.Heard(); !h.IsZero() {
+		if h := new(keeper.Reporter).Heard(); !h.IsZero() { // one that runs may have heard of a keeper at once
 			t.Errorf("heard at %v", h)
 		}
+		c := begin(t, 3)
 		c.create()
 		c.until(time.Second, "all serve", c.serve)
 		pass(5 * time.Second)
