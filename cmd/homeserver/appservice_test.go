@@ -111,11 +111,7 @@ func (p *process) say(token, room string, from, to int) {
 
 // TestKilledService: whenever the server is killed, a service gets everything, in order, and what it may have got before is the same transaction.
 func TestKilledService(t *testing.T) {
-	for name, database := range map[string]func(*testing.T) string{
-		"SQLite":     func(*testing.T) string { return "sqlite:homeserver.db" },
-		"Pebble":     func(*testing.T) string { return "pebble:db" },
-		"PostgreSQL": func(t *testing.T) string { t.Helper(); return testenv.PostgreSQL(t).NewDatabase(t, "") },
-	} {
+	for name, database := range databases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p, s, token, room := serviced(t, database(t))

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"orrery/internal/testenv"
 	"orrery/internal/testenv/postbox"
 )
 
@@ -17,11 +16,7 @@ var mailedLink = regexp.MustCompile(`http://chat\.example\.org(/\S+)`)
 
 // TestMailKilled: the link of a mail counts when the server was killed after it had sent it, and again after it was followed; and then it counts once.
 func TestMailKilled(t *testing.T) {
-	for name, database := range map[string]func(*testing.T) string{
-		"SQLite":     func(*testing.T) string { return "sqlite:homeserver.db" },
-		"Pebble":     func(*testing.T) string { return "pebble:db" },
-		"PostgreSQL": func(t *testing.T) string { t.Helper(); return testenv.PostgreSQL(t).NewDatabase(t, "") },
-	} {
+	for name, database := range databases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			box := postbox.Start(t, postbox.Options{})

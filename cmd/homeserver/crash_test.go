@@ -10,8 +10,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-
-	"orrery/internal/testenv"
 )
 
 // How much is sent at the same time, and how much a round sees acknowledged at most before the process is killed.
@@ -32,11 +30,7 @@ func rounds() int {
 // TestKilled: a server that is killed under load keeps every event that it acknowledged, once, in the order in which each sender sent them, and
 // tokens of before count.
 func TestKilled(t *testing.T) {
-	for name, database := range map[string]func(*testing.T) string{
-		"SQLite":     func(*testing.T) string { return "sqlite:homeserver.db" },
-		"Pebble":     func(*testing.T) string { return "pebble:db" },
-		"PostgreSQL": func(t *testing.T) string { t.Helper(); return testenv.PostgreSQL(t).NewDatabase(t, "") },
-	} {
+	for name, database := range databases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := &crashed{process: newProcess(t, database(t))}

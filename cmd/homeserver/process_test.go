@@ -20,6 +20,13 @@ import (
 	"orrery/matrix/server"
 )
 
+// databases are those that a server of its own is killed on, by what its configuration says.
+var databases = map[string]func(*testing.T) string{
+	"SQLite":     func(*testing.T) string { return "sqlite:homeserver.db" },
+	"Pebble":     func(*testing.T) string { return "pebble:db" },
+	"PostgreSQL": func(t *testing.T) string { t.Helper(); return testenv.PostgreSQL(t).NewDatabase(t, "") },
+}
+
 // asHomeserver makes the test binary be the command.
 const asHomeserver = "ORRERY_TEST_HOMESERVER"
 

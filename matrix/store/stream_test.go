@@ -5,23 +5,11 @@ import (
 
 	"orrery/matrix/store"
 	"orrery/matrix/table"
-	"orrery/matrix/table/pebbledb"
 )
 
 // TestStreamIsSeenInOrder: an update returns when all up to its positions is seen, though another one with earlier positions takes longer to be shown.
 func TestStreamIsSeenInOrder(t *testing.T) {
-	db, err := pebbledb.Open(pebbledb.Config{Memory: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := store.Open(t.Context(), db); err != nil {
-		t.Fatal(err)
-	}
+	db := newMemory(t)
 	s, err := store.NewStream(t.Context(), db)
 	if err != nil {
 		t.Fatal(err)
