@@ -31,6 +31,7 @@ import (
 	"orrery/matrix/notice"
 	"orrery/matrix/preview"
 	"orrery/matrix/pusher"
+	"orrery/matrix/rendezvous"
 	"orrery/matrix/room"
 	"orrery/matrix/search"
 	"orrery/matrix/store"
@@ -92,6 +93,7 @@ type API struct {
 	sent         sent
 	limits       limiters
 	metrics      metrics
+	sessions     rendezvous.Sessions
 	entry
 }
 
@@ -113,6 +115,7 @@ func New(c Config) *API {
 	a.ssoRoutes()
 	a.loginPageRoutes()
 	a.oauthRoutes()
+	a.rendezvousRoutes()
 	a.accountRoutes()
 	a.roomRoutes()
 	a.stateRoutes()
@@ -221,7 +224,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE, OPTIONS")
-	h.Set("Access-Control-Allow-Headers", "X-Requested-With, Content-Type, Authorization")
+	h.Set("Access-Control-Allow-Headers", "X-Requested-With, Content-Type, Authorization, If-Match, If-None-Match") // the last two of MSC4108
 	if r.Method == http.MethodOptions {
 		h.Set("Access-Control-Max-Age", "86400")
 		w.WriteHeader(http.StatusNoContent)
@@ -242,7 +245,18 @@ func (a *API) otherMethod(r *http.Request) bool {
 	return false
 }
 
+// handler serves a request whose body is JSON, if it has one.
 func (a *API) handler(h handler) http.Handler {
+	return a.plain(func(q *request) (any, error) {
+		if err := q.read(); err != nil {
+			return nil, err
+		}
+		return h(q)
+	})
+}
+
+// plain serves a request whose body the handler reads.
+func (a *API) plain(h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			if p := recover(); p != nil {
@@ -251,10 +265,7 @@ func (a *API) handler(h handler) http.Handler {
 			}
 		}()
 		q := &request{Request: r, w: w}
-		result, err := any(nil), q.read()
-		if err == nil {
-			result, err = h(q)
-		}
+		result, err := h(q)
 		if err != nil {
 			e, fault := toError(err)
 			if fault {

@@ -24,6 +24,7 @@ import (
 	"orrery/matrix/oauth"
 	"orrery/matrix/preview"
 	"orrery/matrix/push"
+	"orrery/matrix/rendezvous"
 	"orrery/matrix/room"
 	"orrery/matrix/sync"
 	"orrery/matrix/table"
@@ -91,6 +92,10 @@ var kinds = []struct {
 	{validation.ErrSending, http.StatusBadGateway, "M_UNKNOWN"},
 	{mail.ErrRefused, http.StatusBadRequest, "M_INVALID_PARAM"},
 	{media.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
+	{rendezvous.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
+	{rendezvous.ErrTooLarge, http.StatusRequestEntityTooLarge, "M_TOO_LARGE"},
+	{rendezvous.ErrChanged, http.StatusPreconditionFailed, "M_CONCURRENT_WRITE"},
+	{rendezvous.ErrMany, http.StatusTooManyRequests, "M_LIMIT_EXCEEDED"},
 	{preview.ErrURL, http.StatusBadRequest, "M_INVALID_PARAM"},
 	{preview.ErrFetch, http.StatusBadGateway, "M_UNKNOWN"},
 	{media.ErrNotYet, http.StatusGatewayTimeout, "M_NOT_YET_UPLOADED"},

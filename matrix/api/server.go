@@ -8,7 +8,9 @@ import (
 )
 
 // versions of the specification whose requests are served.
-var versions = []string{"r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11"}
+var versions = []string{
+	"r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12", "v1.13", "v1.14", "v1.15", "v1.16", "v1.17", "v1.18", "v1.19",
+}
 
 // unstable are the parts of future versions that are served, by their flags.
 var unstable = map[string]bool{
@@ -30,6 +32,9 @@ func (a *API) features() map[string]bool {
 	}
 	if len(a.Transports) > 0 {
 		all["org.matrix.msc4143"] = true // transports of calls
+	}
+	if a.meets() {
+		all["org.matrix.msc4108"] = true // logging in by a picture
 	}
 	return all
 }

@@ -41,7 +41,7 @@ func (i *Issuer) pageRoutes() {
 		if err := v.leave(); err != nil {
 			return err
 		}
-		v.to("/account/login")
+		v.to("/account/login", "next", local(v.PostFormValue("next")))
 		return nil
 	}))
 	i.mux.Handle("GET /account/{$}", i.in(i.manage))
@@ -72,7 +72,9 @@ func (v *visit) loginPage(status int, name, problem string) error {
 	})
 }
 
-func (i *Issuer) showLogin(v *visit) error { return v.loginPage(http.StatusOK, "", "") }
+func (i *Issuer) showLogin(v *visit) error {
+	return v.loginPage(http.StatusOK, hinted(v.FormValue("next")), "")
+}
 
 func (i *Issuer) login(v *visit) error {
 	if i.c.NoPasswords {

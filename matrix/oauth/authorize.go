@@ -129,6 +129,16 @@ func again(u *url.URL, without string) string {
 	return u.Path + "?" + query.Encode()
 }
 
+// hinted is the name by which a client thinks that its user logs in, of a request for authorisation to which a login leads (OpenID Connect Core, section 3.1.2.1,
+// login_hint; MSC4198 has users' ids in it).
+func hinted(next string) string {
+	u, err := url.Parse(next)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimPrefix(u.Query().Get("login_hint"), "mxid:")
+}
+
 // target is where a redirect goes, for people.
 func target(redirect string) string {
 	u, err := url.Parse(redirect)
