@@ -27,7 +27,7 @@ func (s *Syncer) answer(ctx context.Context, q *Request) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &answer{s: s, q: q, taste: taste, upTo: upTo, lists: &RoomLists{}, viewer: viewer{q.User, q.Device, false}}
+	a := &answer{s: s, q: q, chooser: chooser{taste: taste, filter: &q.Filter.Room.Timeline}, upTo: upTo, lists: &RoomLists{}, viewer: viewer{q.User, q.Device, false}}
 	resp := &Response{NextBatch: a.s.Token(a.upTo)}
 	for id, m := range memberships {
 		m, known := m.at(upTo)
@@ -57,13 +57,13 @@ func (s *Syncer) answer(ctx context.Context, q *Request) (*Response, error) {
 
 // answer is one that is being made.
 type answer struct {
-	s      *Syncer
-	q      *Request
-	taste  *taste
-	upTo   int64
-	lists  *RoomLists
-	viewer viewer
-	texts  texts
+	s       *Syncer
+	q       *Request
+	chooser chooser
+	upTo    int64
+	lists   *RoomLists
+	viewer  viewer
+	texts   texts
 }
 
 func (a *answer) room(ctx context.Context, id string, m membership) error {
@@ -83,7 +83,7 @@ func (a *answer) room(ctx context.Context, id string, m membership) error {
 			return a.joined(ctx, r, m, e)
 		}
 	case matrix.Invite:
-		if isNew && a.taste.invited(r, a.q.User) {
+		if isNew && a.chooser.taste.invited(r, a.q.User) {
 			put(&a.lists.Invite, id, &InvitedRoom{Events{Stripped(r, a.q.User)}})
 		}
 	case matrix.Knock:
@@ -111,7 +111,7 @@ func (a *answer) joined(ctx context.Context, r *room.Room, m membership, eph *ep
 	if m.order > since || a.q.FullState { // the client knows nothing of it, or not any more
 		since = 0
 	}
-	events, limited, err := r.Timeline(ctx, since, a.upTo, a.q.Filter.Room.Timeline.limit())
+	events, limited, err := a.chooser.timeline(ctx, r, since, a.upTo, a.q.Filter.Room.Timeline.limit())
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,9 @@ func (a *answer) joined(ctx context.Context, r *room.Room, m membership, eph *ep
 	summarise(r, a.q.User, out, state, events, since == 0)
 	out.Ephemeral.Events = eph.events(a.q.User, since, a.upTo, func(kind string) bool { return a.q.Filter.Room.Ephemeral.wantsIn(r.ID(), kind) })
 	if len(events)+len(state)+len(out.Ephemeral.Events) == 0 && !limited && !a.q.Initial {
-		return nil
+		if notifies, err := a.notifies(ctx, r, since); err != nil || !notifies {
+			return err
+		}
 	}
 	u, err := a.s.count(ctx, r, a.q.User, a.upTo)
 	if err != nil {
@@ -149,16 +151,10 @@ func (a *answer) joined(ctx context.Context, r *room.Room, m membership, eph *ep
 
 func (a *answer) timeline(ctx context.Context, r *room.Room, events []*room.Entry, limited bool) (t Timeline, err error) {
 	t = Timeline{Limited: limited, PrevBatch: a.s.Token(a.upTo)}
-	var wanted []*room.Entry
-	for _, e := range a.taste.hears(events) {
-		if a.q.Filter.Room.Timeline.Wants(e.Event) {
-			wanted = append(wanted, e)
-		}
-	}
 	if len(events) > 0 {
 		t.PrevBatch = a.s.Token(events[0].Order - 1)
 	}
-	t.Events, err = a.viewer.all(ctx, &a.texts, r, wanted, a.taste.ignored)
+	t.Events, err = a.viewer.all(ctx, &a.texts, r, events, a.chooser.taste.ignored)
 	return t, err
 }
 
@@ -168,25 +164,30 @@ func (a *answer) text(e *room.Entry) json.RawMessage {
 
 // left is the end of a room for the user.
 func (a *answer) left(ctx context.Context, r *room.Room, m membership) error {
-	limit := a.q.Filter.Room.Timeline.limit()
-	events, limited, err := r.Timeline(ctx, a.q.Since, m.order, max(limit, 1))
+	own, _, err := r.Timeline(ctx, a.q.Since, m.order, 1)
 	if err != nil {
 		return err
 	}
-	declined := len(events) > 0 && !r.WasJoined(ctx, a.q.User, events[len(events)-1])
-	if declined {
-		events, limited = events[len(events)-1:], false
+	declined := len(own) > 0 && !r.WasJoined(ctx, a.q.User, own[0])
+	var events []*room.Entry
+	limit, limited := a.q.Filter.Room.Timeline.limit(), false
+	switch {
+	case !declined:
+		events, limited, err = a.chooser.timeline(ctx, r, a.q.Since, m.order, limit)
+	case limit == 0:
+		limited = true
+	case a.chooser.wants(own[0]):
+		events = own
 	}
-	own := events
-	if limit == 0 {
-		events, limited = nil, limited || len(own) > 0
+	if err != nil {
+		return err
 	}
 	out := &LeftRoom{States: a.states(nil)}
 	if out.Timeline, err = a.timeline(ctx, r, events, limited); err != nil {
 		return err
 	}
 	switch {
-	case !limited && a.q.After == StateBefore:
+	case !limited && a.q.After == StateBefore && (len(events) > 0 && declined || a.chooser.all()):
 	case declined: // an invitation that was declined shows nothing of the room
 		out.States = a.states(own)
 	default:

@@ -165,6 +165,8 @@ func (h *history) request(who, id string) *sync.Request {
 	}
 	q.Filter.Room.Timeline.Limit = pick(h, []*int{nil, new(0), new(1), new(3), new(50)})
 	q.Filter.Room.Timeline.CountThreads = h.IntN(2) == 0
+	q.Filter.Room.Timeline.Types = pick(h, [][]string{nil, nil, nil, {"m.room.message"}, {"m.room.n*", matrix.TypeMember}, {}})
+	q.Filter.Room.Timeline.NotSenders = pick(h, [][]string{nil, nil, nil, {pick(h, people)}})
 	q.After = pick(h, []sync.After{sync.StateBefore, sync.StateAfter})
 	q.Filter.Room.State.LazyLoadMembers = h.IntN(2) == 0
 	q.Filter.Room.IncludeLeave = h.IntN(2) == 0

@@ -70,7 +70,7 @@ func (l *lossy) Update(ctx context.Context, f func(table.Tx) error) error {
 
 // house is a server's rooms, keys and answers, over a database.
 type house struct {
-	t      *testing.T
+	t      testing.TB
 	lossy  *lossy
 	db     *watch.DB
 	stream *store.Stream
@@ -79,16 +79,16 @@ type house struct {
 	keys   *keys.Keys
 }
 
-func newHouse(t *testing.T) *house {
-	t.Helper()
+func newHouse(tb testing.TB) *house {
+	tb.Helper()
 	memory, err := pebbledb.Open(pebbledb.Config{Memory: true})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = memory.Close() })
-	h := &house{t: t, lossy: &lossy{DB: memory}}
-	if err := store.Open(t.Context(), h.lossy); err != nil {
-		t.Fatal(err)
+	tb.Cleanup(func() { _ = memory.Close() })
+	h := &house{t: tb, lossy: &lossy{DB: memory}}
+	if err := store.Open(tb.Context(), h.lossy); err != nil {
+		tb.Fatal(err)
 	}
 	h.start()
 	return h

@@ -105,7 +105,7 @@ type sliding struct {
 	had  *snapshot
 	upTo int64
 
-	taste       *taste
+	chooser     chooser
 	memberships map[string]membership
 	direct      map[string]bool
 }
@@ -125,9 +125,11 @@ func (a *sliding) answer(ctx context.Context) (*SlidingResponse, snapshot, error
 			a.memberships[id] = m
 		}
 	}
-	if a.taste, err = a.s.taste(ctx, a.q.User); err != nil {
+	taste, err := a.s.taste(ctx, a.q.User)
+	if err != nil {
 		return nil, next, err
 	}
+	a.chooser = chooser{taste: taste, filter: &EventFilter{}} // of ignored users nothing is told
 	if a.direct, err = a.s.directRooms(ctx, a.q.User); err != nil {
 		return nil, next, err
 	}
@@ -192,7 +194,7 @@ func (a *sliding) facts(ctx context.Context) ([]window.Facts, error) {
 func (a *sliding) listed(ctx context.Context, r *room.Room, m membership) bool {
 	switch {
 	case m.is == matrix.Invite:
-		return a.taste.invited(r, a.q.User)
+		return a.chooser.taste.invited(r, a.q.User)
 	case m.is == matrix.Join || m.is == matrix.Knock || a.had.rooms[r.ID()] != nil:
 		return true
 	case m.is != matrix.Leave && m.is != matrix.Ban:

@@ -122,7 +122,7 @@ func (t *tale) inside(ctx context.Context, news bool) (some bool, err error) {
 			t.out.State = append(t.out.State, stub(key)) // MSC4186, StateStub
 		}
 	}
-	t.out.Timeline, err = Clients(ctx, t.r, t.events, t.q.User, t.q.Device, t.taste.ignored, false)
+	t.out.Timeline, err = Clients(ctx, t.r, t.events, t.q.User, t.q.Device, t.chooser.taste.ignored, false)
 	return true, err
 }
 
@@ -142,12 +142,12 @@ func (t *tale) timeline(ctx context.Context) (err error) {
 	if !t.whole {
 		since = t.had.upTo
 	}
-	if t.events, t.out.Limited, err = t.r.Timeline(ctx, since, t.now.upTo, limit); err != nil {
+	if t.events, t.out.Limited, err = t.chooser.timeline(ctx, t.r, since, t.now.upTo, limit); err != nil {
 		return err
 	}
 	gap := t.whole || t.out.Limited
 	if !t.whole && limit > t.had.config.Timeline {
-		latest, more, err := t.r.Timeline(ctx, 0, t.now.upTo, limit)
+		latest, more, err := t.chooser.timeline(ctx, t.r, 0, t.now.upTo, limit)
 		if err != nil {
 			return err
 		}
@@ -173,7 +173,6 @@ func (t *tale) timeline(ctx context.Context) (err error) {
 	if len(t.events) > 0 {
 		t.out.Prev = t.s.Token(t.events[0].Order - 1)
 	}
-	t.events = t.taste.hears(t.events)
 	for _, e := range t.events {
 		if t.sliding.had.position > 0 && e.Order > t.sliding.had.position {
 			t.out.Live++

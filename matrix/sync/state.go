@@ -3,6 +3,7 @@ package sync
 import (
 	"context"
 	"encoding/json"
+	"slices"
 
 	"orrery/matrix"
 	"orrery/matrix/room"
@@ -37,10 +38,58 @@ func (a *answer) states(all []*room.Entry) (s States) {
 
 // changes are what changed of a room's state since a position, up to the beginning or the end of a part of a timeline.
 func (a *answer) changes(ctx context.Context, r *room.Room, events []*room.Entry, since, upTo int64, limited bool) ([]*room.Entry, error) {
-	if a.q.After != StateBefore || limited && len(events) == 0 { // before nothing there is what is after it
+	all := a.chooser.all()
+	switch {
+	case a.q.After != StateBefore || len(events) == 0 && (limited || !all): // before nothing there is what is after it
 		return a.stateAfter(ctx, r, events, since, upTo)
+	case !all:
+		return a.stateBesides(ctx, r, events, since, upTo)
 	}
 	return a.state(ctx, r, events, since, limited)
+}
+
+// stateBesides is state for a timeline in which not all events are: what changed before it and, of what changed later, that which it does not have.
+func (a *answer) stateBesides(ctx context.Context, r *room.Room, events []*room.Entry, since, upTo int64) ([]*room.Entry, error) {
+	begin, found := int64(0), map[matrix.Key]*room.Entry{}
+	start, err := stateOf(ctx, r, events[0].Order-1)
+	if err == nil && since != 0 {
+		begin, err = stateOf(ctx, r, since)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if since == 0 && start != 0 {
+		found, err = r.StateAt(ctx, start)
+	} else if start != begin {
+		found, err = r.Changes(ctx, begin, start)
+	}
+	if err != nil {
+		return nil, err
+	}
+	end, err := stateOf(ctx, r, upTo)
+	if err != nil {
+		return nil, err
+	}
+	later, err := r.Changes(ctx, start, end)
+	if err != nil {
+		return nil, err
+	}
+	for key, e := range later {
+		if e != nil && !slices.ContainsFunc(events, func(told *room.Entry) bool { return told.Order == e.Order }) {
+			found[key] = e
+		}
+	}
+	told := a.wanted(found, a.lazy(events), 0)
+	if since == 0 {
+		return told, nil
+	}
+	senders, err := a.senders(ctx, r, events, start)
+	for _, e := range senders {
+		if found[e.Key()] == nil {
+			told = append(told, e)
+		}
+	}
+	return told, err
 }
 
 // state is the state right before a part of a timeline, without what the client knew at since.

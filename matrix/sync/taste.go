@@ -72,15 +72,21 @@ func BlocksInvites(tx table.Tx, user string) (bool, error) {
 	return content.Default == "block", err
 }
 
-// hears are those of some events that a user wants to hear of: state, and what others sent whom the user does not ignore.
+// hearsOf says whether a user wants to hear of an event: of state, and of what others sent whom the user does not ignore.
+func (t *taste) hearsOf(e *room.Entry) bool {
+	if !t.ignored[e.Sender()] {
+		return true
+	}
+	_, isState := e.StateKey()
+	return isState
+}
+
+// hears are those of some events that a user wants to hear of.
 func (t *taste) hears(events []*room.Entry) []*room.Entry {
 	if len(t.ignored) == 0 {
 		return events
 	}
-	return slices.DeleteFunc(slices.Clone(events), func(e *room.Entry) bool {
-		_, isState := e.StateKey()
-		return !isState && t.ignored[e.Sender()]
-	})
+	return slices.DeleteFunc(slices.Clone(events), func(e *room.Entry) bool { return !t.hearsOf(e) })
 }
 
 // Ignored are the users of whom somebody does not want to hear (clause client-server API, ignoring users).
