@@ -297,3 +297,44 @@ func TestUnreadable(t *testing.T) {
 		bob.join(room)
 	}
 }
+
+// TestIntroducedOnce: the member event of who sends something is told once to each device, and changes of members in a gap always.
+func TestIntroducedOnce(t *testing.T) {
+	s := newSite(t, "memory")
+	anne, bob, carl := s.register("anne"), s.register("bob"), s.register("carl")
+	room := anne.create(object{"preset": "public_chat"})
+	bob.join(room)
+	carl.join(room)
+	ask := func(since, more string, want ...string) string {
+		t.Helper()
+		filter := url.QueryEscape(fmt.Sprintf(`{"room":{"state":{"lazy_load_members":true%s},"timeline":{"limit":1}}}`, more))
+		got := anne.sync(since, "filter="+filter)
+		found := []string{}
+		for _, e := range got.Rooms.Join[room].State.Events {
+			if e.Type == "m.room.member" {
+				found = append(found, *e.StateKey)
+			}
+		}
+		if slices.Sort(found); !slices.Equal(found, want) {
+			t.Errorf("since %s: %q, not %q", since, found, want)
+		}
+		return got.Next
+	}
+	anne.send(room, "a", "x")
+	since := ask("", "", anne.user)
+	bob.send(room, "1", "x")
+	ask(since, "", bob.user)
+	since = ask(since, "", bob.user)
+	bob.send(room, "2", "x")
+	ask(since, `,"include_redundant_members":true`, bob.user)
+	carl.do("PUT", "profile/"+carl.user+"/displayname", object{"displayname": "Carl"})
+	bob.send(room, "3", "x")
+	since = ask(since, "", carl.user)
+	bob.send(room, "4", "x")
+	carl.do("PUT", "profile/"+carl.user+"/displayname", object{"displayname": "Charles"})
+	anne.send(room, "5", "x")
+	since = ask(since, "", carl.user)
+	carl.send(room, "6", "x")
+	ask(since, "")
+	anne.refused(http.StatusBadRequest, "M_BAD_JSON", "GET", "sync?filter="+url.QueryEscape(`{"room":{"state":{"include_redundant_members":1}}}`), nil)
+}

@@ -16,7 +16,7 @@ func (r *Response) empty() bool {
 }
 
 // answer is all that is new now.
-func (s *Syncer) answer(ctx context.Context, q *Request) (*Response, error) {
+func (s *Syncer) answer(ctx context.Context, q *Request, known *acquaintance) (*Response, error) {
 	s.news.settle()
 	upTo := max(s.stream.Current(), q.Since) // before it is asked what the user is in rooms: that is known of all up to it
 	memberships, err := s.user(ctx, q.User)
@@ -27,7 +27,10 @@ func (s *Syncer) answer(ctx context.Context, q *Request) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &answer{s: s, q: q, chooser: chooser{taste: taste, filter: &q.Filter.Room.Timeline}, upTo: upTo, lists: &RoomLists{}, viewer: viewer{q.User, q.Device, false}}
+	known.again(upTo)
+	a := &answer{
+		s: s, q: q, chooser: chooser{taste: taste, filter: &q.Filter.Room.Timeline}, known: known, upTo: upTo, lists: &RoomLists{}, viewer: viewer{q.User, q.Device, false},
+	}
 	resp := &Response{NextBatch: a.s.Token(a.upTo)}
 	for id, m := range memberships {
 		m, known := m.at(upTo)
@@ -60,6 +63,8 @@ type answer struct {
 	s       *Syncer
 	q       *Request
 	chooser chooser
+	known   *acquaintance
+	stay    int64 // since when the user is in the room that is told of
 	upTo    int64
 	lists   *RoomLists
 	viewer  viewer
@@ -73,6 +78,7 @@ func (a *answer) room(ctx context.Context, id string, m membership) error {
 	}
 	since := a.q.Since
 	isNew := m.order > since
+	a.stay = m.order
 	switch m.is {
 	case matrix.Join:
 		e, err := a.s.ephemeral(ctx, id)
@@ -133,6 +139,7 @@ func (a *answer) joined(ctx context.Context, r *room.Room, m membership, eph *ep
 	if out.Timeline, err = a.timeline(ctx, r, events, limited); err != nil {
 		return err
 	}
+	a.known.meet(r, a.stay, state, events)
 	summarise(r, a.q.User, out, state, events, since == 0)
 	out.Ephemeral.Events = eph.events(a.q.User, since, a.upTo, func(kind string) bool { return a.q.Filter.Room.Ephemeral.wantsIn(r.ID(), kind) })
 	if len(events)+len(state)+len(out.Ephemeral.Events) == 0 && !limited && !a.q.Initial {

@@ -68,7 +68,7 @@ func TestLooksNoFurther(t *testing.T) {
 
 // TestLooksNoFurtherInAll: there is a bound for all rooms of an answer, too.
 func TestLooksNoFurtherInAll(t *testing.T) {
-	const rooms, each = 9, 950
+	const rooms, each = 7, 950
 	h := newHouse(t)
 	who := people[0]
 	for range rooms {

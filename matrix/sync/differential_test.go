@@ -168,7 +168,7 @@ func (h *history) request(who, id string) *sync.Request {
 	q.Filter.Room.Timeline.Types = pick(h, [][]string{nil, nil, nil, {"m.room.message"}, {"m.room.n*", matrix.TypeMember}, {}})
 	q.Filter.Room.Timeline.NotSenders = pick(h, [][]string{nil, nil, nil, {pick(h, people)}})
 	q.After = pick(h, []sync.After{sync.StateBefore, sync.StateAfter})
-	q.Filter.Room.State.LazyLoadMembers = h.IntN(2) == 0
+	q.Filter.Room.State.LazyLoadMembers, q.Filter.Room.State.IncludeRedundantMembers = h.IntN(2) == 0, true // what a device was told is in memory alone
 	q.Filter.Room.IncludeLeave = h.IntN(2) == 0
 	return q
 }

@@ -41,7 +41,10 @@ type EventFilter struct {
 	NotRooms        []string `json:"not_rooms"`
 	ContainsURL     *bool    `json:"contains_url"`
 	LazyLoadMembers bool     `json:"lazy_load_members"`
-	CountThreads    bool     `json:"unread_thread_notifications"`
+
+	IncludeRedundantMembers bool `json:"include_redundant_members"`
+
+	CountThreads bool `json:"unread_thread_notifications"`
 
 	// How events relate to others, as m.relates_to says; "" is that of events that relate to none (MSC3874).
 	Rels    []string `json:"org.matrix.msc3874.rel_types"`

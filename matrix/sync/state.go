@@ -79,17 +79,10 @@ func (a *answer) stateBesides(ctx context.Context, r *room.Room, events []*room.
 			found[key] = e
 		}
 	}
-	told := a.wanted(found, a.lazy(events), 0)
 	if since == 0 {
-		return told, nil
+		return a.wanted(found, a.lazy(events), 0), nil
 	}
-	senders, err := a.senders(ctx, r, events, start)
-	for _, e := range senders {
-		if found[e.Key()] == nil {
-			told = append(told, e)
-		}
-	}
-	return told, err
+	return a.withSenders(ctx, r, a.wanted(found, nil, 0), events, start)
 }
 
 // state is the state right before a part of a timeline, without what the client knew at since.
@@ -109,7 +102,10 @@ func (a *answer) state(ctx context.Context, r *room.Room, events []*room.Entry, 
 	if err != nil {
 		return nil, err
 	}
-	return a.wanted(all, a.lazy(events), since), nil
+	if since == 0 {
+		return a.wanted(all, a.lazy(events), 0), nil
+	}
+	return a.withSenders(ctx, r, a.wanted(all, nil, since), events, before)
 }
 
 // stateAfter is the state at the end of a part of a timeline, without what the client knew at since.
@@ -118,13 +114,13 @@ func (a *answer) stateAfter(ctx context.Context, r *room.Room, events []*room.En
 	if err != nil || end == 0 {
 		return nil, err
 	}
-	lazy := a.lazy(events)
-	for _, e := range events {
-		if key, isState := e.StateKey(); lazy != nil && isState && e.Type() == matrix.TypeMember {
-			lazy[key] = true
-		}
-	}
 	if since == 0 {
+		lazy := a.lazy(events)
+		for _, e := range events {
+			if key, isState := e.StateKey(); lazy != nil && isState && e.Type() == matrix.TypeMember {
+				lazy[key] = true
+			}
+		}
 		all, err := r.StateAt(ctx, end)
 		return a.wanted(all, lazy, 0), err
 	}
@@ -136,14 +132,19 @@ func (a *answer) stateAfter(ctx context.Context, r *room.Room, events []*room.En
 	if err != nil {
 		return nil, err
 	}
-	found := a.wanted(changed, lazy, 0)
-	known, err := a.senders(ctx, r, events, end)
-	for _, e := range known {
-		if changed[e.Key()] == nil {
-			found = append(found, e)
+	return a.withSenders(ctx, r, a.wanted(changed, nil, 0), events, end)
+}
+
+// withSenders is what changed of a state, and who sent what is in a timeline. Of members all changes are told: "when a sync is limited, the server MUST return membership
+// events for events in the gap, regardless as to whether or not they are redundant" (clause client-server API, GET sync).
+func (a *answer) withSenders(ctx context.Context, r *room.Room, changed, events []*room.Entry, state int64) ([]*room.Entry, error) {
+	senders, err := a.senders(ctx, r, events, state)
+	for _, e := range senders {
+		if !slices.ContainsFunc(changed, func(told *room.Entry) bool { return told.Key() == e.Key() }) {
+			changed = append(changed, e)
 		}
 	}
-	return found, err
+	return changed, err
 }
 
 // stateOf names the state of a room at a position; 0 is that before its first event.
@@ -165,7 +166,7 @@ func (a *answer) wanted(all map[matrix.Key]*room.Entry, lazy map[string]bool, si
 	return found
 }
 
-// senders are the member events of those who sent what is in a timeline, for a client that loads members lazily: it may not know them, although nothing
+// senders are the member events of those who sent what is in a timeline, for a client that loads members lazily, as far as it may not know them, although nothing
 // changed of them (clause client-server API, lazy-loading room members).
 func (a *answer) senders(ctx context.Context, r *room.Room, events []*room.Entry, state int64) (found []*room.Entry, err error) {
 	for who := range a.lazy(events) {
@@ -179,7 +180,7 @@ func (a *answer) senders(ctx context.Context, r *room.Room, events []*room.Entry
 				return nil, err
 			}
 		}
-		if e != nil && a.q.Filter.Room.State.Wants(e.Event) {
+		if e != nil && !a.known.knows(r, a.stay, e) && a.q.Filter.Room.State.Wants(e.Event) {
 			found = append(found, e)
 		}
 	}

@@ -31,6 +31,8 @@ type Syncer struct {
 	news  news
 	whole wholeFilters
 
+	introductions introductions
+
 	subscriptions bool // to threads
 
 	connections connections
@@ -265,18 +267,22 @@ func (s *Syncer) Do(ctx context.Context, q *Request) (*Response, error) {
 	defer done()
 	timeout := time.NewTimer(q.Timeout)
 	defer timeout.Stop()
+	known := s.introductions.begin(q)
 	for {
-		resp, err := s.answer(ctx, q)
-		if err != nil || q.Initial || q.FullState || !resp.empty() {
-			return resp, err
+		resp, err := s.answer(ctx, q, known)
+		if err != nil {
+			return nil, err
 		}
-		select {
-		case <-woken:
-		case <-timeout.C:
-			return resp, nil
-		case <-ctx.Done():
-			return resp, nil
+		if !q.Initial && !q.FullState && resp.empty() {
+			select {
+			case <-woken:
+				continue
+			case <-timeout.C:
+			case <-ctx.Done():
+			}
 		}
+		s.introductions.tell(q, known)
+		return resp, nil
 	}
 }
 
