@@ -13,6 +13,15 @@ func Domain(id string) string {
 	return domain
 }
 
+// Host is the host in a server name, without its port (clause appendices, server name); an IPv6 address stays in its brackets.
+func Host(server string) string {
+	if end := strings.IndexByte(server, ']'); strings.HasPrefix(server, "[") && end > 0 {
+		return server[:end+1]
+	}
+	host, _, _ := strings.Cut(server, ":")
+	return host
+}
+
 // ValidUser says what is wrong with a user id, in the tolerant grammar that events of others must be read with (clause appendices, historical
 // user ids): any localpart without colon and NUL, also none.
 func ValidUser(id string) error {

@@ -45,6 +45,7 @@ const (
 	TypeHistoryVisibility = "m.room.history_visibility"
 	TypeAliases           = "m.room.aliases"
 	TypeRedaction         = "m.room.redaction"
+	TypeServerACL         = "m.room.server_acl"
 )
 
 // Values of a member's membership.

@@ -12,6 +12,7 @@ import (
 
 	"orrery/internal/commandline"
 	"orrery/matrix"
+	"orrery/matrix/acl"
 	"orrery/matrix/auth"
 	"orrery/matrix/canonical"
 	"orrery/matrix/event"
@@ -37,6 +38,8 @@ type explanation struct {
 	Allowed bool     `json:"allowed"`
 	Rule    string   `json:"rule,omitempty"`
 	Reason  string   `json:"reason,omitempty"`
+	ACL     string   `json:"server_acl,omitempty"` // what the state's says of the sender's server, if it has one
+	Denied  bool     `json:"server_denied"`
 }
 
 func (c *cli) eventExplain() *cobra.Command {
@@ -46,7 +49,8 @@ func (c *cli) eventExplain() *cobra.Command {
 		Short: "Say whether a room's rules allow an event, and if not by which of them",
 		Long: `Explain reads an event as servers send it, as JSON, from a file or the standard input, and the room's state before it as a list of events. It says what the
 event's id is, whether its content hash fits, which servers must have signed it, and whether the state allows it; if not, which rule does not, by its
-number in the specification of the room's version.`,
+number in the specification of the room's version. Where the state has a server ACL it says whether the sender's server may take part: if not, other servers do not
+take the event from it, although the rules may allow it.`,
 		Example: "  homeserver event explain --room-version 12 --state state.json event.json",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
@@ -67,7 +71,7 @@ number in the specification of the room's version.`,
 			if err != nil {
 				return err
 			}
-			return c.explain(e, auth.Check(e, before))
+			return c.explain(e, before)
 		},
 	}
 	cmd.Flags().StringVar(&version, "room-version", matrix.DefaultVersion, "the room's version, 1 to 12")
@@ -124,10 +128,15 @@ func readState(v *matrix.Version, path string) (auth.State, error) {
 	return auth.List(all...), nil
 }
 
-func (c *cli) explain(e *event.Event, refused error) error {
+func (c *cli) explain(e *event.Event, before auth.State) error {
+	refused := auth.Check(e, before)
 	x := explanation{Event: e.ID(), Room: e.RoomID(), Type: e.Type(), Size: len(e.JSON()), Hash: e.HashFits(), Signers: e.Signers(), Allowed: refused == nil}
 	if r, ok := errors.AsType[*auth.Rejection](refused); ok {
 		x.Rule, x.Reason = r.Rule, r.Reason
+	}
+	if a := before(matrix.Key{Type: matrix.TypeServerACL}); a != nil {
+		v := acl.Read(a.Content()).Judge(matrix.Domain(e.Sender()))
+		x.ACL, x.Denied = v.String(), !v.Allowed
 	}
 	if c.output == "json" {
 		text, err := json.MarshalIndent(x, "", "  ")
@@ -142,6 +151,9 @@ func (c *cli) explain(e *event.Event, refused error) error {
 		hash = "fits"
 	}
 	fmt.Fprintf(c.stdout, "event    %s\nroom     %s\ntype     %s\nsize     %d bytes of %d\nhash     %s\nsigners  %s\n", x.Event, x.Room, x.Type, x.Size, matrix.MaxEvent, hash, strings.Join(x.Signers, ", "))
+	if x.ACL != "" {
+		fmt.Fprintf(c.stdout, "acl      %s %s: %s\n", map[bool]string{true: "denies", false: "allows"}[x.Denied], matrix.Domain(e.Sender()), x.ACL)
+	}
 	if x.Allowed {
 		fmt.Fprintln(c.stdout, "allowed  yes")
 	}

@@ -20,7 +20,7 @@ func (c *cli) roomCommand() *cobra.Command {
 		Use:   "room",
 		Short: "Rooms of this server",
 	}
-	cmd.AddCommand(c.roomList(), c.roomBlock(), c.roomShutdown(), c.roomPurge())
+	cmd.AddCommand(c.roomList(), c.roomACL(), c.roomBlock(), c.roomShutdown(), c.roomPurge())
 	return cmd
 }
 

@@ -68,6 +68,8 @@ type Room struct {
 	Type        *string `json:"room_type"`
 	Avatar      *string `json:"avatar"`
 	Blocked     bool    `json:"blocked"`
+
+	ACL bool `json:"-"` // it says which servers may take part
 }
 
 // IDs are those of all rooms, in the order in which the server got to know them.
@@ -110,6 +112,7 @@ func (a *Admin) Room(ctx context.Context, id string) (Room, error) {
 // described are the types of events of a room's state by which it is described.
 var described = []string{
 	matrix.TypeCreate, "m.room.name", "m.room.canonical_alias", "m.room.topic", "m.room.avatar", "m.room.encryption", matrix.TypeJoinRules, "m.room.guest_access", matrix.TypeHistoryVisibility,
+	matrix.TypeServerACL,
 }
 
 // describe is what a room says of itself in the events of its state, of which a function is that of a type without a key, or nil.
@@ -130,6 +133,7 @@ func describe(version *matrix.Version, of func(kind string) *event.Event) Room {
 		Name: text("m.room.name", "name"), Alias: text("m.room.canonical_alias", "alias"), Topic: text("m.room.topic", "topic"), Version: version.ID, Avatar: text("m.room.avatar", "url"),
 		Encryption: text("m.room.encryption", "algorithm"), JoinRules: text(matrix.TypeJoinRules, "join_rule"), Guests: text("m.room.guest_access", "guest_access"),
 		History: text(matrix.TypeHistoryVisibility, "history_visibility"), Type: text(matrix.TypeCreate, "type"), Federatable: true,
+		ACL: of(matrix.TypeServerACL) != nil,
 	}
 	if create := of(matrix.TypeCreate); create != nil {
 		out.Creator = strings.Clone(create.Sender())

@@ -77,7 +77,7 @@ func (a *Admin) Present(ctx context.Context, id string) ([]string, error) {
 func (a *Admin) present(r *room.Room) (all []string) {
 	for _, m := range r.States(matrix.TypeMember) {
 		who, _ := m.StateKey()
-		if a.Accounts.Local(who) && slices.Contains([]string{matrix.Join, matrix.Invite, matrix.Knock}, m.Membership()) {
+		if a.Accounts.Local(who) && present(m.Membership()) {
 			all = append(all, who)
 		}
 	}

@@ -16,6 +16,8 @@ type RoomQuery struct {
 	Empty      *bool
 	Blocked    *bool
 	Encrypted  *bool
+	ACL        *bool  // they say which servers may take part
+	Open       *bool  // users of other servers may be there
 	Sort       string // name, members, version, state, creator; others are the order in which the server got to know them
 	Descending bool
 	From       int
@@ -24,14 +26,14 @@ type RoomQuery struct {
 
 // whole says whether all rooms must be looked at for a part of the list.
 func (q RoomQuery) whole() bool {
-	return q.Search != "" || q.Public != nil || q.Empty != nil || q.Blocked != nil || q.Encrypted != nil || roomOrders[q.Sort] != nil
+	return q.Search != "" || q.Public != nil || q.Empty != nil || q.Blocked != nil || q.Encrypted != nil || q.ACL != nil || q.Open != nil || roomOrders[q.Sort] != nil
 }
 
 func (q RoomQuery) fits(r Room) bool {
 	for _, f := range []struct {
 		want *bool
 		is   bool
-	}{{q.Public, r.Public}, {q.Empty, r.Members == 0}, {q.Blocked, r.Blocked}, {q.Encrypted, r.Encryption != nil}} {
+	}{{q.Public, r.Public}, {q.Empty, r.Members == 0}, {q.Blocked, r.Blocked}, {q.Encrypted, r.Encryption != nil}, {q.ACL, r.ACL}, {q.Open, r.Federatable}} {
 		if f.want != nil && *f.want != f.is {
 			return false
 		}

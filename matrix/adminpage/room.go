@@ -11,7 +11,7 @@ import (
 )
 
 // roomFilters are which rooms are listed.
-var roomFilters = []choice{{"all", "all"}, {"public", "in the directory"}, {"encrypted", "encrypted"}, {"plain", "not encrypted"}, {"empty", "without members"}, {"blocked", "blocked"}}
+var roomFilters = []choice{{"all", "all"}, {"public", "in the directory"}, {"encrypted", "encrypted"}, {"plain", "not encrypted"}, {"empty", "without members"}, {"blocked", "blocked"}, {"acl", "with a server ACL"}, {"here", "of this server alone"}}
 
 func (p *Pages) rooms(v *visit) error {
 	q := admin.RoomQuery{Search: v.FormValue("q"), Sort: v.FormValue("sort"), Descending: v.FormValue("dir") == "b", From: number(v.FormValue("from")), Limit: perPage}
@@ -26,6 +26,10 @@ func (p *Pages) rooms(v *visit) error {
 		q.Empty = new(true)
 	case "blocked":
 		q.Blocked = new(true)
+	case "acl":
+		q.ACL = new(true)
+	case "here":
+		q.Open = new(false)
 	}
 	shown, total, err := p.c.Admin.List(v.Context(), q)
 	if err != nil {
@@ -67,6 +71,10 @@ func (p *Pages) room(v *visit) error {
 	if err != nil {
 		return err
 	}
+	acl, err := p.acl(v, id)
+	if err != nil {
+		return err
+	}
 	levels := r.Levels()
 	var members []member
 	types := map[string]int{}
@@ -87,6 +95,7 @@ func (p *Pages) room(v *visit) error {
 	slices.SortFunc(state, func(x, y kind) int { return cmp.Or(cmp.Compare(y.N, x.N), cmp.Compare(x.Type, y.Type)) })
 	return v.render(http.StatusOK, "room", map[string]any{
 		"Title": about.Called(), "R": about, "Aliases": aliases, "Size": size, "Members": members[:min(len(members), 4*perPage)], "All": len(members), "State": state,
+		"ACL": acl,
 	})
 }
 

@@ -109,6 +109,7 @@ var kinds = []struct {
 	{sync.ErrUnknownPos, http.StatusBadRequest, "M_UNKNOWN_POS"},
 	{room.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
 	{room.ErrExists, http.StatusConflict, "M_ROOM_IN_USE"},
+	{room.ErrSelfDenied, http.StatusBadRequest, "M_BAD_STATE"},
 	{matrix.ErrForbidden, http.StatusForbidden, "M_FORBIDDEN"},
 	{matrix.ErrTooLarge, http.StatusRequestEntityTooLarge, "M_TOO_LARGE"},
 	{matrix.ErrVersion, http.StatusBadRequest, "M_UNSUPPORTED_ROOM_VERSION"},

@@ -110,8 +110,11 @@ func (a *API) redacted(q *request, r *room.Room, d room.Draft) (*room.Entry, err
 	if levels := r.Levels(); levels.User(d.Sender) < levels.Redact() && what.Sender() != d.Sender {
 		return nil, forbidden("you may not redact events of others")
 	}
-	if what.Type() == matrix.TypeCreate {
+	switch what.Type() {
+	case matrix.TypeCreate:
 		return nil, forbidden("the create event of a room is not redacted")
+	case matrix.TypeServerACL: // without its content it denies every server
+		return nil, forbidden("a server ACL is not redacted: nobody could take part in the room any more (send another one)")
 	}
 	return what, nil
 }
@@ -302,7 +305,7 @@ func (a *API) createRoom(q *request) (any, error) {
 		return nil
 	})
 	if err != nil {
-		if errors.Is(err, matrix.ErrForbidden) {
+		if errors.Is(err, matrix.ErrForbidden) || errors.Is(err, room.ErrSelfDenied) {
 			err = fail(http.StatusBadRequest, "M_INVALID_ROOM_STATE", err.Error())
 		}
 		return nil, err
@@ -424,7 +427,7 @@ func (a *API) levels(c creation, version *matrix.Version, user string) (canonica
 	events := canonical.Of()
 	for kind, n := range map[string]int64{
 		"m.room.name": 50, "m.room.power_levels": 100, "m.room.history_visibility": 100, "m.room.canonical_alias": 50, "m.room.avatar": 50,
-		"m.room.tombstone": tombstone, "m.room.server_acl": 100, "m.room.encryption": 100,
+		"m.room.tombstone": tombstone, matrix.TypeServerACL: 100, "m.room.encryption": 100,
 	} {
 		events = events.With(kind, canonical.Int(n))
 	}

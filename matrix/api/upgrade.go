@@ -14,7 +14,7 @@ const typeTombstone = "m.room.tombstone"
 
 // carried are the kinds of state that a room takes along into a newer version.
 var carried = []string{
-	"m.room.name", "m.room.topic", "m.room.avatar", matrix.TypeJoinRules, matrix.TypeHistoryVisibility, "m.room.guest_access", "m.room.encryption", "m.room.server_acl",
+	"m.room.name", "m.room.topic", "m.room.avatar", matrix.TypeJoinRules, matrix.TypeHistoryVisibility, "m.room.guest_access", "m.room.encryption", matrix.TypeServerACL,
 }
 
 // upgrade puts a room of another version in place of a room (clause client-server API, room upgrades).

@@ -109,6 +109,8 @@ type Room struct {
 	gone     atomic.Bool // it was purged
 	doubtful atomic.Bool // whether something was committed is not known, and must be read before the next turn
 
+	servers atomic.Pointer[compiled] // which servers may take part, as it was asked last
+
 	mu       sync.RWMutex // guards what follows
 	row      store.Room
 	state    map[matrix.Key]*Entry

@@ -129,7 +129,8 @@ func (t *Turn) Also(f func(tx table.Tx, room int64) error) { t.also = append(t.a
 // Publish puts the room into the directory, or takes it out.
 func (t *Turn) Publish(public bool) { t.public = &public }
 
-// Send makes an event of a draft, if the room's rules allow it; the error is an auth.Rejection if they do not.
+// Send makes an event of a draft, if the room's rules allow it; the error is an auth.Rejection if they do not, and a Denial or ErrSelfDenied if the room's server ACL
+// is against it.
 func (t *Turn) Send(d Draft) (*Entry, error) {
 	r := t.room
 	made := event.Draft{
@@ -164,6 +165,9 @@ func (t *Turn) Send(d Draft) (*Entry, error) {
 		}
 		return nil
 	}); err != nil {
+		return nil, err
+	}
+	if err := t.bars(d); err != nil {
 		return nil, err
 	}
 	entry := &Entry{Event: e, TxnID: d.TxnID}
