@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"orrery/matrix/account"
@@ -96,7 +97,10 @@ var sections = []section{
 //go:embed pages
 var files embed.FS
 
-var pages = template.Must(template.New("").Funcs(functions).ParseFS(files, "pages/*.html"))
+// pages are read when the first one is shown.
+var pages = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("").Funcs(functions).ParseFS(files, "pages/*.html"))
+})
 
 // New is the pages of a server.
 func New(c Config) *Pages {

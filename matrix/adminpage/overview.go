@@ -191,7 +191,7 @@ func (p *Pages) live(v *visit) error {
 			return nil // the page asks again
 		}
 		var part bytes.Buffer
-		if err := pages.ExecuteTemplate(&part, "live-"+v.PathValue("part"), data); err != nil {
+		if err := pages().ExecuteTemplate(&part, "live-"+v.PathValue("part"), data); err != nil {
 			return err
 		}
 		text := []byte(": still here\n\n")

@@ -247,7 +247,7 @@ func (v *visit) render(status int, name string, data map[string]any) error {
 		v.say("")
 	}
 	var b bytes.Buffer
-	if err := pages.ExecuteTemplate(&b, name, data); err != nil {
+	if err := pages().ExecuteTemplate(&b, name, data); err != nil {
 		return err
 	}
 	v.w.Header().Set("Content-Type", "text/html; charset=utf-8")

@@ -9,6 +9,7 @@ import (
 	"html/template"
 	"net/http"
 	"strings"
+	"sync"
 )
 
 //go:embed page.html
@@ -16,11 +17,13 @@ var shared string
 
 // Set is templates of pages. Each begins with {{template "top" .}} and ends with {{template "bottom" .}}; {{template "said" .}} shows .Problem, and there is
 // {{template "problem" .}} for when there is nothing else to show.
-type Set struct{ t *template.Template }
+type Set struct{ templates func() *template.Template }
 
-// Parse reads templates. What is wrong in them is an error of the program.
+// Parse reads templates, when the first page is shown: most servers show none for long. What is wrong in them is an error of the program.
 func Parse(text string) *Set {
-	return &Set{template.Must(template.Must(template.New("").Parse(shared)).Parse(text))}
+	return &Set{sync.OnceValue(func() *template.Template {
+		return template.Must(template.Must(template.New("").Parse(shared)).Parse(text))
+	})}
 }
 
 // Write writes a page. Its data has the server's name as Server; it gets Nonce, which a script of the page must have to be run. It may do what further directives of
@@ -29,7 +32,7 @@ func (s *Set) Write(w http.ResponseWriter, status int, name string, data map[str
 	nonce := rand.Text()
 	data["Nonce"] = nonce
 	var b bytes.Buffer
-	if err := s.t.ExecuteTemplate(&b, name, data); err != nil {
+	if err := s.templates().ExecuteTemplate(&b, name, data); err != nil {
 		return err
 	}
 	Guard(w.Header(), "default-src 'none'; style-src 'nonce-"+nonce+"'; script-src 'nonce-"+nonce+"'; frame-ancestors 'none'; base-uri 'none'"+strings.Join(append([]string{""}, more...), "; "))
