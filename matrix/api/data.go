@@ -153,6 +153,9 @@ func (a *API) sync(q *request) (any, error) {
 	return a.Syncer.Do(q.Context(), in)
 }
 
+// everything is what passes without a filter.
+var everything = &sync.Filter{}
+
 // readFilter is a filter as a request names it: by its number, or whole.
 func (a *API) readFilter(q *request, f string) (*sync.Filter, error) {
 	if f != "" && f[0] != '{' {
@@ -167,7 +170,7 @@ func (a *API) readFilter(q *request, f string) (*sync.Filter, error) {
 		return found, err
 	}
 	if f == "" {
-		return &sync.Filter{}, nil
+		return everything, nil
 	}
 	return a.Syncer.WholeFilter(f)
 }
