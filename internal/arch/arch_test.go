@@ -32,7 +32,7 @@ var contracts = []string{"fabric", "fabric/chain", "state", "deploy", "session",
 var pure = []string{
 	"state/delta", "state/schedule", "state/retention", "state/address", "state/difference", "deploy/plan", "session/route", "fabric/chain/machine", "fabric/chain/replica", "fabric/chain/placement",
 	"clip/find", "clip/policy", "clip/markup", "clip/action", "clip/picker", "clip/replica", "clip/window/keyboard", "clip/window/typeset", "clip/window/paint",
-	"matrix/canonical", "matrix/signature", "matrix/event", "matrix/auth", "matrix/resolve", "matrix/push", "matrix/sync/window", "matrix/contact", "matrix/appservice", "matrix/rendezvous", "matrix/acl",
+	"matrix/canonical", "matrix/signature", "matrix/event", "matrix/auth", "matrix/resolve", "matrix/push", "matrix/sync/window", "matrix/contact", "matrix/appservice", "matrix/rendezvous", "matrix/acl", "matrix/media/picture",
 }
 
 // impure is what a pure package must not import.

@@ -2,11 +2,14 @@
 package memory
 
 import (
+	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
 )
 
 const (
@@ -15,12 +18,17 @@ const (
 	// headroom is how much a busy program may allocate, at the least, before the next collection. Go's own rule is as much as is in use, which for a small
 	// heap means a collection every few megabytes.
 	headroom = 12 << 20
+	own      = 85  // percent of a control group's memory that are for the program's own data: its pages, and the kernel's for it, need some, too
 	usual    = 100 // percent of what is in use that may be allocated before the next collection, otherwise
 )
 
 // Tune lets the garbage collector run less often while the program is busy and its heap is small, from now on; where GOGC is set it leaves that alone. It takes
-// no goroutine: each collection decides about the next one.
+// no goroutine: each collection decides about the next one. In a control group that bounds its memory the program collects before that is used up, unless
+// GOMEMLIMIT says otherwise.
 func Tune() {
+	if bound, err := memlimit.FromCgroup(); err == nil && os.Getenv("GOMEMLIMIT") == "" && bound < math.MaxInt64 {
+		debug.SetMemoryLimit(int64(bound) / 100 * own)
+	}
 	if os.Getenv("GOGC") == "" {
 		arm(time.Now(), usual)
 	}

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"orrery/internal/memory"
 	"orrery/matrix"
 	"orrery/matrix/contact/validation"
 	"orrery/matrix/store"
@@ -48,6 +49,8 @@ type Config struct {
 	Reserved func(user string) error
 	// Speaker is the id of the user by whom the server itself speaks, and as whom nobody logs in; "": there is none.
 	Speaker string
+	// Memory is for passwords that are hashed.
+	Memory *memory.Budget
 }
 
 // Accounts are those of a server.
@@ -77,7 +80,7 @@ type Login struct {
 
 // New is the accounts in a database.
 func New(c Config) *Accounts {
-	return &Accounts{c: c, hasher: newHasher(), known: map[[sha256.Size]byte]Login{}}
+	return &Accounts{c: c, hasher: newHasher(c.Memory), known: map[[sha256.Size]byte]Login{}}
 }
 
 // Full is the id of a user of this server, of a localpart or a whole id.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 
 	"golang.org/x/crypto/argon2"
+
+	"orrery/internal/memory"
 )
 
 // How passwords are hashed: argon2id, by the second of the recommendations of OWASP (19 MiB, two rounds, one lane).
@@ -18,22 +20,31 @@ const (
 	argonSize   = 32
 )
 
-// hashers is how many passwords are hashed at the same time, which bounds the memory for it.
+// hashers is how many passwords are hashed at the same time.
 const hashers = 2
 
-// hasher hashes passwords, a few at a time.
-type hasher chan struct{}
+// hasher hashes passwords, a few at a time, and as many as there is memory for.
+type hasher struct {
+	few    chan struct{}
+	memory *memory.Budget
+}
 
-func newHasher() hasher { return make(hasher, hashers) }
+func newHasher(m *memory.Budget) hasher { return hasher{make(chan struct{}, hashers), m} }
 
+// run hashes a password in so many KiB of memory.
 func (h hasher) run(ctx context.Context, password string, salt []byte, time, memory uint32, lanes uint8) ([]byte, error) {
 	select {
-	case h <- struct{}{}:
-		defer func() { <-h }()
-		return argon2.IDKey([]byte(password), salt, time, memory, lanes, argonSize), nil
+	case h.few <- struct{}{}:
+		defer func() { <-h.few }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	release, err := h.memory.Take(ctx, int64(memory)<<10)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return argon2.IDKey([]byte(password), salt, time, memory, lanes, argonSize), nil
 }
 
 // hash is a password's hash in the usual form: $argon2id$v=19$m=...,t=...,p=...$salt$hash.

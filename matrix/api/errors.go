@@ -101,6 +101,7 @@ var kinds = []struct {
 	{media.ErrNotYet, http.StatusGatewayTimeout, "M_NOT_YET_UPLOADED"},
 	{media.ErrUploaded, http.StatusConflict, "M_CANNOT_OVERWRITE_MEDIA"},
 	{media.ErrUnsupported, http.StatusBadRequest, "M_UNKNOWN"},
+	{media.ErrTooLarge, http.StatusRequestEntityTooLarge, "M_TOO_LARGE"},
 	{delayed.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
 	{delayed.ErrMany, http.StatusTooManyRequests, "M_LIMIT_EXCEEDED"},
 	{keys.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},

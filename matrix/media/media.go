@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"orrery/internal/memory"
 	"orrery/matrix"
 	"orrery/matrix/store"
 	"orrery/matrix/table"
@@ -29,6 +30,8 @@ var (
 	ErrUploaded = errors.New("uploaded already")
 	// ErrUnsupported says that no thumbnail can be made.
 	ErrUnsupported = errors.New("no picture of which a thumbnail can be made")
+	// ErrTooLarge says that a picture has too many pixels for a thumbnail to be made of it.
+	ErrTooLarge = errors.New("too large to be made smaller here")
 )
 
 // lifetime is how long a user has to upload the content of an id.
@@ -38,7 +41,8 @@ const lifetime = 24 * time.Hour
 type Config struct {
 	DB      table.DB
 	Folder  string
-	MaxSize int64 // bytes of one content
+	MaxSize int64          // bytes of one content
+	Memory  *memory.Budget // for pictures that are made smaller
 	Now     func() time.Time
 }
 

@@ -131,11 +131,13 @@ func TestThumbnails(t *testing.T) {
 		}
 	}
 	anne.refused(http.StatusBadRequest, "M_UNKNOWN", "GET", "/_matrix/client/v1/media/thumbnail/"+anne.upload("image/png", "", []byte("no picture"))+"?width=9&height=9", nil)
-	huge := picture(t, 1, 1, false) // says that it is 60,000 pixels wide and high
-	binary.BigEndian.PutUint32(huge[16:], 60_000)
-	binary.BigEndian.PutUint32(huge[20:], 60_000)
-	binary.BigEndian.PutUint32(huge[29:], crc32.ChecksumIEEE(huge[12:29]))
-	anne.refused(http.StatusBadRequest, "M_UNKNOWN", "GET", "/_matrix/client/v1/media/thumbnail/"+anne.upload("image/png", "", huge)+"?width=9&height=9", nil)
+	for _, edge := range []uint32{10_000, 60_000} {
+		huge := picture(t, 1, 1, false) // says that it is so many pixels wide and high
+		binary.BigEndian.PutUint32(huge[16:], edge)
+		binary.BigEndian.PutUint32(huge[20:], edge)
+		binary.BigEndian.PutUint32(huge[29:], crc32.ChecksumIEEE(huge[12:29]))
+		anne.refused(http.StatusRequestEntityTooLarge, "M_TOO_LARGE", "GET", "/_matrix/client/v1/media/thumbnail/"+anne.upload("image/png", "", huge)+"?width=9&height=9", nil)
+	}
 	anne.refused(http.StatusBadRequest, "M_INVALID_PARAM", "GET", "/_matrix/client/v1/media/thumbnail/x/y?width=0&height=9", nil)
 }
 

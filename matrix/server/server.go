@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"orrery/internal/memory"
 	"orrery/matrix"
 	"orrery/matrix/account"
 	"orrery/matrix/admin"
@@ -122,7 +123,8 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 		return nil, errors.Join(err, db.Close())
 	}
 	syncer := c.newSyncer(stream, db)
-	accounts := account.New(account.Config{Stream: stream, Server: c.ServerName, Now: c.Now, Speaker: c.speaker(), Reserved: func(user string) error { return reserved(services, user) }})
+	momentary := memory.NewBudget(memory.Share())
+	accounts := c.accounts(stream, services, momentary)
 	s := &Server{
 		config: c, db: db, logger: logger, syncer: syncer, services: services,
 		Accounts: accounts,
@@ -136,13 +138,12 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	if c.Presence {
 		syncer.ShowPresence(ctx)
 	}
-	files, err := media.Open(media.Config{DB: db, Folder: c.path(c.Media), MaxSize: c.MaxUpload << 20, Now: c.Now})
+	s.Media, err = media.Open(media.Config{DB: db, Folder: c.path(c.Media), MaxSize: c.MaxUpload << 20, Memory: momentary, Now: c.Now})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot open the media: %w", err), s.Close())
 	}
-	s.Media = files
-	s.Admin = admin.New(ctx, admin.Config{Rooms: s.Rooms, Accounts: s.Accounts, Syncer: syncer, Uploads: files, Stream: stream, Now: c.Now, Logger: logger})
-	previews, err := c.previews(files)
+	s.Admin = admin.New(ctx, admin.Config{Rooms: s.Rooms, Accounts: s.Accounts, Syncer: syncer, Uploads: s.Media, Stream: stream, Now: c.Now, Logger: logger})
+	previews, err := c.previews(s.Media)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -160,7 +161,7 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	}
 	s.delayed = delayed.Open(ctx, delayed.Config{Stream: stream, Rooms: s.Rooms, May: s.maySend, Now: c.Now, Logger: logger})
 	s.api = api.New(api.Config{
-		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: deviceKeys, Services: services, Media: files, Admin: s.Admin, Pushers: s.pushers, Delayed: s.delayed, Notices: s.notices, Search: s.search, Stream: stream, Now: c.Now, Logger: logger,
+		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: deviceKeys, Services: services, Media: s.Media, Admin: s.Admin, Pushers: s.pushers, Delayed: s.delayed, Notices: s.notices, Search: s.search, Stream: stream, Now: c.Now, Logger: logger,
 		Validations: validations, Identity: identities, Previews: previews, KeepMedia: time.Duration(c.KeepMedia) * 24 * time.Hour, Turn: turn, Contacts: c.Contacts, SupportPage: c.SupportPage,
 		Transports: c.Transports, Subscriptions: c.Subscriptions, AdminPage: watch, RoomVersion: c.RoomVersion, SharedSecret: secret, LogIn: entry, Limits: api.Limits{Logins: c.Limits.Logins, Writes: c.Limits.Writes, Reads: c.Limits.Reads}, BehindProxy: c.BehindProxy,
 	})
@@ -171,6 +172,10 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	s.fed = federation.New(federation.Config{Server: c.ServerName, Key: key, Version: c.Version, Now: c.Now})
 	s.pushers.Begin()
 	return s, nil
+}
+
+func (c *Config) accounts(stream *store.Stream, services *delivery.Delivery, m *memory.Budget) *account.Accounts {
+	return account.New(account.Config{Stream: stream, Server: c.ServerName, Now: c.Now, Speaker: c.speaker(), Memory: m, Reserved: func(user string) error { return reserved(services, user) }})
 }
 
 // Handler is the API.
