@@ -28,7 +28,7 @@ type options struct {
 	binary, dendrite, url, database, only string
 	senders, listeners, profile           string
 	length                                time.Duration
-	rooms, events, many, pollers          int
+	rooms, events, many, pollers, memory  int
 }
 
 func main() {
@@ -37,7 +37,7 @@ func main() {
 	flag.StringVar(&o.dendrite, "dendrite", "", "a folder with dendrite and generate-config; none: it is left out")
 	flag.StringVar(&o.url, "url", "", "measure only the homeserver that runs there")
 	flag.StringVar(&o.database, "database", "sqlite", "sqlite or postgresql")
-	flag.StringVar(&o.only, "only", "people,send,sync,many,idle", "what to measure")
+	flag.StringVar(&o.only, "only", "people,send,photos,sync,many,idle", "what to measure")
 	flag.StringVar(&o.senders, "senders", "1,8,32", "how many send at a time, line by line")
 	flag.StringVar(&o.listeners, "listeners", "0,10", "how many listen to them")
 	flag.StringVar(&o.profile, "profile", "", "a folder for a profile of the server's processor in each line")
@@ -46,6 +46,7 @@ func main() {
 	flag.IntVar(&o.events, "events", 1000, "messages in each of them")
 	flag.IntVar(&o.many, "many", 500, "rooms of another user; the server is also started with twice as many")
 	flag.IntVar(&o.pollers, "pollers", 10_000, "clients that wait")
+	flag.IntVar(&o.memory, "memory", 0, "run ours with so many MB of memory, in a control group; 0: as it is")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -87,6 +88,13 @@ func (o *options) run(ctx context.Context) (err error) {
 		return err
 	}
 	h.database = pg
+	if o.memory > 0 {
+		end, err := h.bounded(o.memory)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, end()) }()
+	}
 	if err := o.measure(ctx, h); err != nil || o.dendrite == "" {
 		return err
 	}
@@ -124,6 +132,10 @@ func (o *options) measure(ctx context.Context, h *homeserver) (err error) {
 			return err
 		}
 		fmt.Printf("  idle, after some requests: %s\n", h.resident())
+		if took, err = h.again(ctx); err != nil {
+			return err
+		}
+		fmt.Printf("  started again, to first answer %s ms\n", ms(took))
 	}
 	c, registered, joined, err := gather(ctx, h)
 	if err != nil {
@@ -133,7 +145,7 @@ func (o *options) measure(ctx context.Context, h *homeserver) (err error) {
 	for _, part := range []struct {
 		name string
 		do   func(context.Context, *crowd) error
-	}{{"send", o.send}, {"sync", o.first}, {"many", o.manyRooms}, {"idle", o.waiting}} {
+	}{{"send", o.send}, {"photos", o.photos}, {"sync", o.first}, {"many", o.manyRooms}, {"idle", o.waiting}} {
 		if !o.has(part.name) {
 			continue
 		}
@@ -230,11 +242,8 @@ func (o *options) manyRooms(ctx context.Context, c *crowd) error {
 	if err != nil || c.server.command == nil {
 		return err
 	}
-	if err := c.server.stop(); err != nil {
-		return err
-	}
 	c.http.CloseIdleConnections()
-	took, err := c.server.start(ctx)
+	took, err := c.server.again(ctx)
 	if err != nil {
 		return err
 	}

@@ -55,6 +55,14 @@ func (h *homeserver) start(ctx context.Context) (time.Duration, error) {
 	return 0, ctx.Err()
 }
 
+// again ends it and starts it again.
+func (h *homeserver) again(ctx context.Context) (time.Duration, error) {
+	if err := h.stop(); err != nil {
+		return 0, err
+	}
+	return h.start(ctx)
+}
+
 // rest lets it do nothing for a while, and then answer what clients ask first.
 func (h *homeserver) rest(ctx context.Context) error {
 	time.Sleep(5 * time.Second)

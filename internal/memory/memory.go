@@ -18,7 +18,6 @@ const (
 	// headroom is how much a busy program may allocate, at the least, before the next collection. Go's own rule is as much as is in use, which for a small
 	// heap means a collection every few megabytes.
 	headroom = 12 << 20
-	own      = 85  // percent of a control group's memory that are for the program's own data: its pages, and the kernel's for it, need some, too
 	usual    = 100 // percent of what is in use that may be allocated before the next collection, otherwise
 )
 
@@ -27,11 +26,18 @@ const (
 // GOMEMLIMIT says otherwise.
 func Tune() {
 	if bound, err := memlimit.FromCgroup(); err == nil && os.Getenv("GOMEMLIMIT") == "" && bound < math.MaxInt64 {
-		debug.SetMemoryLimit(int64(bound) / 100 * own)
+		debug.SetMemoryLimit(within(int64(bound)))
 	}
 	if os.Getenv("GOGC") == "" {
 		arm(time.Now(), usual)
 	}
+}
+
+// within is how much of what a control group may use is for what the collector looks after. What SQLite keeps of its files is not of that, nor what the kernel
+// keeps for the program.
+func within(bound int64) int64 {
+	const kernels, outside = 15, 16 << 20 // percent, bytes
+	return max(bound/2, bound-bound/100*kernels-outside)
 }
 
 // arm waits for the next collection.
