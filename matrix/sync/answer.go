@@ -34,7 +34,7 @@ func (s *Syncer) answer(ctx context.Context, q *Request, known *acquaintance) (*
 	resp := &Response{NextBatch: a.s.Token(a.upTo)}
 	for id, m := range memberships {
 		m, known := m.at(upTo)
-		if !known || !q.Filter.Room.wants(id) {
+		if !known || !q.Filter.Room.wants(id) || m.forgotten && (q.Initial || m.order <= q.Since) {
 			continue
 		}
 		if err := a.room(ctx, id, m); err != nil {
@@ -169,15 +169,15 @@ func (a *answer) text(e *room.Entry) json.RawMessage {
 	return a.texts.add(func(b []byte) []byte { return a.viewer.append(b, e, nil, besides{}) })
 }
 
-// left is the end of a room for the user.
+// left is the end of a room for the user. Of one that they declined, or have forgotten since, nothing is told but that.
 func (a *answer) left(ctx context.Context, r *room.Room, m membership) error {
-	own, _, err := r.Timeline(ctx, a.q.Since, m.order, 1)
+	own, others, err := r.Timeline(ctx, a.q.Since, m.order, 1)
 	if err != nil {
 		return err
 	}
-	declined := len(own) > 0 && !r.WasJoined(ctx, a.q.User, own[0])
+	declined := len(own) > 0 && (m.forgotten || !r.WasJoined(ctx, a.q.User, own[0]))
 	var events []*room.Entry
-	limit, limited := a.q.Filter.Room.Timeline.limit(), false
+	limit, limited := a.q.Filter.Room.Timeline.limit(), m.forgotten && others
 	switch {
 	case !declined:
 		events, limited, err = a.chooser.timeline(ctx, r, a.q.Since, m.order, limit)
@@ -194,7 +194,8 @@ func (a *answer) left(ctx context.Context, r *room.Room, m membership) error {
 		return err
 	}
 	switch {
-	case !limited && a.q.After == StateBefore && (len(events) > 0 && declined || a.chooser.all()):
+	case declined && a.q.After == StateBefore && len(events) > 0:
+	case !declined && a.q.After == StateBefore && !limited && a.chooser.all():
 	case declined: // an invitation that was declined shows nothing of the room
 		out.States = a.states(own)
 	default:

@@ -142,11 +142,15 @@ func (s *Syncer) comings(ctx context.Context, user string, since, upTo int64) (c
 		return nil, nil, err
 	}
 	for id, m := range memberships {
+		moved := m.order > since && m.order <= upTo
+		if !moved && m.is != matrix.Join {
+			continue
+		}
 		r, err := s.rooms.Find(ctx, id)
 		if err != nil {
 			return nil, nil, err
 		}
-		if m.order > since && m.order <= upTo { // the user came or went: all the others did
+		if moved { // the user came or went: all the others did
 			to := went
 			if m.is == matrix.Join {
 				to = came
@@ -158,7 +162,7 @@ func (s *Syncer) comings(ctx context.Context, user string, since, upTo int64) (c
 			}
 			continue
 		}
-		if m.is != matrix.Join || r.Last() <= since {
+		if r.Last() <= since {
 			continue
 		}
 		changes, err := memberEvents(ctx, r, since, upTo)

@@ -165,6 +165,9 @@ func (a *sliding) facts(ctx context.Context) ([]window.Facts, error) {
 		return nil, err
 	}
 	for id, m := range a.memberships {
+		if had := a.had.rooms[id]; m.forgotten && (had == nil || had.member == m.order) { // of what is forgotten, a client only hears that it was left
+			continue
+		}
 		r, err := a.s.rooms.Find(ctx, id)
 		if err != nil {
 			return nil, fmt.Errorf("room %s: %w", id, err)

@@ -55,6 +55,8 @@ type membership struct {
 	is    string
 	order int64       // of the event that gave it
 	was   *membership // before that, if it was known
+
+	forgotten bool // the user has left the room and does not want to hear of it any more
 }
 
 // at is what it was at a position, and whether that is known.
@@ -173,7 +175,7 @@ func (s *Syncer) wait(who string) (<-chan struct{}, func()) {
 	}
 }
 
-// user is what somebody is in rooms. The caller must not change it.
+// user is what somebody is in rooms, also in those that they have forgotten: not all of their devices may know that they left. The caller must not change it.
 func (s *Syncer) user(ctx context.Context, who string) (map[string]membership, error) {
 	u, err := s.known(ctx, who)
 	if err != nil {
@@ -228,8 +230,8 @@ func (u *user) load(ctx context.Context, db table.DB, who string) error {
 			if err != nil {
 				return err
 			}
-			if ok && !m.Forgotten {
-				found[r.RoomID] = membership{is: m.Membership, order: m.Order}
+			if ok {
+				found[r.RoomID] = membership{is: m.Membership, order: m.Order, forgotten: m.Forgotten}
 			}
 		}
 		return nil
