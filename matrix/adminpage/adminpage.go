@@ -65,7 +65,9 @@ type Watch struct {
 	Warnings func() []string
 	// Check looks at all that the server needs.
 	Check func(ctx context.Context) []Finding
-	Began time.Time
+	// Federation is what other servers find of this one.
+	Federation func() Federation
+	Began      time.Time
 }
 
 // Finding is what a check found.
@@ -91,7 +93,7 @@ type section struct{ Path, Title string }
 
 // sections are all of them, in order.
 var sections = []section{
-	{"", "Overview"}, {"users", "Users"}, {"rooms", "Rooms"}, {"media", "Media"}, {"reports", "Reports"}, {"tokens", "Registration"},
+	{"", "Overview"}, {"users", "Users"}, {"rooms", "Rooms"}, {"media", "Media"}, {"reports", "Reports"}, {"tokens", "Registration"}, {"federation", "Federation"},
 }
 
 //go:embed pages
@@ -121,6 +123,7 @@ func New(c Config) *Pages {
 	p.get("media/{media}/picture", p.picture)
 	p.get("reports", p.reports)
 	p.get("tokens", p.tokens)
+	p.get("federation", p.federation)
 	p.actions()
 	p.mux.Handle(Path, p.guarded(func(*visit) error { return &page.Problem{Status: http.StatusNotFound, Text: "There is no such page."} }))
 	return p

@@ -30,6 +30,7 @@ func (a *API) adminRoutes() {
 	a.adminTokens()
 	a.adminNotices()
 	a.adminServices()
+	a.adminFederation()
 }
 
 // adminPages are the pages of administrators.

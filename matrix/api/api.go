@@ -74,6 +74,7 @@ type Config struct {
 
 	RoomVersion  string           // of rooms for which nobody says another one
 	AdminPage    *adminpage.Watch // how the server is, for the page of administrators; nil: there is no such page
+	Servers      http.Handler     // answers other servers what they ask where clients do: where this one is
 	Limits       Limits
 	BehindProxy  bool   // which says in X-Forwarded-For where clients are
 	SharedSecret string // by which accounts can be made by those who know it; "" for none

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"orrery/matrix"
+	"orrery/matrix/federation"
 )
 
 // versions of the specification whose requests are served.
@@ -57,6 +58,7 @@ func (a *API) serverRoutes() {
 		}
 		return known, nil
 	})
+	a.mux.Handle("GET "+federation.WellKnown, a.Servers)
 	if len(a.Transports) > 0 { // MSC4143, discovery of RTC transports
 		a.in("GET /_matrix/client/unstable/org.matrix.msc4143/rtc/transports", func(*request) (any, error) {
 			return map[string]any{"rtc_transports": a.Transports}, nil

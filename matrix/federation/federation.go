@@ -1,4 +1,4 @@
-// Package federation is what this server answers other servers (clause server-server API): who it is, and by which keys it signs.
+// Package federation is what this server answers other servers (clause server-server API): who it is, where it is, and by which keys it signs. It counts what they ask.
 package federation
 
 import (
@@ -13,6 +13,7 @@ import (
 type Config struct {
 	Server  string // its name
 	Key     signature.Key
+	Address string // where other servers reach it, as a server name; "" if they are told nothing
 	Version string // of the program
 	Now     func() time.Time
 }
@@ -24,14 +25,16 @@ const keyLifetime = 24 * time.Hour
 type API struct {
 	Config
 
-	mux *http.ServeMux
+	mux    *http.ServeMux
+	counts counts
 }
 
 // New is an API.
 func New(c Config) *API {
-	a := &API{c, http.NewServeMux()}
+	a := &API{Config: c, mux: http.NewServeMux()}
 	a.get("/_matrix/key/v2/server", a.keys)
 	a.get("/_matrix/federation/v1/version", a.version)
+	a.mux.HandleFunc("GET "+WellKnown, a.wellKnown)
 	a.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusNotFound, unrecognized("there is no such request"))
 	})
@@ -49,8 +52,23 @@ func (a *API) get(path string, v func() canonical.Value) {
 	})
 }
 
-// ServeHTTP answers.
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
+// ServeHTTP answers, and counts it.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &counting{w, http.StatusOK}
+	a.mux.ServeHTTP(c, r)
+	a.counts.add(r.Pattern, c.status, a.Now())
+}
+
+// WellKnown is where other servers look for where this one is (clause server-server API, server discovery). They ask at port 443 of the host in its name, as clients do.
+const WellKnown = "/.well-known/matrix/server"
+
+func (a *API) wellKnown(w http.ResponseWriter, _ *http.Request) {
+	if a.Address == "" {
+		answer(w, http.StatusNotFound, pairs("errcode", "M_NOT_FOUND", "error", "the server does not say where it is"))
+		return
+	}
+	answer(w, http.StatusOK, pairs("m.server", a.Address))
+}
 
 func answer(w http.ResponseWriter, status int, v canonical.Value) {
 	w.Header().Set("Content-Type", "application/json")
@@ -72,6 +90,17 @@ func pairs(all ...string) canonical.Value {
 	return v
 }
 
+// VerifyKey is a key by which this server signs, as others are told.
+type VerifyKey struct {
+	ID, Public string
+	Until      time.Time // that they may take it for valid without asking again
+}
+
+// VerifyKeys are those that others are told now. There are no old ones: the key of a server stays.
+func (a *API) VerifyKeys() []VerifyKey {
+	return []VerifyKey{{a.Key.ID, a.Key.Public(), a.Now().Add(keyLifetime)}}
+}
+
 // keys are the server's keys, signed by them (clause server-server API, publishing keys).
 func (a *API) keys() canonical.Value {
 	v := canonical.Of(
@@ -83,7 +112,10 @@ func (a *API) keys() canonical.Value {
 	return signature.Sign(v, a.Server, a.Key)
 }
 
+// Name is what others are told that the program is called.
+const Name = "Orrery"
+
 // version is what program this is (clause server-server API, GET version).
 func (a *API) version() canonical.Value {
-	return canonical.Of(canonical.Member{Name: "server", Value: pairs("name", "Orrery", "version", a.Version)})
+	return canonical.Of(canonical.Member{Name: "server", Value: pairs("name", Name, "version", a.Version)})
 }

@@ -2,10 +2,15 @@ package federation_test
 
 import (
 	"crypto/ed25519"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"orrery/matrix/canonical"
 	"orrery/matrix/federation"
@@ -48,5 +53,44 @@ func TestKeys(t *testing.T) {
 	}
 	if _, v := ask(http.MethodGet, "/_matrix/federation/v1/version"); v.Get("server", "name").String() != "Orrery" || v.Get("server", "version").String() != "1" {
 		t.Errorf("%s", v.JSON())
+	}
+}
+
+// TestCounts: what others ask is counted by its path and how it was answered, whatever paths they make up; and is in the metrics.
+func TestCounts(t *testing.T) {
+	now := time.UnixMilli(1_700_000_000_000)
+	a := federation.New(federation.Config{Server: "here.test", Key: signature.Key{ID: "ed25519:a", Private: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))}, Now: func() time.Time { return now }})
+	ask := func(method, path string, want int) {
+		w := httptest.NewRecorder()
+		a.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, path, nil))
+		if w.Code != want {
+			t.Errorf("%s %s: %d", method, path, w.Code)
+		}
+	}
+	ask(http.MethodGet, "/_matrix/key/v2/server", http.StatusOK)
+	ask(http.MethodPut, "/_matrix/key/v2/server", http.StatusMethodNotAllowed)
+	now = now.Add(time.Minute)
+	ask(http.MethodGet, "/_matrix/key/v2/server", http.StatusOK)
+	ask(http.MethodGet, federation.WellKnown, http.StatusNotFound)
+	for n := range 100 {
+		ask(http.MethodPost, "/_matrix/federation/v9/"+strconv.Itoa(n), http.StatusNotFound)
+	}
+	a.Address = "there.test:443"
+	ask(http.MethodGet, federation.WellKnown, http.StatusOK)
+	var got []string
+	for _, c := range a.Counts() {
+		got = append(got, fmt.Sprint(c.Request, " ", c.Status, " ", c.N, " ", now.Sub(c.Last)))
+	}
+	want := []string{
+		"/.well-known/matrix/server 200 1 0s", "/.well-known/matrix/server 404 1 0s", "/_matrix/key/v2/server 200 2 0s", "/_matrix/key/v2/server 405 1 1m0s", "other 404 100 0s",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	if n := testutil.CollectAndCount(a); n != 2*len(want) {
+		t.Error(n)
+	}
+	if problems, err := testutil.CollectAndLint(a); err != nil || len(problems) > 0 {
+		t.Error(problems, err)
 	}
 }

@@ -83,10 +83,13 @@ const unlabelled = `(() => {
 // hostile names.
 func TestAdminPageBrowser(t *testing.T) {
 	ctx := browser.Start(t, 5*time.Minute)
-	s := newWebSite(t)
+	cert, key := testenv.NewAuthority(t).Issue(t, "servers")
+	s := newWebSite(t, federated("127.0.0.1:8448", "", cert, key)...)
 	administered(t, s)
 	anne := s.register("anne")
 	populate(t, s, anne)
+	guarded := "rooms/" + url.PathEscape(rival(anne))
+	anne.do("PUT", guarded+"/state/m.room.server_acl", object{"allow": []string{"*", strings.Repeat("long", 30)}, "deny": append(hostile, "evil.test", "*.evil.test"), "allow_ip_literals": false})
 	look(ctx, t, "light", 1280)
 	do(ctx, t, chromedp.Navigate(s.http.URL+"/admin/users"), chromedp.WaitVisible("#login"))
 	browser.Shot(ctx, t, "admin-login-light")
@@ -105,6 +108,8 @@ func TestAdminPageBrowser(t *testing.T) {
 		{"reports", "reports"},
 		{"tokens", "tokens"},
 		{"check", "check"},
+		{"federation", "federation"},
+		{"acl", guarded + "?server=x.EVIL.test%3A8448"},
 		{"lock", user + "/lock"},
 		{"purge", room + "/purge"},
 		{"deactivate", user + "/deactivate"},
@@ -128,6 +133,9 @@ func TestAdminPageBrowser(t *testing.T) {
 		}
 	}
 	look(ctx, t, "light", 1280)
+	do(ctx, t, chromedp.Navigate(s.http.URL+"/admin/federation"), chromedp.WaitVisible("#found"), chromedp.Click(`a[href="/admin/`+guarded+`#acl"]`), chromedp.WaitVisible("#server"),
+		chromedp.SendKeys("#server", "good.test"), chromedp.Click("#try"), chromedp.WaitVisible("#tried .good"),
+		chromedp.SetValue("#server", "[::1]:8448"), chromedp.Click("#try"), chromedp.WaitVisible("#tried .bad"))
 	do(ctx, t, chromedp.Navigate(s.http.URL+"/admin/"+user+"/lock"), chromedp.WaitVisible("#says"), chromedp.Click("#do"), chromedp.WaitVisible("#said"))
 	anne.refused(http.StatusUnauthorized, "M_USER_LOCKED", "GET", "account/whoami", nil)
 	do(ctx, t, chromedp.Navigate(s.http.URL+"/admin/"+room+"/purge"), chromedp.WaitVisible("#says"), chromedp.Click("#do"), chromedp.WaitVisible("#live .good"))

@@ -2,8 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -199,10 +197,10 @@ func (c *Config) inspect(ctx context.Context, database func() error) (all []Find
 	add("application services", fmt.Sprintf("%d registrations can be used", len(services.All())), err)
 	add("database", "can be opened", database())
 	add("media", c.path(c.Media), c.checkMedia())
-	for _, f := range [][3]string{{"certificate", c.TLSCertificate, c.TLSKey}, {"federation certificate", c.Federation.TLSCertificate, c.Federation.TLSKey}} {
-		if f[1] != "" {
-			text, err := c.checkCertificate(f[1], f[2])
-			add(f[0], text, err)
+	for _, f := range []certificateFiles{c.clientCertificate(), c.serverCertificate()} {
+		if f.cert != "" {
+			text, err := c.checkCertificate(f)
+			add(f.check, text, err)
 		}
 	}
 	if c.Mail.Server != "" {
@@ -236,22 +234,6 @@ func (c *Config) checkMedia() error {
 		return err
 	}
 	return errors.Join(f.Close(), os.Remove(f.Name()))
-}
-
-// checkCertificate is when a certificate ends.
-func (c *Config) checkCertificate(cert, key string) (string, error) {
-	pair, err := tls.LoadX509KeyPair(c.path(cert), c.path(key))
-	if err != nil {
-		return "", err
-	}
-	leaf, err := x509.ParseCertificate(pair.Certificate[0])
-	if err != nil {
-		return "", err
-	}
-	if left := time.Until(leaf.NotAfter); left < 7*24*time.Hour {
-		return "", fmt.Errorf("%s ends at %s (renew it)", cert, leaf.NotAfter.Format(time.RFC3339))
-	}
-	return "until " + leaf.NotAfter.Format(time.DateOnly), nil
 }
 
 // checkClients asks for what clients ask first, where they ask, and is how much later it is there.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"orrery/matrix"
 	"orrery/matrix/rate"
 )
 
@@ -22,6 +23,7 @@ type Running struct {
 // Federation is where other servers ask.
 type Federation struct {
 	Listen         string `yaml:"listen"`
+	Address        string `yaml:"address"`
 	TLSCertificate string `yaml:"tls_certificate"`
 	TLSKey         string `yaml:"tls_key"`
 }
@@ -59,8 +61,11 @@ admin_page: true
 
 # Where other servers ask for this one's keys and version: host:port or unix:PATH, usually port 8448; "" is nowhere. They ask by TLS: here are the files of a
 # certificate for server_name and its key, which are read again when they change; without them a proxy is before it that has them.
+# address is where other servers reach this one if that is not server_name: host or host:port, for which the certificate is then. They are told it at
+# /.well-known/matrix/server, where clients ask, too; "" tells them nothing.
 federation:
   listen: ""
+  address: ""
   tls_certificate: ""
   tls_key: ""
 `
@@ -76,6 +81,11 @@ func (r *Running) check() error {
 	}
 	if r.Federation.Listen != "" && !isAddress(r.Federation.Listen) {
 		return fmt.Errorf("federation: listen %q is not host:port, nor unix:PATH", r.Federation.Listen)
+	}
+	if f := r.Federation; f.Address != "" {
+		if err := matrix.ValidServer(f.Address); err != nil {
+			return fmt.Errorf("federation: address: %w", err)
+		}
 	}
 	if r.Metrics != "" && !loopback(r.Metrics) {
 		return fmt.Errorf("metrics %q is not a host:port of this machine only, such as 127.0.0.1:9008", r.Metrics)

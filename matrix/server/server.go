@@ -155,6 +155,7 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.fed = federation.New(federation.Config{Server: c.ServerName, Key: key, Address: c.Federation.Address, Version: c.Version, Now: c.Now})
 	var watch *adminpage.Watch
 	if c.AdminPage {
 		watch = s.watched(ctx)
@@ -163,13 +164,12 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	s.api = api.New(api.Config{
 		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: deviceKeys, Services: services, Media: s.Media, Admin: s.Admin, Pushers: s.pushers, Delayed: s.delayed, Notices: s.notices, Search: s.search, Stream: stream, Now: c.Now, Logger: logger,
 		Validations: validations, Identity: identities, Previews: previews, KeepMedia: time.Duration(c.KeepMedia) * 24 * time.Hour, Turn: turn, Contacts: c.Contacts, SupportPage: c.SupportPage,
-		Transports: c.Transports, Subscriptions: c.Subscriptions, AdminPage: watch, RoomVersion: c.RoomVersion, SharedSecret: secret, LogIn: entry, Limits: api.Limits{Logins: c.Limits.Logins, Writes: c.Limits.Writes, Reads: c.Limits.Reads}, BehindProxy: c.BehindProxy,
+		Transports: c.Transports, Subscriptions: c.Subscriptions, AdminPage: watch, Servers: s.fed, RoomVersion: c.RoomVersion, SharedSecret: secret, LogIn: entry, Limits: api.Limits{Logins: c.Limits.Logins, Writes: c.Limits.Writes, Reads: c.Limits.Reads}, BehindProxy: c.BehindProxy,
 	})
-	s.metrics.MustRegister(s.api)
+	s.metrics.MustRegister(s.api, s.fed)
 	if services != nil {
 		s.metrics.MustRegister(services)
 	}
-	s.fed = federation.New(federation.Config{Server: c.ServerName, Key: key, Version: c.Version, Now: c.Now})
 	s.pushers.Begin()
 	return s, nil
 }

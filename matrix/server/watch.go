@@ -63,7 +63,8 @@ func (s *Server) watched(ctx context.Context) *adminpage.Watch {
 				return n
 			})
 		},
-		Warnings: func() []string { return warned.get(s.config.warnings) },
+		Federation: s.federation,
+		Warnings:   func() []string { return warned.get(s.config.warnings) },
 		Check: func(ctx context.Context) (all []adminpage.Finding) {
 			for _, f := range s.config.inspect(ctx, func() error {
 				return s.db.View(ctx, func(tx table.Tx) error {
@@ -93,7 +94,7 @@ func (c *Config) warnings() (all []string) {
 		all = append(all, "All is kept in memory, and gone when the server ends (database).")
 	}
 	if c.TLSCertificate != "" {
-		if _, err := c.checkCertificate(c.TLSCertificate, c.TLSKey); err != nil {
+		if _, err := c.checkCertificate(c.clientCertificate()); err != nil {
 			all = append(all, fmt.Sprintf("The certificate: %v.", err))
 		}
 	} else if !c.BehindProxy && !strings.HasPrefix(c.Listen, "unix:") && !loopback(c.Listen) {
