@@ -32,16 +32,15 @@ func (a *API) delayedRoutes() {
 		return map[string]any{"delayed_events": list}, err
 	})
 	a.in("GET "+delayedPath+"/{delayed}", func(q *request) (any, error) {
-		all, err := a.Delayed.Of(q.Context(), q.login.User)
-		for _, d := range all {
-			if d.ID == q.PathValue("delayed") {
-				return showDelayed(d), nil
-			}
+		d, became, err := a.Delayed.Find(q.Context(), q.login.User, q.PathValue("delayed"))
+		if err != nil {
+			return nil, err
 		}
-		if err == nil {
-			err = delayed.ErrNotFound
+		e := showDelayed(d)
+		if became != nil {
+			e.EventID, e.Error, e.Time = became.EventID, became.Error, became.Time
 		}
-		return nil, err
+		return e, nil
 	})
 	a.open("POST "+delayedPath+"/{delayed}", func(q *request) (any, error) { return a.changeDelayed(q, q.body.Get("action").String()) })
 	a.open("POST "+delayedPath+"/{delayed}/{action}", func(q *request) (any, error) { return a.changeDelayed(q, q.PathValue("action")) })
@@ -68,6 +67,11 @@ type delayedEvent struct {
 	Delay    int64           `json:"delay"`
 	Since    int64           `json:"running_since"`
 	Content  json.RawMessage `json:"content"`
+
+	// Of one that is not to be sent any more:
+	EventID string          `json:"event_id,omitempty"`         // it was sent
+	Error   json.RawMessage `json:"error,omitempty"`            // it could not be
+	Time    int64           `json:"origin_server_ts,omitempty"` // since when that is clear
 }
 
 func showDelayed(d store.Delayed) delayedEvent {

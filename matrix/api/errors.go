@@ -103,6 +103,7 @@ var kinds = []struct {
 	{media.ErrUnsupported, http.StatusBadRequest, "M_UNKNOWN"},
 	{media.ErrTooLarge, http.StatusRequestEntityTooLarge, "M_TOO_LARGE"},
 	{delayed.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
+	{delayed.ErrConflict, http.StatusConflict, "M_UNKNOWN"},
 	{delayed.ErrMany, http.StatusTooManyRequests, "M_LIMIT_EXCEEDED"},
 	{keys.ErrNotFound, http.StatusNotFound, "M_NOT_FOUND"},
 	{matrix.ErrSignature, http.StatusBadRequest, "M_INVALID_SIGNATURE"},
@@ -156,6 +157,13 @@ func toError(err error) (e *Error, fault bool) {
 		}
 	}
 	return fail(http.StatusInternalServerError, "M_UNKNOWN", "the server failed"), true
+}
+
+// Explain is an error as clients see it, as JSON.
+func Explain(err error) []byte {
+	e, _ := toError(err)
+	text, _ := json.Marshal(e)
+	return text
 }
 
 // MarshalJSON adds the further fields.

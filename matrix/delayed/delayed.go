@@ -28,6 +28,9 @@ const (
 // ErrNotFound says that there is no such event, or not any more.
 var ErrNotFound = errors.New("no such delayed event")
 
+// ErrConflict says that an event was sent or cancelled already, and not what is wanted now.
+var ErrConflict = errors.New("the delayed event is finished")
+
 // ErrMany says that a user has too many of them.
 var ErrMany = errors.New("too many delayed events")
 
@@ -39,8 +42,10 @@ type Config struct {
 	Stream *store.Stream
 	Rooms  *room.Rooms
 	May    func(ctx context.Context, user string) error // whether a user may send something now
-	Now    func() time.Time
-	Logger *slog.Logger
+
+	Explain func(err error) []byte // an error for clients, as JSON
+	Now     func() time.Time
+	Logger  *slog.Logger
 }
 
 // Events are those of a server.
@@ -98,25 +103,29 @@ func (e *Events) Of(ctx context.Context, user string) (all []store.Delayed, err 
 	return all, err
 }
 
-// Restart lets an event's delay begin anew.
+// Restart lets an event's delay begin anew. The error is ErrNotFound or ErrConflict if it is not to be sent any more.
 func (e *Events) Restart(ctx context.Context, id string) error {
-	return e.change(ctx, id, func(tx table.Tx, d store.Delayed) error {
+	return e.change(ctx, id, never, func(tx table.Tx, d store.Delayed) error {
 		d.Since = e.c.Now().UnixMilli()
 		d.Due = d.Since + d.Delay
 		return store.AllDelayed.Put(tx, d)
 	})
 }
 
-// Cancel makes it that an event is never sent.
+// Cancel makes it that an event is never sent. The error is ErrConflict if it was.
 func (e *Events) Cancel(ctx context.Context, id string) error {
-	return e.change(ctx, id, func(tx table.Tx, d store.Delayed) error { return store.AllDelayed.Delete(tx, d.ID) })
+	return e.change(ctx, id, cancelled, func(tx table.Tx, d store.Delayed) error { return e.finish(tx, d, outcome{}) })
 }
 
-func (e *Events) change(ctx context.Context, id string, with func(tx table.Tx, d store.Delayed) error) error {
+// change changes an event that is to be sent. One that is not any more had better have the outcome that is wanted.
+func (e *Events) change(ctx context.Context, id string, wants func(store.FinishedDelayed) bool, with func(tx table.Tx, d store.Delayed) error) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
 		d, err := get(tx, id)
+		if errors.Is(err, ErrNotFound) {
+			return e.finished(tx, id, wants)
+		}
 		if err != nil {
 			return err
 		}
@@ -132,15 +141,19 @@ func get(tx table.Tx, id string) (store.Delayed, error) {
 	return d, err
 }
 
-// Send sends an event now. If that is not possible it is still there.
+// Send sends an event now. If that is not possible it is still there. The error is ErrConflict if it was cancelled.
 func (e *Events) Send(ctx context.Context, id string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var d store.Delayed
+	done := false
 	if err := e.c.Stream.DB().View(ctx, func(tx table.Tx) (err error) {
-		d, err = get(tx, id)
+		if d, err = get(tx, id); errors.Is(err, ErrNotFound) {
+			done = true
+			return e.finished(tx, id, sent)
+		}
 		return err
-	}); err != nil {
+	}); err != nil || done {
 		return err
 	}
 	return e.send(ctx, d)
@@ -164,10 +177,11 @@ func (e *Events) send(ctx context.Context, d store.Delayed) error {
 		draft.StateKey = &d.StateKey
 	}
 	return r.Do(ctx, func(t *room.Turn) error {
-		if _, err := t.Send(draft); err != nil {
+		event, err := t.Send(draft)
+		if err != nil {
 			return err
 		}
-		t.Also(func(tx table.Tx, _ int64) error { return store.AllDelayed.Delete(tx, d.ID) })
+		t.Also(func(tx table.Tx, _ int64) error { return e.finish(tx, d, outcome{eventID: event.ID()}) })
 		return nil
 	})
 }
@@ -256,5 +270,5 @@ func (e *Events) sendOrDrop(d store.Delayed) error {
 		level = slog.LevelDebug
 	}
 	e.c.Logger.Log(e.ctx, level, "a delayed event was dropped", "room", d.Room, "user", d.User, "error", err)
-	return e.c.Stream.DB().Update(e.ctx, func(tx table.Tx) error { return store.AllDelayed.Delete(tx, d.ID) })
+	return e.c.Stream.DB().Update(e.ctx, func(tx table.Tx) error { return e.finish(tx, d, outcome{err: e.c.Explain(err)}) })
 }

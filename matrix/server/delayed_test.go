@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"orrery/internal/testenv"
 )
@@ -66,7 +68,24 @@ func TestDelayed(t *testing.T) {
 		if got := anne.do("GET", at+"/state/call/a", nil); got["by"] != "hand" {
 			t.Error(got)
 		}
-		nobody.refused(http.StatusNotFound, "M_NOT_FOUND", "POST", delayedPath+"/"+state+"/send", object{})
+		finished := func() {
+			t.Helper()
+			nobody.do("POST", delayedPath+"/"+state+"/send", object{}) // as who got no answer does
+			nobody.do("POST", delayedPath+"/"+never+"/cancel", object{})
+			for id, actions := range map[string][]string{state: {"cancel", "restart"}, never: {"send", "restart"}} {
+				for _, action := range actions {
+					nobody.refused(http.StatusConflict, "M_UNKNOWN", "POST", delayedPath+"/"+id+"/"+action, object{})
+				}
+			}
+			if one := anne.do("GET", delayedPath+"/"+state, nil); one["event_id"] == nil || one["origin_server_ts"] == nil || one["error"] != nil || one["state_key"] != "a" || fmt.Sprint(one["content"]) != "map[by:hand]" {
+				t.Errorf("sent: %+v", one)
+			}
+			if one := anne.do("GET", delayedPath+"/"+never, nil); one["event_id"] != nil || one["origin_server_ts"] == nil || one["error"] != nil {
+				t.Errorf("cancelled: %+v", one)
+			}
+			bob.refused(http.StatusNotFound, "M_NOT_FOUND", "GET", delayedPath+"/"+state, nil)
+		}
+		finished()
 		anne.later(at+"/state/call/c", 1, object{"by": "itself"})
 		testenv.Eventually(t, "it is sent", func() bool { return len(anne.waiting()) == 1 })
 		if got := anne.do("GET", at+"/state/call/c", nil); got["by"] != "itself" {
@@ -78,6 +97,7 @@ func TestDelayed(t *testing.T) {
 			if got := anne.waiting(); !slices.Equal(got, []string{message}) {
 				t.Errorf("after a restart: %q", got)
 			}
+			finished()
 		}
 		anne.do("POST", delayedPath+"/"+message+"/send", object{})
 		if got := bodies(anne.sync("", "").Rooms.Join[room].Timeline.Events); !slices.Equal(got, []string{"later"}) {
@@ -106,11 +126,49 @@ func TestDelayedRefused(t *testing.T) {
 	if got := bob.waiting(); !slices.Equal(got, []string{mayNot}) {
 		t.Errorf("it is not there any more: %q", got)
 	}
-	bob.later(at+"/state/call/x", 1, object{})
+	dropped := bob.later(at+"/state/call/x", 1, object{})
 	testenv.Eventually(t, "it is dropped", func() bool { return len(bob.waiting()) == 1 })
+	if why, _ := bob.do("GET", delayedPath+"/"+dropped, nil)["error"].(object); why["errcode"] != "M_FORBIDDEN" {
+		t.Errorf("why it was not sent: %v", why)
+	}
+	bob.do("POST", delayedPath+"/"+dropped+"/cancel", object{})
+	bob.refused(http.StatusConflict, "M_UNKNOWN", "POST", delayedPath+"/"+dropped+"/send", object{})
 	for i := range 99 {
 		anne.later(fmt.Sprintf("%s/send/m.room.message/%d", at, i), 60_000, object{})
 		bob.later(fmt.Sprintf("%s/send/m.room.message/%d", at, i), 60_000, object{})
 	}
 	bob.refused(http.StatusTooManyRequests, "M_LIMIT_EXCEEDED", "PUT", at+"/send/m.room.message/more"+query+"60000", object{})
+}
+
+// TestDelayedForgotten: what became of events is known of a user's last hundred, and for a week.
+func TestDelayedForgotten(t *testing.T) {
+	now := time.Now()
+	var mu sync.Mutex
+	s := configured(t, "memory")
+	s.now = func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return now
+	}
+	s.start()
+	t.Cleanup(func() { s.stop() })
+	anne := s.register("anne")
+	room := anne.create(object{})
+	var ids []string
+	for i := range 101 {
+		id := anne.later(fmt.Sprintf("rooms/%s/send/m.room.message/%d", room, i), 3_600_000, object{})
+		anne.do("POST", delayedPath+"/"+id+"/cancel", object{})
+		ids = append(ids, id)
+		mu.Lock()
+		now = now.Add(time.Millisecond)
+		mu.Unlock()
+	}
+	anne.refused(http.StatusNotFound, "M_NOT_FOUND", "GET", delayedPath+"/"+ids[0], nil)
+	anne.refused(http.StatusNotFound, "M_NOT_FOUND", "POST", delayedPath+"/"+ids[0]+"/cancel", object{})
+	anne.do("GET", delayedPath+"/"+ids[1], nil)
+	mu.Lock()
+	now = now.Add(7*24*time.Hour + time.Millisecond)
+	mu.Unlock()
+	anne.refused(http.StatusNotFound, "M_NOT_FOUND", "GET", delayedPath+"/"+ids[100], nil)
+	anne.refused(http.StatusNotFound, "M_NOT_FOUND", "POST", delayedPath+"/"+ids[100]+"/cancel", object{})
 }
