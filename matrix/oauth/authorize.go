@@ -46,7 +46,7 @@ func (i *Issuer) authorize(v *visit) error {
 	if v.Method == http.MethodGet {
 		return v.render(http.StatusOK, "consent", map[string]any{
 			"Client": a.client.shown(), "Host": a.client.host(), "Link": template.URL(a.client.URI), //nolint:gosec // checked to be https when it was registered
-			"Device": a.scope.device, "Back": target(a.redirect), "Action": "/oauth2/authorize?" + v.URL.RawQuery,
+			"Device": a.scope.device, "Back": target(a.redirect), "Action": "/oauth2/authorize?" + v.URL.RawQuery, "Policy": a.client.Policy, "Terms": a.client.Terms,
 		})
 	}
 	if v.PostFormValue("decision") != "allow" {
@@ -144,7 +144,7 @@ func target(redirect string) string {
 	u, err := url.Parse(redirect)
 	if err != nil || u.Host == "" {
 		scheme, _, _ := strings.Cut(redirect, ":")
-		return scheme + ":"
+		return "the app " + scheme
 	}
 	return u.Host
 }

@@ -210,7 +210,7 @@ func TestElementXLogsIn(t *testing.T) {
 			t.Errorf("%s: who wants to log in is not known: %s", name, page)
 		}
 		_, page = b.post("/account/login", url.Values{"name": {"@anne:orrery.test"}, "password": {"pw-anne"}, "next": {next(page)}})
-		if !strings.Contains(page, "Let Element X in?") || !strings.Contains(page, "ABCDEFGHIJ") {
+		if !strings.Contains(page, "Let Element X in?") || !strings.Contains(page, "ABCDEFGHIJ") || !strings.Contains(page, `href="https://element.io/privacy"`) {
 			t.Errorf("%s: %s", name, page)
 		}
 		_, page = b.post("/account/logout", url.Values{"next": {next(page)}}) // somebody else wants to log in: not anywhere else
