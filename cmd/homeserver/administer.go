@@ -40,6 +40,7 @@ func (c *cli) operate(cmd *cobra.Command, f func(ctx context.Context, o *operato
 	if ok {
 		return f(cmd.Context(), &operator{config, do})
 	}
+	config.Command = true
 	s, err := server.Open(cmd.Context(), config, logger)
 	if err != nil {
 		return err

@@ -148,9 +148,7 @@ func (c *cli) open(cmd *cobra.Command, change func(*server.Config)) (*server.Ser
 	if err != nil {
 		return nil, nil, err
 	}
-	if change != nil {
-		change(config)
-	}
+	change(config)
 	config.Version = version
 	s, err := server.Open(cmd.Context(), config, logger)
 	return s, logger, err

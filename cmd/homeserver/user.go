@@ -28,7 +28,7 @@ func (c *cli) userCommand() *cobra.Command {
 
 // withServer opens the server for a command, and closes it.
 func (c *cli) withServer(cmd *cobra.Command, f func(ctx context.Context, s *server.Server) error) error {
-	s, _, err := c.open(cmd, nil)
+	s, _, err := c.open(cmd, func(config *server.Config) { config.Command = true })
 	if err != nil {
 		return err
 	}

@@ -66,6 +66,7 @@ type Config struct {
 
 	KeepMedia time.Duration // how long what users upload is kept; 0: for ever
 	Stream    *store.Stream
+	Usable    func() error // an error says why nothing can be served; nil: it always can
 	Now       func() time.Time
 	Logger    *slog.Logger
 
@@ -105,6 +106,9 @@ func (a *API) Routes() []string { return a.routes }
 func New(c Config) *API {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Usable == nil {
+		c.Usable = func() error { return nil }
 	}
 	a := &API{Config: c, mux: http.NewServeMux(), auth: newUIA(c.Now), limits: newLimiters(c.Limits), metrics: newMetrics(), sent: newSent(maxSent, maxSentByDevice)}
 	a.serverRoutes()
@@ -266,7 +270,10 @@ func (a *API) plain(h handler) http.Handler {
 			}
 		}()
 		q := &request{Request: r, w: w}
-		result, err := h(q)
+		result, err := any(nil), a.Usable()
+		if err == nil {
+			result, err = h(q)
+		}
 		if err != nil {
 			e, fault := toError(err)
 			if fault {

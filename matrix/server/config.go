@@ -48,6 +48,7 @@ type Config struct {
 	Notices Notices `yaml:"server_notices"`
 
 	Version  string `yaml:"-"` // of the program
+	Command  bool   `yaml:"-"` // it is opened for a moment, perhaps beside a server that serves from the same database
 	Operator string `yaml:"-"` // the socket by which commands reach a server that runs
 
 	Now func() time.Time `yaml:"-"` // its clock

@@ -45,6 +45,7 @@ type Server struct {
 
 	config *Config
 	db     table.DB
+	opened table.DB // without those who watch it
 	api    *api.API
 	fed    *federation.API
 	logger *slog.Logger
@@ -104,16 +105,11 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	if err != nil {
 		return nil, err
 	}
-	opened, err := OpenDatabase(ctx, c, logger)
+	opened, guarded, usable, err := c.openGuarded(ctx, logger)
 	if err != nil {
 		return nil, err
 	}
-	db := watch.New(opened) // and nothing writes but through it
-	if err := store.Upgrade(ctx, db, func(what string, rows int) {
-		logger.InfoContext(ctx, "the database is upgraded", "step", what, "rows", rows)
-	}); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
+	db := watch.New(guarded) // and nothing writes but through it
 	stream, err := store.NewStream(ctx, db)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -126,7 +122,7 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	momentary := memory.NewBudget(memory.Share())
 	accounts := c.accounts(stream, services, momentary)
 	s := &Server{
-		config: c, db: db, logger: logger, syncer: syncer, services: services,
+		config: c, db: db, opened: opened, logger: logger, syncer: syncer, services: services,
 		Accounts: accounts,
 		search:   search.Open(ctx, stream, logger), metrics: newMetrics(), unwatch: func() {},
 	}
@@ -162,7 +158,7 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	}
 	s.delayed = delayed.Open(ctx, delayed.Config{Stream: stream, Rooms: s.Rooms, May: s.maySend, Explain: api.Explain, Now: c.Now, Logger: logger})
 	s.api = api.New(api.Config{
-		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: deviceKeys, Services: services, Media: s.Media, Admin: s.Admin, Pushers: s.pushers, Delayed: s.delayed, Notices: s.notices, Search: s.search, Stream: stream, Now: c.Now, Logger: logger,
+		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: deviceKeys, Services: services, Media: s.Media, Admin: s.Admin, Pushers: s.pushers, Delayed: s.delayed, Notices: s.notices, Search: s.search, Stream: stream, Usable: usable, Now: c.Now, Logger: logger,
 		Validations: validations, Identity: identities, Previews: previews, KeepMedia: time.Duration(c.KeepMedia) * 24 * time.Hour, Turn: turn, Contacts: c.Contacts, SupportPage: c.SupportPage,
 		Transports: c.Transports, Subscriptions: c.Subscriptions, AdminPage: watch, Servers: s.fed, RoomVersion: c.RoomVersion, SharedSecret: secret, LogIn: entry, Limits: api.Limits{Logins: c.Limits.Logins, Writes: c.Limits.Writes, Reads: c.Limits.Reads}, BehindProxy: c.BehindProxy,
 	})

@@ -54,7 +54,7 @@ func (s *Server) watched(ctx context.Context) *adminpage.Watch {
 		Stores: func(ctx context.Context) (string, int64) {
 			return databaseNames[kind], size.get(func() int64 {
 				n, err := int64(0), error(nil)
-				if db, ok := s.db.(sizer); ok {
+				if db, ok := s.opened.(sizer); ok {
 					n, err = db.Size(ctx)
 				}
 				if err != nil {

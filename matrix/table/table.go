@@ -21,6 +21,8 @@ var (
 	ErrClosed = errors.New("database is closed")
 	// ErrUnavailable says that the database cannot be reached or written just now: nothing was changed, and it may be asked again.
 	ErrUnavailable = errors.New("database is unavailable")
+	// ErrReplaced says that the database is not the one any more that was opened. What is known of it counts no more.
+	ErrReplaced = fmt.Errorf("%w: it was replaced beneath the program (stop the program, see to it that the database is the one that is wanted, and start it again)", ErrUnavailable)
 	// ErrReading says that a transaction was used while rows of a scan are being read. It is an error of the program.
 	ErrReading = errors.New("transaction is being read")
 	// ErrAgain says that what a transaction took for granted was not so: nothing was changed, and its functions are called again.
@@ -123,6 +125,12 @@ type Tx interface {
 type Counter interface {
 	// Count is Count of this package.
 	Count(s *Schema, key []any, n int64) (int64, error)
+}
+
+// Located is a DB that is in a file or folder. Once that is another one its updates fail with ErrReplaced: what was committed so far is in the one that was opened.
+type Located interface {
+	// Located is nil, or ErrReplaced.
+	Located() error
 }
 
 // Count adds to the number in a row of a key and one number, and is what it is then. A row that is not there is 0.

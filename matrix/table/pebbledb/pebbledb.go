@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -34,6 +35,8 @@ type DB struct {
 	db     *pebble.DB
 	fuse   *fuse.Fuse
 	writer *table.Writer
+
+	places map[string]os.FileInfo // paths that stay what they are, by their names
 
 	closing sync.RWMutex // held for reading while the database is used
 	closed  bool
@@ -85,7 +88,7 @@ func (d *DB) start(c *Config) (err error) {
 	if d.db, err = pebble.Open(c.Directory, o); err != nil {
 		return err
 	}
-	if err := d.readSpaces(); err != nil {
+	if err := errors.Join(d.readSpaces(), d.locate(c)); err != nil {
 		return errors.Join(err, d.db.Close())
 	}
 	d.seen = &seen{Snapshot: d.db.NewSnapshot(), users: 1}
@@ -224,6 +227,9 @@ func (d *DB) Update(ctx context.Context, f func(table.Tx) error) error {
 func (d *DB) begin(context.Context) (table.Writing, error) {
 	if err := d.fuse.Err(); err != nil {
 		return nil, fmt.Errorf("%w: %w", table.ErrUnavailable, err)
+	}
+	if err := d.Located(); err != nil {
+		return nil, err
 	}
 	b := d.db.NewIndexedBatch()
 	return &transaction{d: d, read: b, batch: b}, nil

@@ -242,7 +242,7 @@ func (t *transaction) Commit() error {
 		return fmt.Errorf("%w: %w", table.ErrUnavailable, err)
 	}
 	t.d.renew()
-	return nil
+	return t.d.Located() // then it was there when this was committed
 }
 
 // Rollback is that of table.Writing.

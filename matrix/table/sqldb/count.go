@@ -79,14 +79,15 @@ func countDividing(s *table.Schema) string {
 		quote(s.Name), quote(s.Columns[s.Key].Name), s.Key+2, strings.Join(where, " AND "))
 }
 
-// countNull makes a number NULL, which it cannot be, if it is not what it was thought to be.
+// countNull makes a number NULL, which it cannot be, if it is not what it was thought to be, or is not there.
 func countNull(s *table.Schema) string {
 	var where []string
 	for i, c := range s.Columns[:s.Key] {
 		where = append(where, fmt.Sprintf("%s = $%d", quote(c.Name), i+1))
 	}
 	number := quote(s.Columns[s.Key].Name)
-	return fmt.Sprintf("UPDATE %s SET %s = CASE %s WHEN $%d THEN $%d END WHERE %s", quote(s.Name), number, number, s.Key+1, s.Key+2, strings.Join(where, " AND "))
+	return fmt.Sprintf("INSERT INTO %s (%s) VALUES (%s, (SELECT CASE %s WHEN $%d THEN $%d END FROM %s WHERE %s)) ON CONFLICT (%s) DO UPDATE SET %s = excluded.%s",
+		quote(s.Name), names(s, s.Key+1), marks(s.Key), number, s.Key+1, s.Key+2, quote(s.Name), strings.Join(where, " AND "), names(s, s.Key), number, number)
 }
 
 // keep remembers what was counted, after the commit; otherwise nothing is known any more.

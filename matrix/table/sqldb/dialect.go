@@ -33,7 +33,7 @@ type dialect struct {
 	count            func(s *table.Schema) string // the statement that changes a number from what it was thought to be; ErrAgain if it was not
 	remote           bool                         // it is a process of its own: round trips cost
 	pool             func(driver, name string) (connect func(context.Context) (session, error), end func() error, err error)
-	kind             func(err error) error // ErrDuplicate or ErrUnavailable, if an error of the driver is one; nil otherwise
+	kind             func(err error) error // ErrDuplicate, ErrUnavailable or ErrReplaced, if an error of the driver is one; nil otherwise
 }
 
 var sqliteDialect = &dialect{
@@ -58,6 +58,9 @@ var sqliteDialect = &dialect{
 			return table.ErrDuplicate
 		case sqlite3.SQLITE_CONSTRAINT_NOTNULL: // see count.go
 			return table.ErrAgain
+		}
+		if e.Code() == sqlite3.SQLITE_ERROR && strings.Contains(e.Error(), "no such table") { // it was there
+			return table.ErrReplaced
 		}
 		switch e.Code() & 0xff {
 		case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY:
@@ -86,6 +89,8 @@ var postgresDialect = &dialect{
 			return table.ErrDuplicate
 		case errors.As(err, &e) && e.Code == "22012": // division_by_zero: see count.go
 			return table.ErrAgain
+		case errors.As(err, &e) && e.Code == "42P01": // undefined_table, which was there
+			return table.ErrReplaced
 		case errors.As(err, &e) && (strings.HasPrefix(e.Code, "08") || strings.HasPrefix(e.Code, "53") || strings.HasPrefix(e.Code, "57P") || e.Code == "25006"): // connection, resources, shutdown, read only
 			return table.ErrUnavailable
 		case errors.As(err, &c), errors.As(err, &n), errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), pgconn.SafeToRetry(err), err.Error() == "conn closed":
@@ -97,11 +102,11 @@ var postgresDialect = &dialect{
 
 // find is the dialect and the driver's name of a database.
 func find(name string) (*dialect, string, error) {
-	if path, ok := strings.CutPrefix(name, "sqlite:"); ok && path != "" {
-		path, err := filepath.Abs(path)
-		if err != nil {
-			return nil, "", err
-		}
+	path, err := file(name)
+	if err != nil {
+		return nil, "", err
+	}
+	if path != "" {
 		query := url.Values{"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "secure_delete(FAST)", "cache_size(-4096)", "temp_store(MEMORY)"}}
 		return sqliteDialect, (&url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}).String(), nil
 	}
@@ -109,6 +114,14 @@ func find(name string) (*dialect, string, error) {
 		return postgresDialect, name, nil
 	}
 	return nil, "", errors.New("a database is sqlite:PATH or postgres://user@host/database")
+}
+
+// file is the path of a database's file, "" if it is not in one.
+func file(name string) (string, error) {
+	if path, ok := strings.CutPrefix(name, "sqlite:"); ok && path != "" {
+		return filepath.Abs(path)
+	}
+	return "", nil
 }
 
 func (d *dialect) column(k table.Kind) string {

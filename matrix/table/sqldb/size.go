@@ -14,7 +14,7 @@ func (d *DB) Size(ctx context.Context) (n int64, err error) {
 	if d.closed {
 		return 0, table.ErrClosed
 	}
-	s, err := d.connect(ctx)
+	s, err := d.connectHere(ctx)
 	if err != nil {
 		return 0, err
 	}

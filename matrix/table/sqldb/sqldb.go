@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 
@@ -30,6 +31,9 @@ type DB struct {
 	counts  map[string]int64 // what the writer's last transactions counted
 	texts   sync.Map         // schemas of indexes of texts, by name
 
+	path string // of its file; "" if it is none
+	file os.FileInfo
+
 	closing sync.RWMutex
 	closed  bool
 }
@@ -43,14 +47,21 @@ func Open(ctx context.Context, url string) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{dialect: dialect, counts: map[string]int64{}, idle: make(chan session, readers), spare: make(chan struct{}, readers)}
+	path, err := file(url)
+	if err != nil {
+		return nil, err
+	}
+	d := &DB{dialect: dialect, path: path, counts: map[string]int64{}, idle: make(chan session, readers), spare: make(chan struct{}, readers)}
 	if d.connect, d.end, err = dialect.pool(dialect.driver, name); err != nil {
 		return nil, fmt.Errorf("cannot open %s: %w", dialect.name, err)
 	}
 	for range readers {
 		d.spare <- struct{}{}
 	}
-	if d.write, err = d.connect(ctx); err != nil {
+	if d.write, err = d.connect(ctx); err == nil {
+		err = d.locate()
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot open %s: %w", dialect.name, err), d.end())
 	}
 	d.writer = table.NewWriter(d.begin)
@@ -87,7 +98,7 @@ func (d *DB) reader(ctx context.Context) (session, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	s, err := d.connect(ctx)
+	s, err := d.connectHere(ctx)
 	if err != nil {
 		d.spare <- struct{}{}
 	}
@@ -122,6 +133,9 @@ func (d *DB) Update(ctx context.Context, f func(table.Tx) error) error {
 }
 
 func (d *DB) begin(ctx context.Context) (table.Writing, error) {
+	if err := d.here(ctx); err != nil {
+		return nil, err
+	}
 	if d.write == nil {
 		var err error
 		if d.write, err = d.connect(ctx); err != nil {
@@ -153,10 +167,14 @@ func (d *DB) Close() error {
 		case <-d.spare:
 		}
 	}
+	var err error
 	if d.write != nil {
+		if d.Located() != nil {
+			err = d.settle(context.Background()) //nolint:forbidigo // it is the last that is done: nobody reads any more
+		}
 		d.write.close()
 	}
-	return d.end()
+	return errors.Join(err, d.end())
 }
 
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

@@ -88,6 +88,12 @@ func TestCountsOfTwo(t *testing.T) {
 					t.Fatalf("%d, not %d", is, want)
 				}
 			}
+			if err := both[0].Update(t.Context(), func(tx table.Tx) error { return numbers.Delete(tx, "x") }); err != nil {
+				t.Fatal(err)
+			}
+			if is := count(both[1], 7); is != 7 {
+				t.Errorf("of a number that is gone it is %d", is)
+			}
 			var mu sync.Mutex
 			seen := map[int64]bool{}
 			var group sync.WaitGroup

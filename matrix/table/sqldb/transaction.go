@@ -305,7 +305,7 @@ func (t *transaction) Commit() error {
 		return err
 	}
 	t.ended = true
-	return nil
+	return t.d.here(t.ctx) // then it was there when this was committed
 }
 
 // Rollback is that of table.Writing.
