@@ -224,3 +224,14 @@ func (d *deletions) start(r *running, f func(context.Context)) error {
 	d.run(f)
 	return nil
 }
+
+// begins runs what no deletion is in the same way.
+func (d *deletions) begins(f func(context.Context)) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended {
+		return errEnding
+	}
+	d.run(f)
+	return nil
+}

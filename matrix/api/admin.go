@@ -27,6 +27,7 @@ func (a *API) adminRoutes() {
 	a.adminTimelines()
 	a.adminMedia()
 	a.adminReports()
+	a.adminRedactions()
 	a.adminTokens()
 	a.adminNotices()
 	a.adminServices()

@@ -72,6 +72,8 @@ var kinds = []struct {
 	{notice.ErrOff, http.StatusBadRequest, "M_UNKNOWN"},
 	{notice.ErrForeign, http.StatusBadRequest, "M_INVALID_PARAM"},
 	{account.ErrToken, http.StatusUnauthorized, "M_UNKNOWN_TOKEN"},
+	{admin.ErrRedacting, http.StatusBadRequest, "M_UNKNOWN"},
+	{admin.ErrNoRedaction, http.StatusNotFound, "M_NOT_FOUND"},
 	{admin.ErrNoReport, http.StatusNotFound, "M_NOT_FOUND"},
 	{delivery.ErrNothing, http.StatusNotFound, "M_NOT_FOUND"},
 	{delivery.ErrRegistered, http.StatusConflict, "M_UNKNOWN"},

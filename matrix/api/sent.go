@@ -159,6 +159,9 @@ func (a *API) Sweep(ctx context.Context) error {
 		return err
 	}
 	before := a.Now().Add(-transactionLife).UnixMilli()
+	if err := store.ForgetRedactions(ctx, a.Stream.DB(), before); err != nil {
+		return err
+	}
 	for {
 		n := 0
 		err := a.Stream.DB().Update(ctx, func(tx table.Tx) error {

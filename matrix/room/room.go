@@ -424,6 +424,34 @@ func (r *Room) Page(ctx context.Context, of table.Range) (found []*Entry, err er
 	return found, err
 }
 
+// SentBy is the newest events that a user sent before an order, newest first: those of a part of the timeline of some length, and at most some. Next is the order of the last
+// event that was looked at; more says whether there may be others before it.
+func (r *Room) SentBy(ctx context.Context, user string, before int64, length, most int) (found []*Entry, next int64, more bool, err error) {
+	err = r.rooms.c.Stream.DB().View(ctx, func(tx table.Tx) error {
+		for row, err := range store.Events.Scan(tx, table.Range{Prefix: []any{r.row.ID}, Before: before, Descending: true, Limit: length}) {
+			if err != nil {
+				return err
+			}
+			next = row.Order
+			length--
+			if row.Sender != user {
+				continue
+			}
+			e, err := parse(r.version, row)
+			if err != nil {
+				return err
+			}
+			if found = append(found, e); len(found) == most {
+				more = true
+				return nil
+			}
+		}
+		more = length == 0
+		return nil
+	})
+	return found, next, more, err
+}
+
 // Entries are those with some orders; nil for one that is not there.
 func (r *Room) Entries(ctx context.Context, orders []int64) ([]*Entry, error) {
 	found := make([]*Entry, len(orders))

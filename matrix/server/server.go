@@ -166,12 +166,23 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	if services != nil {
 		s.metrics.MustRegister(services)
 	}
-	s.pushers.Begin()
+	if err := s.goOn(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return s, nil
 }
 
 func (c *Config) accounts(stream *store.Stream, services *delivery.Delivery, m *memory.Budget) *account.Accounts {
 	return account.New(account.Config{Stream: stream, Server: c.ServerName, Now: c.Now, Speaker: c.speaker(), Memory: m, Reserved: func(user string) error { return reserved(services, user) }})
+}
+
+// goOn begins what goes on by itself, with what the server before left.
+func (s *Server) goOn(ctx context.Context) error {
+	s.pushers.Begin()
+	if s.config.Command {
+		return nil
+	}
+	return s.Admin.Resume(ctx)
 }
 
 // Handler is the API.

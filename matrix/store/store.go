@@ -35,7 +35,7 @@ func Schemas() []*table.Schema { return slices.Concat(Kept(), searchSchemas) }
 
 // Kept are the tables that are not made of others.
 func Kept() []*table.Schema {
-	return slices.Concat([]*table.Schema{metas.Schema()}, epochSchemas, writerSchemas, accountSchemas, roomSchemas, stateSchemas, clientSchemas, keySchemas, backupSchemas, mediaSchemas, pusherSchemas, oauthSchemas, ssoSchemas, moderationSchemas, contactSchemas, delayedSchemas, serviceSchemas, noticeSchemas)
+	return slices.Concat([]*table.Schema{metas.Schema()}, epochSchemas, writerSchemas, accountSchemas, roomSchemas, stateSchemas, clientSchemas, keySchemas, backupSchemas, mediaSchemas, pusherSchemas, oauthSchemas, ssoSchemas, moderationSchemas, contactSchemas, delayedSchemas, serviceSchemas, noticeSchemas, redactionSchemas)
 }
 
 // Open makes a database ready: its tables, and its version.
