@@ -141,10 +141,10 @@ type NewUser struct {
 	Shown      string // the display name; "": the localpart
 	Admin      bool
 	Guest      bool
-	Invitation string            // a token that is used up by it; "": none
-	External   *store.External   // by which its user logs in elsewhere; nil: none. Its User is set here
-	Proof      *validation.Proof // of an address that it has, which is used up by it; nil: none
-	Service    string            // the id of the application service that makes it; "": none does
+	Invitation string             // a token that is used up by it; "": none
+	External   *store.External    // by which its user logs in elsewhere; nil: none. Its User is set here
+	Proofs     []validation.Proof // of addresses that it has, which are used up by it
+	Service    string             // the id of the application service that makes it; "": none does
 }
 
 // Create makes an account. Without a password nobody can log in by one.
@@ -188,8 +188,8 @@ func (a *Accounts) Make(ctx context.Context, n NewUser) (store.User, error) {
 				return err
 			}
 		}
-		if n.Proof != nil {
-			if err := a.addProved(tx, u.ID, *n.Proof); err != nil {
+		for _, p := range n.Proofs {
+			if err := a.addProved(tx, u.ID, p); err != nil {
 				return err
 			}
 		}

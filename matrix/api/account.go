@@ -135,8 +135,7 @@ func (a *API) identifier(ctx context.Context, v canonical.Value) (string, error)
 	kind := id.Get("type").String()
 	switch {
 	case kind == "m.id.phone":
-		// Numbers as they are dialled within a country are known to nobody here: they need its code.
-		return a.byContact(ctx, contact.MSISDN, cmp.Or(id.Get("phone").String(), id.Get("number").String()))
+		return a.byNumber(ctx, id.Get("country").String(), cmp.Or(id.Get("phone").String(), id.Get("number").String()))
 	case kind == "m.id.thirdparty", kind != "m.id.user" && id.Get("medium").String() != "": // as the clause login has it, without a type
 		return a.byContact(ctx, id.Get("medium").String(), id.Get("address").String())
 	case ok && kind != "m.id.user":
@@ -153,12 +152,28 @@ func (a *API) identifier(ctx context.Context, v canonical.Value) (string, error)
 	return a.Accounts.Full(strings.ToLower(localpart)), nil // as all are here
 }
 
+// byNumber is the user who has a number, as it is dialled in a country; "" for nobody.
+func (a *API) byNumber(ctx context.Context, country, number string) (string, error) {
+	of, err := contact.Dialled(country, number)
+	if errors.Is(err, contact.ErrCountry) { // the number may do without it
+		return a.byContact(ctx, contact.MSISDN, number)
+	}
+	if err != nil {
+		return "", nil //nolint:nilerr // nobody has it
+	}
+	return a.owner(ctx, of)
+}
+
 // byContact is the user who has an address; "" for nobody.
 func (a *API) byContact(ctx context.Context, medium, address string) (string, error) {
 	of, err := contact.Parse(medium, address)
 	if err != nil {
 		return "", nil //nolint:nilerr // nobody has it
 	}
+	return a.owner(ctx, of)
+}
+
+func (a *API) owner(ctx context.Context, of contact.Address) (string, error) {
 	user, err := a.Accounts.ByContact(ctx, of)
 	if errors.Is(err, contact.ErrUnknown) {
 		err = nil

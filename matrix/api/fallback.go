@@ -16,7 +16,7 @@ import (
 // fallbackRoutes are pages on which people pass the stages that their client does not know (clause client-server API, fallback). That of single sign-on is
 // among its own.
 func (a *API) fallbackRoutes() {
-	for _, name := range []string{stageTerms, stageInvitation, stageEmail, stageDummy, stagePassword} {
+	for _, name := range []string{stageTerms, stageInvitation, stageEmail, stageNumber, stageDummy, stagePassword} {
 		path := "auth/" + name + "/fallback/web"
 		a.route("GET "+path, a.webPage(func(w http.ResponseWriter, r *http.Request) error {
 			if _, _, err := a.waiting(r, name); err != nil {
@@ -44,7 +44,7 @@ func (a *API) waiting(r *http.Request, name string) (s stage, user string, err e
 	case user == "" && strings.HasSuffix(path, "/register"):
 		_, stages = a.registerStages()
 	case user == "" && strings.HasSuffix(path, "/account/password"):
-		stages = map[string]stage{stageEmail: a.emailStage(contact.Reset)}
+		stages = a.contactStages(contact.Reset)
 	case user != "":
 		stages = map[string]stage{stagePassword: {check: func(q *request, sent canonical.Value) error {
 			return a.Accounts.CheckPassword(q.Context(), user, sent.Get("password").String())
@@ -59,7 +59,7 @@ func (a *API) waiting(r *http.Request, name string) (s stage, user string, err e
 
 func (a *API) showStage(w http.ResponseWriter, r *http.Request, name string, status int, more map[string]any) error {
 	data := map[string]any{
-		"Session": r.FormValue("session"), "Terms": name == stageTerms, "Token": name == stageInvitation, "Email": name == stageEmail, "Password": name == stagePassword,
+		"Session": r.FormValue("session"), "Terms": name == stageTerms, "Token": name == stageInvitation, "Email": name == stageEmail, "Number": name == stageNumber, "Password": name == stagePassword,
 		"Policies": a.Terms, "Wanted": wanted(a.auth.what(r.FormValue("session"))),
 	}
 	maps.Copy(data, more)
@@ -72,8 +72,8 @@ func (a *API) passStage(w http.ResponseWriter, r *http.Request, name string) err
 	if err != nil {
 		return err
 	}
-	if name == stageEmail && r.PostFormValue("sid") == "" {
-		return a.mailStage(w, r)
+	if medium := mediumOf(name); medium != "" && r.PostFormValue("sid") == "" {
+		return a.sendStage(w, r, name, medium)
 	}
 	text := func(field string) canonical.Value { return canonical.Text(r.PostFormValue(field)) }
 	creds := canonical.Of(canonical.Member{Name: "sid", Value: text("sid")}, canonical.Member{Name: "client_secret", Value: text("secret")})
@@ -81,24 +81,32 @@ func (a *API) passStage(w http.ResponseWriter, r *http.Request, name string) err
 		canonical.Member{Name: "threepid_creds", Value: creds})
 	q := &request{Request: r, w: w, notes: map[string]string{}}
 	q.login.User = user
-	if err := s.check(q, sent); err != nil {
-		e, fault := toError(err)
-		if fault {
+	if name == stageNumber {
+		_, err = a.Validations.SubmitCode(r.Context(), r.PostFormValue("sid"), r.PostFormValue("secret"), r.PostFormValue("code"))
+	}
+	if err == nil {
+		err = s.check(q, sent)
+	}
+	if err != nil {
+		said := validation.Said(err)
+		if e, fault := toError(err); said == "" && fault {
 			return err
+		} else if name != stageNumber || said == "" {
+			said = sentence(e.Text)
 		}
-		return a.showStage(w, r, name, http.StatusForbidden, map[string]any{"Problem": sentence(e.Text), "Sid": r.PostFormValue("sid"), "Secret": r.PostFormValue("secret")})
+		return a.showStage(w, r, name, http.StatusForbidden, map[string]any{"Problem": said, "Sid": r.PostFormValue("sid"), "Secret": r.PostFormValue("secret")})
 	}
 	a.auth.passWith(r.FormValue("session"), name, q.notes)
 	return a.show(w, http.StatusOK, "passed", map[string]any{})
 }
 
-// mailStage sends the mail by which an address is shown to be somebody's, who goes on here afterwards.
-func (a *API) mailStage(w http.ResponseWriter, r *http.Request) error {
+// sendStage sends the mail or the message by which an address is shown to be somebody's, who goes on here afterwards.
+func (a *API) sendStage(w http.ResponseWriter, r *http.Request, name, medium string) error {
 	purpose, secret := contact.Register, rand.Text()
 	if strings.HasSuffix(a.auth.what(r.FormValue("session")), "/account/password") {
 		purpose = contact.Reset
 	}
-	of, err := contact.Parse(contact.Email, r.PostFormValue("address"))
+	of, err := contact.Parse(medium, r.PostFormValue("address"))
 	var sid string
 	if err == nil {
 		sid, err = a.Validations.Ask(r.Context(), validation.Wanted{Purpose: purpose, Address: of, Secret: secret, Attempt: 1, From: a.address(r)})
@@ -108,9 +116,9 @@ func (a *API) mailStage(w http.ResponseWriter, r *http.Request) error {
 		if fault {
 			return err
 		}
-		return a.showStage(w, r, stageEmail, e.Status, map[string]any{"Problem": sentence(e.Text)})
+		return a.showStage(w, r, name, e.Status, map[string]any{"Problem": sentence(e.Text)})
 	}
-	return a.showStage(w, r, stageEmail, http.StatusOK, map[string]any{"Sid": sid, "Secret": secret, "Address": of.Text})
+	return a.showStage(w, r, name, http.StatusOK, map[string]any{"Sid": sid, "Secret": secret, "Address": of.Text})
 }
 
 // passWith is pass with what the stage keeps for when all are done.

@@ -15,6 +15,7 @@ type LogIn struct {
 	OpenRegistration bool     // anybody may make an account
 	NeedInvitation   bool     // if they have a token for it
 	NeedEmail        bool     // and show that an address of mail is theirs
+	NeedNumber       bool     // and that the number of a telephone is
 	Terms            []Policy // and accept these
 	Guests           bool     // people without an account may look into rooms that let them
 	NoPasswords      bool     // users log in by providers or OAuth only
@@ -82,7 +83,7 @@ func (a *API) issuerConfig() oauth.Config {
 	c := oauth.Config{
 		Address: a.address,
 		URL:     a.BaseURL, Server: a.Server, Accounts: a.Accounts, Stream: a.Stream, Now: a.Now, Logger: a.Logger, NoPasswords: a.NoPasswords,
-		Register: a.OpenRegistration && !a.NoPasswords, NeedInvitation: a.NeedInvitation, NeedEmail: a.NeedEmail, Validations: a.Validations, LogOut: a.logOutDevice, LogOutAll: a.logOutAll, Deactivate: a.end,
+		Register: a.OpenRegistration && !a.NoPasswords, NeedInvitation: a.NeedInvitation, NeedEmail: a.NeedEmail, NeedNumber: a.NeedNumber, Validations: a.Validations, LogOut: a.logOutDevice, LogOutAll: a.logOutAll, Deactivate: a.end,
 	}
 	for _, t := range a.Terms {
 		c.Terms = append(c.Terms, oauth.Term{Title: t.Title, URL: t.URL})

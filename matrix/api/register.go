@@ -2,6 +2,7 @@ package api
 
 import (
 	"crypto/rand"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -76,7 +77,7 @@ func (a *API) register(q *request) (any, error) {
 	if in.Password == "" {
 		return nil, missing("password")
 	}
-	u, err := a.Accounts.Make(q.Context(), account.NewUser{Name: in.Username, Password: in.Password, Invitation: notes[stageInvitation], Proof: noted(notes, contact.Register)})
+	u, err := a.Accounts.Make(q.Context(), account.NewUser{Name: in.Username, Password: in.Password, Invitation: notes[stageInvitation], Proofs: noted(notes, contact.Register)})
 	if err != nil {
 		return nil, err
 	}
@@ -86,8 +87,8 @@ func (a *API) register(q *request) (any, error) {
 	return a.tokens(q, u.ID)
 }
 
-// registerStages is what an account needs: a token and that policies are accepted, where the server wants that, or nothing; and an address of mail, which
-// whoever has one may show where it is not needed.
+// registerStages is what an account needs: a token and that policies are accepted, where the server wants that, or nothing; and an address of mail and the number of a telephone,
+// which whoever has them may show where they are not needed.
 func (a *API) registerStages() (flows [][]string, stages map[string]stage) {
 	stages = map[string]stage{}
 	var flow []string
@@ -105,18 +106,31 @@ func (a *API) registerStages() (flows [][]string, stages map[string]stage) {
 		}
 		stages[stageTerms] = stage{params: map[string]any{"policies": policies}, check: pass}
 	}
-	mail := a.Validations.Sends()
-	if mail {
-		stages[stageEmail] = a.emailStage(contact.Register)
-		flows = append(flows, append(slices.Clone(flow), stageEmail))
+	shown := a.contactStages(contact.Register)
+	maps.Copy(stages, shown)
+	for _, more := range a.shownFlows(shown) {
+		flows = append(flows, append(slices.Clone(flow), more...))
 	}
-	if a.NeedEmail {
+	if a.NeedEmail || a.NeedNumber {
 		return flows, stages
 	}
-	if mail || len(flow) == 0 { // the dummy tells that no address follows (clause client-server API, dummy auth)
+	if len(shown) > 0 || len(flow) == 0 { // the dummy tells that no address follows (clause client-server API, dummy auth)
 		flow, stages[stageDummy] = append(flow, stageDummy), stage{check: pass}
 	}
 	return append(flows, flow), stages
+}
+
+// shownFlows are which addresses somebody shows who makes an account, of those that they can: what is needed is in each of them.
+func (a *API) shownFlows(can map[string]stage) (flows [][]string) {
+	for _, flow := range [][]string{{stageEmail}, {stageNumber}, {stageNumber, stageEmail}} {
+		email, number := slices.Contains(flow, stageEmail), slices.Contains(flow, stageNumber)
+		_, canEmail := can[stageEmail]
+		_, canNumber := can[stageNumber]
+		if (!email || canEmail) && (!number || canNumber) && (email || !a.NeedEmail) && (number || !a.NeedNumber) {
+			flows = append(flows, flow)
+		}
+	}
+	return flows
 }
 
 func pass(*request, canonical.Value) error { return nil }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"orrery/matrix"
+	"orrery/matrix/contact"
 	"orrery/matrix/federation"
 )
 
@@ -74,7 +75,7 @@ func (a *API) serverRoutes() {
 			"m.change_password":          map[string]bool{"enabled": true},
 			"m.set_displayname":          map[string]bool{"enabled": true},
 			"m.set_avatar_url":           map[string]bool{"enabled": true},
-			"m.3pid_changes":             map[string]bool{"enabled": a.Validations.Sends()},
+			"m.3pid_changes":             map[string]bool{"enabled": a.Validations.Sends(contact.Email) || a.Validations.Sends(contact.MSISDN)},
 			"m.get_login_token":          map[string]bool{"enabled": true},
 			"m.profile_fields":           map[string]bool{"enabled": true},
 			"m.forget_forced_upon_leave": map[string]bool{"enabled": false},

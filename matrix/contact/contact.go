@@ -87,16 +87,14 @@ func parseEmail(text string) (Address, error) {
 
 // parseNumber reads a number of a telephone with the code of its country: 447700900001, +44 7700 900001, 0044...
 func parseNumber(text string) (Address, error) {
-	digits := strings.NewReplacer(" ", "", "-", "", "(", "", ")", "", ".", "", "/", "").Replace(strings.TrimSpace(text))
-	if rest, ok := strings.CutPrefix(digits, "+"); ok {
-		digits = rest
-	} else {
+	digits, plus, ok := bare(text)
+	if !plus {
 		digits = strings.TrimPrefix(digits, "00")
 	}
-	if len(digits) < minNumber || len(digits) > maxNumber || digits[0] == '0' || strings.ContainsFunc(digits, func(r rune) bool { return r < '0' || r > '9' }) {
-		return Address{}, fmt.Errorf("%.40q %w of a telephone (it begins with the code of its country)", text, ErrAddress)
+	if !ok {
+		digits = ""
 	}
-	return Address{MSISDN, digits}, nil
+	return whole(text, digits)
 }
 
 // ValidSecret says what is wrong with what a client made up to identify a session by.

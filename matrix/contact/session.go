@@ -18,7 +18,7 @@ var (
 	// ErrTries says that too many wrong tokens were tried.
 	ErrTries = errors.New("too many wrong tokens were tried (begin another session)")
 	// ErrNotYet says that a user has not shown yet that the address is theirs.
-	ErrNotYet = errors.New("address is not validated yet (follow the link in the mail)")
+	ErrNotYet = errors.New("address is not validated yet (follow the link of the mail, or give the code of the message)")
 )
 
 // How long a session counts after it changed (clause identity service API, establishing associations), how many wrong tokens one bears, and how many of its
@@ -27,6 +27,12 @@ const (
 	Lifetime  = 24 * time.Hour
 	MaxTries  = 10
 	maxTokens = 3
+)
+
+// A code is shorter than the token of a link, since people type it: only the newest counts, for a while, and few wrong ones are borne.
+const (
+	CodeLifetime = 30 * time.Minute
+	MaxCodeTries = 5
 )
 
 // Purpose is what an address is validated for. What was validated for one counts for no other.
@@ -67,8 +73,14 @@ func Begin(p Purpose, a Address, user, secret, nextLink string, now int64) Sessi
 // Expired says whether a session does not count any more.
 func (s Session) Expired(now int64) bool { return now-s.Changed >= Lifetime.Milliseconds() }
 
+// byCode says whether a session's tokens are codes that people type.
+func (s Session) byCode() bool { return s.Address.Medium == MSISDN }
+
 // WithToken is a session for which another token counts, which is about to be sent.
 func (s Session) WithToken(token string, now int64) Session {
+	if s.byCode() {
+		s.Tokens, s.Tries = nil, 0
+	}
 	s.Tokens = append(slices.Clone(s.Tokens), digest(token)...)
 	s.Tokens = s.Tokens[max(0, len(s.Tokens)-maxTokens*sha256.Size):]
 	s.Changed = now
@@ -83,10 +95,14 @@ func (s Session) Sent(attempt int64) Session {
 
 // Submit is what a session becomes by a token that somebody gives. With ErrToken the session has to be kept, too: it counts.
 func (s Session) Submit(token string, now int64) (Session, error) {
+	most := int64(MaxTries)
+	if s.byCode() {
+		most = MaxCodeTries
+	}
 	switch {
-	case s.Expired(now):
+	case s.Expired(now), s.byCode() && s.Validated == 0 && now-s.Changed >= CodeLifetime.Milliseconds():
 		return s, ErrExpired
-	case s.Tries >= MaxTries:
+	case s.Tries >= most:
 		return s, ErrTries
 	}
 	given, fits := digest(token), 0
@@ -103,10 +119,15 @@ func (s Session) Submit(token string, now int64) (Session, error) {
 	return s, nil
 }
 
+// Knows says whether somebody has a session's secret.
+func (s Session) Knows(secret string) bool {
+	return subtle.ConstantTimeCompare(s.Secret, digest(secret)) == 1
+}
+
 // Prove is nil if somebody who knows a secret has shown, for a purpose, that the address is theirs.
 func (s Session) Prove(p Purpose, user, secret string, now int64) error {
 	switch {
-	case subtle.ConstantTimeCompare(s.Secret, digest(secret)) != 1, s.Purpose != p, s.User != "" && s.User != user:
+	case !s.Knows(secret), s.Purpose != p, s.User != "" && s.User != user:
 		return ErrSession
 	case s.Expired(now):
 		return ErrExpired

@@ -68,7 +68,7 @@ func (v *visit) loginPage(status int, name, problem string) error {
 		providers = append(providers, map[string]any{"Name": p.Name, "N": n})
 	}
 	return v.render(status, "login", map[string]any{
-		"Next": local(v.FormValue("next")), "Name": name, "Problem": problem, "Register": v.i.c.Register, "Providers": providers, "Passwords": !v.i.c.NoPasswords, "Mail": v.i.c.Validations.Sends(),
+		"Next": local(v.FormValue("next")), "Name": name, "Problem": problem, "Register": v.i.c.Register, "Providers": providers, "Passwords": !v.i.c.NoPasswords, "Forgotten": v.sends() != "",
 	})
 }
 
@@ -85,7 +85,7 @@ func (i *Issuer) login(v *visit) error {
 	if !strings.HasPrefix(name, "@") {
 		user = i.c.Accounts.Full(strings.ToLower(name))
 	}
-	if of, err := contact.Parse(contact.Email, name); err == nil {
+	if of, err := named(name); err == nil {
 		if user, err = i.c.Accounts.ByContact(v.Context(), of); err != nil && !errors.Is(err, contact.ErrUnknown) {
 			return err
 		}
@@ -140,19 +140,15 @@ func (i *Issuer) fromProvider(v *visit) error {
 }
 
 func (v *visit) showRegister(status int, problem string) error {
-	proof, err := v.registering()
-	if v.i.c.NeedEmail && err != nil {
-		return v.render(status, "address", map[string]any{"Problem": problem, "Next": local(v.FormValue("next"))})
+	_, lacks, err := v.registering()
+	if lacks != "" {
+		return v.showAddress(status, lacks, problem)
 	}
 	if err != nil {
 		return tooLate(err)
 	}
-	address, secret := "", ""
-	if proof != nil {
-		address, secret = v.FormValue("address"), v.FormValue("secret")
-	}
 	return v.render(status, "register", map[string]any{
-		"Next": local(v.FormValue("next")), "Name": v.PostFormValue("name"), "Problem": problem, "Token": v.i.c.NeedInvitation, "Terms": v.i.c.Terms, "Address": address, "Secret": secret,
+		"Next": local(v.FormValue("next")), "Name": v.PostFormValue("name"), "Problem": problem, "Token": v.i.c.NeedInvitation, "Terms": v.i.c.Terms, "Shown": v.shown(),
 	})
 }
 
@@ -172,7 +168,7 @@ func (i *Issuer) register(v *visit) error {
 		}
 	}
 	var err error
-	if n.Proof, err = v.registering(); err != nil {
+	if n.Proofs, _, err = v.registering(); err != nil {
 		return tooLate(err)
 	}
 	u, err := i.c.Accounts.Make(v.Context(), n)
@@ -233,7 +229,7 @@ func (v *visit) showAccount(status int, problem string) error {
 	if err != nil {
 		return err
 	}
-	return v.render(status, "account", map[string]any{"Contacts": contacts, "Mail": v.i.c.Validations.Sends(), "Devices": devices, "Password": u.Password != "", "Problem": problem})
+	return v.render(status, "account", map[string]any{"Contacts": contacts, "Asked": v.sends(), "Devices": devices, "Password": u.Password != "", "Problem": problem})
 }
 
 func (i *Issuer) deleteDevice(v *visit) error {

@@ -49,6 +49,7 @@ type Config struct {
 	Register       bool // people may make accounts on its pages
 	NeedInvitation bool // if they have a token for it
 	NeedEmail      bool // if they have an address of mail
+	NeedNumber     bool // and the number of a telephone
 	Terms          []Term
 	Providers      []Provider // by which people may log in instead of a password
 

@@ -8,6 +8,7 @@ replace orrery => ../..
 require (
 	github.com/google/go-cmp v0.7.0
 	github.com/matrix-org/gomatrixserverlib v0.0.0-20260506075950-c9c468727353
+	github.com/nyaruka/phonenumbers v1.8.1
 	maunium.net/go/mautrix v0.31.0
 	orrery v0.0.0
 )

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -109,6 +110,50 @@ func TestAddressesBrowser(t *testing.T) {
 	do(ctx, t, chromedp.Click("#change"), chromedp.WaitVisible("#login"), chromedp.SendKeys("#name", "anne@example.org"), chromedp.SendKeys("#password", "pw-new"),
 		chromedp.Click("#login"), chromedp.WaitVisible("#addresses"))
 	anne.refused(http.StatusUnauthorized, "M_UNKNOWN_TOKEN", "GET", "account/whoami", nil)
+}
+
+// TestNumbersBrowser: somebody makes an account with an address of mail and a number, both of which are needed, forgets the password, gets a new one by a message,
+// and adds and removes numbers; and another passes the stage of a number on its page; in a real browser.
+func TestNumbersBrowser(t *testing.T) {
+	ctx := browser.Start(t, 3*time.Minute)
+	g := newTextGateway(t)
+	s, box := newMailSite(t, g.settings("oauth:\n  issuer: \"\"", issuerHere, "registration_needs_email: false", "registration_needs_email: true", "registration_needs_number: false", "registration_needs_number: true")...)
+	do(ctx, t, chromedp.Navigate(s.http.URL+"/account/register"), chromedp.WaitVisible("#send"), chromedp.SendKeys("#address", "anne@example.org"), chromedp.Click("#send"), chromedp.WaitVisible("#sent"))
+	whole, _, _ := link(t, box.Next(t))
+	do(ctx, t, chromedp.Navigate(whole), chromedp.WaitVisible("#confirm"), chromedp.Click("#confirm"), chromedp.WaitVisible(`#address[type="tel"]`),
+		chromedp.SendKeys("#address", "07700 900001"), chromedp.Click("#send"), chromedp.WaitVisible(`[role="alert"]`),
+		chromedp.SendKeys("#address", "+44 7700 900001"), chromedp.Click("#send"), chromedp.WaitVisible("#code"))
+	browser.Shot(ctx, t, "number-code")
+	code := g.code()
+	do(ctx, t, chromedp.SendKeys("#code", other(code)), chromedp.Click("#go"), chromedp.WaitVisible(`[role="alert"]`), chromedp.SendKeys("#code", code[:3]+" "+code[3:]), chromedp.Click("#go"),
+		chromedp.WaitVisible("#make"), chromedp.SendKeys("#name", "anne"), chromedp.SendKeys("#password", "pw-anne"), chromedp.SendKeys("#again", "pw-anne"),
+		chromedp.Click("#make"), chromedp.WaitVisible("#addresses"), chromedp.SendKeys("#address", "+49 151 23456789"), chromedp.SendKeys("#proof", "pw-anne"),
+		chromedp.Click("#add"), chromedp.WaitVisible("#code"))
+	do(ctx, t, chromedp.SendKeys("#code", g.code()), chromedp.Click("#go"), chromedp.WaitVisible(`#addresses button[value="4915123456789"]`))
+	browser.Shot(ctx, t, "number-account")
+	do(ctx, t, chromedp.Click(`#addresses button[value="4915123456789"]`), chromedp.WaitNotPresent(`#addresses button[value="4915123456789"]`), chromedp.WaitVisible("#addresses"))
+	anne := &client{site: s}
+	anne.token, _ = anne.do("POST", "login", object{"type": "m.login.password", "identifier": object{"type": "m.id.phone", "country": "GB", "phone": "07700 900001"}, "password": "pw-anne"})["access_token"].(string)
+	if got := anne.contacts(); got != "[{email anne@example.org} {msisdn 447700900001}]" {
+		t.Error(got)
+	}
+	do(ctx, t, chromedp.Navigate(s.http.URL+"/account/forgotten"), chromedp.WaitVisible("#send"), chromedp.SendKeys("#address", "0044 7700 900001"), chromedp.Click("#send"), chromedp.WaitVisible("#code"))
+	do(ctx, t, chromedp.SendKeys("#code", g.code()), chromedp.Click("#go"), chromedp.WaitVisible("#change"), chromedp.SendKeys("#new", "pw-new"), chromedp.SendKeys("#again", "pw-new"),
+		chromedp.Click("#change"), chromedp.WaitVisible("#login"), chromedp.SendKeys("#name", "+44 7700 900001"), chromedp.SendKeys("#password", "pw-new"),
+		chromedp.Click("#login"), chromedp.WaitVisible("#addresses"))
+	anne.refused(http.StatusUnauthorized, "M_UNKNOWN_TOKEN", "GET", "account/whoami", nil)
+	var step begun
+	anne.want(http.StatusUnauthorized, "POST", "register", object{"username": "bob", "password": "pw-bob"}, &step)
+	do(ctx, t, chromedp.Navigate(s.http.URL+"/_matrix/client/v3/auth/m.login.msisdn/fallback/web?session="+step.Session), chromedp.WaitVisible("#address"),
+		chromedp.SendKeys("#address", "bob"), chromedp.Click("#send"), chromedp.WaitVisible(`[role="alert"]`), chromedp.SendKeys("#address", "+44 7700 900002"), chromedp.Click("#send"), chromedp.WaitVisible("#code"))
+	code = g.code()
+	do(ctx, t, chromedp.SendKeys("#code", other(code)), chromedp.Click("#go"), chromedp.WaitVisible(`[role="alert"]`))
+	browser.Shot(ctx, t, "number-fallback")
+	do(ctx, t, chromedp.SendKeys("#code", code), chromedp.Click("#go"), chromedp.WaitVisible("#done"))
+	anne.want(http.StatusUnauthorized, "POST", "register", object{"username": "bob", "password": "pw-bob", "auth": object{"session": step.Session}}, &step)
+	if fmt.Sprint(step.Completed) != "[m.login.msisdn]" {
+		t.Errorf("%+v", step)
+	}
 }
 
 // TestFallbackBrowser: who makes an account passes all stages on pages, as for a client that knows none of them, which is told of each.

@@ -45,6 +45,7 @@ type Config struct {
 	Assist  `yaml:",inline"`
 	Bridges `yaml:",inline"`
 	Mail    Mail    `yaml:"mail"`
+	SMS     SMS     `yaml:"sms"`
 	Notices Notices `yaml:"server_notices"`
 
 	Version  string `yaml:"-"` // of the program
@@ -93,6 +94,9 @@ registration_needs_token: false
 # Whether it takes an address of mail, to which a mail is sent. Without this, whoever wants may give one if there is a mail server.
 registration_needs_email: false
 
+# Whether it takes the number of a telephone, to which a message with a code is sent. Without this, whoever wants may give one if there is a gateway for messages.
+registration_needs_number: false
+
 # What people accept who make an account, as in
 #   - {id: privacy_policy, version: "1.0", language: en, title: Privacy policy, url: https://example.org/privacy}
 terms: []
@@ -134,7 +138,7 @@ default_room_version: "%[2]s"
 # Networks that are not public, such as 10.1.0.0/16, that are reached all the same where users name an address there: gateways of notifications.
 reachable_networks: []
 
-# Whether the server by itself tells others anything: gateways of notifications, whoever gets mails, identity servers, application services. A copy of a server, on which something is tried out, must not.
+# Whether the server by itself tells others anything: gateways of notifications, whoever gets mails and messages, identity servers, application services. A copy of a server, on which something is tried out, must not.
 outbound: true
 
 # debug, info, warn or error
@@ -166,7 +170,7 @@ func Init(name, dir string) (string, error) {
 	if err := os.WriteFile(filepath.Join(dir, keyFile), []byte(key), 0o600); err != nil {
 		return "", err
 	}
-	return path, os.WriteFile(path, fmt.Appendf(nil, defaults+runningDefaults+assistDefaults+mailDefaults+identityDefaults+bridgesDefaults+noticesDefaults, name, matrix.DefaultVersion), 0o600)
+	return path, os.WriteFile(path, fmt.Appendf(nil, defaults+runningDefaults+assistDefaults+mailDefaults+smsDefaults+identityDefaults+bridgesDefaults+noticesDefaults, name, matrix.DefaultVersion), 0o600)
 }
 
 // ReadConfig reads a configuration and says what is wrong with it.
@@ -177,6 +181,7 @@ func ReadConfig(path string) (*Config, error) {
 	}
 	c := &Config{Now: time.Now, Operator: operatorSocket, Listen: "127.0.0.1:8008", Database: "sqlite:homeserver.db", SigningKey: keyFile, Media: "media", MaxUpload: 50, Presence: true, Outbound: true, RoomVersion: matrix.DefaultVersion, LogLevel: "info", LogIn: LogIn{PasswordLogin: true}, folder: filepath.Dir(path)}
 	c.Running, c.Assist, c.Mail, c.Notices = newRunning(), newAssist(), Mail{Encryption: mail.StartTLS}, newNotices()
+	c.SMS = newSMS()
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
 	if err := d.Decode(c); err != nil {
@@ -215,7 +220,7 @@ func (c *Config) check() error {
 			return fmt.Errorf("terms %q lack one of id, version, language, title, url (https://...)", t.ID)
 		}
 	}
-	if err := errors.Join(c.checkOAuth(), c.checkSSO(), c.checkMail(), c.checkIdentity(), c.checkNotices()); err != nil {
+	if err := errors.Join(c.checkOAuth(), c.checkSSO(), c.checkMail(), c.checkSMS(), c.checkIdentity(), c.checkNotices()); err != nil {
 		return err
 	}
 	if c.MaxUpload <= 0 || c.MaxUpload > 1<<20 {

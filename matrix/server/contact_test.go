@@ -478,7 +478,8 @@ func TestAdminContacts(t *testing.T) {
 		(&client{site: s}).want(status, "POST", "login", object{"type": "m.login.password", "identifier": id, "password": "pw-anne"}, nil)
 	}
 	login(object{"type": "m.id.phone", "country": "GB", "phone": "+44 7700 900001"}, http.StatusOK)
-	login(object{"type": "m.id.phone", "country": "GB", "phone": "07700 900001"}, http.StatusForbidden)
+	login(object{"type": "m.id.phone", "country": "GB", "phone": "07700 900001"}, http.StatusOK)
+	login(object{"type": "m.id.phone", "country": "FR", "phone": "07700 900001"}, http.StatusForbidden)
 	login(object{"type": "m.id.thirdparty", "medium": "msisdn", "address": "447700900001"}, http.StatusOK)
 	admin.do("PUT", path, object{"threepids": []object{{"medium": "email", "address": "anne@example.org"}}})
 	if got := anne.contacts(); got != "[{email anne@example.org}]" {

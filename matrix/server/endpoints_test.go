@@ -10,9 +10,6 @@ import (
 
 // missing are the requests of the client-server API (v1.19) that are not served always; docs/matrix.md says why.
 var missing = strings.Split(strings.TrimSpace(`
-POST /_matrix/client/v3/account/3pid/msisdn/requestToken
-POST /_matrix/client/v3/account/password/msisdn/requestToken
-POST /_matrix/client/v3/register/msisdn/requestToken
 GET /_matrix/client/v3/login/sso/redirect
 GET /_matrix/client/v3/login/sso/redirect/{}
 GET /.well-known/matrix/policy_server

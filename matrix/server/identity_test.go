@@ -85,7 +85,11 @@ func (i *identityServer) public() string {
 func (i *identityServer) lookup(_ *http.Request, in object) (int, any) {
 	found := object{}
 	for address, user := range i.bound {
-		asked := contact.Address{Medium: contact.Email, Text: address}.Hashed("pepper")
+		medium := contact.Email
+		if !strings.Contains(address, "@") {
+			medium = contact.MSISDN
+		}
+		asked := contact.Address{Medium: medium, Text: address}.Hashed("pepper")
 		if in["algorithm"] == "sha256" && in["pepper"] == "pepper" && fmt.Sprint(in["addresses"]) == "["+asked+"]" {
 			found[asked] = user
 		}
@@ -106,6 +110,10 @@ func (i *identityServer) store(_ *http.Request, in object) (int, any) {
 }
 
 func (i *identityServer) bind(_ *http.Request, in object) (int, any) {
+	if in["sid"] == "of a number" {
+		i.bound["447700900001"], _ = in["mxid"].(string)
+		return http.StatusOK, object{"medium": "msisdn", "address": "447700900001", "mxid": in["mxid"], "not_before": 1, "not_after": 2, "ts": 1, "signatures": object{}}
+	}
 	if in["sid"] != "1" || in["client_secret"] != "s" {
 		return http.StatusBadRequest, object{"errcode": "M_SESSION_NOT_VALIDATED", "error": "follow the link"}
 	}
@@ -288,6 +296,40 @@ func TestInviteByAddress(t *testing.T) {
 				t.Error("a room was made", after)
 			}
 		})
+	}
+}
+
+// TestIdentityNumbers: identity servers are asked for numbers as for addresses of mail, in the one form that they have.
+func TestIdentityNumbers(t *testing.T) {
+	s, i := withIdentity(t, "memory")
+	anne, bob := s.register("anne"), s.register("bob")
+	invite := func(number string) object {
+		return object{"id_server": "id.test", "id_access_token": "for-id", "medium": "msisdn", "address": number}
+	}
+	room := anne.create(object{"name": "Lounge"})
+	path := "rooms/" + url.PathEscape(room) + "/invite"
+	anne.refused(http.StatusBadRequest, "M_INVALID_PARAM", "POST", path, invite("07700 900001")) // of which country?
+	i.bound["447700900002"] = bob.user
+	anne.do("POST", path, invite("+44 (0)7700 900-002"))
+	bob.join(room)
+	anne.do("POST", path, invite("447700900003"))
+	if len(i.stored) != 1 || i.stored[0]["medium"] != "msisdn" || i.stored[0]["address"] != "447700900003" {
+		t.Error(i.stored)
+	}
+	bind := object{"sid": "of a number", "client_secret": "s", "id_server": "id.test", "id_access_token": "for-id"}
+	anne.do("POST", "account/3pid/bind", bind)
+	if out := anne.do("POST", "account/3pid/unbind", object{"medium": "msisdn", "address": "+44 7700 900001"}); out["id_server_unbind_result"] != "success" || i.bound["447700900001"] != "" {
+		t.Error(out, i.bound)
+	}
+	anne.do("POST", "account/3pid/bind", bind)
+	if err := s.server.Accounts.SetContact(t.Context(), anne.user, contact.Address{Medium: contact.MSISDN, Text: "447700900001"}); err != nil {
+		t.Fatal(err)
+	}
+	if out := anne.do("POST", "account/deactivate", object{"auth": anne.passwordAuth()}); out["id_server_unbind_result"] != "success" || i.bound["447700900001"] != "" {
+		t.Error(out, i.bound)
+	}
+	if err := s.server.Accounts.SetContact(t.Context(), bob.user, contact.Address{Medium: contact.MSISDN, Text: "447700900001"}); err != nil {
+		t.Error("the number of an account that ended is not free", err)
 	}
 }
 

@@ -17,6 +17,7 @@ type LogIn struct {
 	OpenRegistration bool       `yaml:"open_registration"`
 	NeedInvitation   bool       `yaml:"registration_needs_token"`
 	NeedEmail        bool       `yaml:"registration_needs_email"`
+	NeedNumber       bool       `yaml:"registration_needs_number"`
 	Terms            []Term     `yaml:"terms"`
 	Guests           bool       `yaml:"guests"`
 	PasswordLogin    bool       `yaml:"password_login"`
@@ -28,7 +29,7 @@ type LogIn struct {
 // entry is that with its secrets.
 func (c *Config) entry() (e api.LogIn, err error) {
 	e = api.LogIn{
-		OpenRegistration: c.OpenRegistration, NeedInvitation: c.NeedInvitation, NeedEmail: c.NeedEmail, Guests: c.Guests, NoPasswords: !c.PasswordLogin, SSOClients: c.SSOClients,
+		OpenRegistration: c.OpenRegistration, NeedInvitation: c.NeedInvitation, NeedEmail: c.NeedEmail, NeedNumber: c.NeedNumber, Guests: c.Guests, NoPasswords: !c.PasswordLogin, SSOClients: c.SSOClients,
 		Issuer: c.OAuth.Issuer == here,
 	}
 	for _, t := range c.Terms {

@@ -86,11 +86,22 @@ func (c *Config) sender() (*mail.Sender, error) {
 
 // validations are those of a server with this configuration.
 func (c *Config) validations(stream *store.Stream, logger *slog.Logger) (*validation.Validations, error) {
-	v := validation.Config{Stream: stream, Server: c.ServerName, URL: c.BaseURL, Reveal: c.Mail.Reveal, Limit: c.Limits.Mails, Now: c.Now, Logger: logger}
+	v := validation.Config{Stream: stream, Server: c.ServerName, URL: c.BaseURL, Reveal: c.Mail.Reveal, Limit: c.Limits.Mails, Messages: c.Limits.SMS, Daily: c.SMS.Daily, Now: c.Now, Logger: logger}
 	sender, err := c.sender()
+	if err != nil {
+		return nil, err
+	}
+	gateway, err := c.gateway()
+	if err != nil {
+		return nil, err
+	}
 	if sender != nil && c.Outbound {
 		v.Mailer = sender
 	}
+	if gateway != nil && c.Outbound {
+		v.Messenger = gateway
+	}
+	v.Codes, err = c.codes()
 	return validation.New(v), err
 }
 

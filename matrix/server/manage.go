@@ -206,6 +206,9 @@ func (c *Config) inspect(ctx context.Context, database func() error) (all []Find
 	if c.Mail.Server != "" {
 		add("mail", c.Mail.Server+" lets this server in", c.checkSender(ctx))
 	}
+	if c.SMS.Gateway != "" {
+		add("sms", "the gateway answers", c.checkGateway(ctx))
+	}
 	host, _, err := net.SplitHostPort(c.ServerName)
 	if err != nil {
 		host = c.ServerName

@@ -56,19 +56,19 @@ func (d *door) came() int64 {
 	return d.knocked.Load() - 1
 }
 
-// TestOutboundAddresses: a copy of a server sends no mails, asks no identity server, whether one is configured or a user names it, and looks at no page; the
+// TestOutboundAddresses: a copy of a server sends no mails and no messages, asks no identity server, whether one is configured or a user names it, and looks at no page; the
 // server itself does all of that.
 func TestOutboundAddresses(t *testing.T) {
 	for _, outbound := range []bool{true, false} {
 		for _, configured := range []bool{true, false} {
 			t.Run(fmt.Sprintf("outbound %t, configured %t", outbound, configured), func(t *testing.T) {
 				t.Parallel()
-				mails, identities, pages := newDoor(t), newDoor(t), newDoor(t)
+				mails, texts, identities, pages := newDoor(t), newDoor(t), newDoor(t), newDoor(t)
 				named, known := identities.address, "[]"
 				if configured {
 					named, known = "id.test", `[{name: id.test, url: "http://`+identities.address+`"}]`
 				}
-				s := newWebSite(t, "mail:\n  server: \"\"", "mail:\n  server: "+mails.address, "encryption: starttls", "encryption: none", `from: ""`, "from: chat@orrery.test",
+				s := newWebSite(t, "mail:\n  server: \"\"", "mail:\n  server: "+mails.address, "encryption: starttls", "encryption: none", `from: ""`, "from: chat@orrery.test", `gateway: ""`, "gateway: http://"+texts.address+"/",
 					"identity_servers: []", "identity_servers: "+known, "reachable_networks: []", "reachable_networks: [127.0.0.0/8]", "url_previews: false", "url_previews: true",
 					"outbound: true", fmt.Sprintf("outbound: %t", outbound))
 				anne := s.register("anne")
@@ -85,6 +85,7 @@ func TestOutboundAddresses(t *testing.T) {
 				}{
 					{"POST", "account/3pid/email/requestToken", wantMail("s", "anne@example.org", 1)},
 					{"POST", "register/email/requestToken", wantMail("s", "anne@example.org", 1)},
+					{"POST", "account/3pid/msisdn/requestToken", wantCode("s", "07700 900001", 1)},
 					{"POST", "rooms/" + url.PathEscape(room) + "/invite", with(address)},
 					{"POST", "createRoom", object{"invite_3pid": []object{with(address)}}},
 					{"POST", "account/3pid/bind", with(object{"sid": "1", "client_secret": "s"})},
@@ -96,7 +97,7 @@ func TestOutboundAddresses(t *testing.T) {
 						t.Errorf("%s succeeds: %s", one.path, text)
 					}
 				}
-				for name, d := range map[string]*door{"the server of mail": mails, "the identity server": identities, "the page": pages} {
+				for name, d := range map[string]*door{"the server of mail": mails, "the gateway of messages": texts, "the identity server": identities, "the page": pages} {
 					if n := d.came(); (n > 0) != outbound {
 						t.Errorf("%s was asked %d times", name, n)
 					}

@@ -34,6 +34,7 @@ type Limits struct {
 	Writes rate.Limit `yaml:"writes"`
 	Reads  rate.Limit `yaml:"reads"`
 	Mails  rate.Limit `yaml:"mails"`
+	SMS    rate.Limit `yaml:"sms"`
 }
 
 const runningDefaults = `
@@ -45,13 +46,14 @@ tls_key: ""
 behind_proxy: false
 
 # How many requests a second are answered, and how many at once after a pause: logins of each address, requests of each user that change something, all others;
-# and how many mails are sent to each address, and for whoever is at an address of the network.
+# and how many mails, and messages to telephones, are sent to each address, and for whoever is at an address of the network.
 # per_second: 0 is no limit.
 limits:
   logins: {per_second: 0.5, burst: 20}
   writes: {per_second: 20, burst: 200}
   reads: {per_second: 50, burst: 500}
   mails: {per_second: 0.005, burst: 5}
+  sms: {per_second: 0.001, burst: 4}
 
 # Where /metrics (for Prometheus) and /debug/pprof/ are served, on this machine only: 127.0.0.1:9008. "" is nowhere.
 metrics: ""
@@ -72,7 +74,7 @@ federation:
 
 // newRunning is the defaults.
 func newRunning() Running {
-	return Running{AdminPage: true, Limits: Limits{rate.Limit{PerSecond: 0.5, Burst: 20}, rate.Limit{PerSecond: 20, Burst: 200}, rate.Limit{PerSecond: 50, Burst: 500}, rate.Limit{PerSecond: 0.005, Burst: 5}}}
+	return Running{AdminPage: true, Limits: Limits{rate.Limit{PerSecond: 0.5, Burst: 20}, rate.Limit{PerSecond: 20, Burst: 200}, rate.Limit{PerSecond: 50, Burst: 500}, rate.Limit{PerSecond: 0.005, Burst: 5}, rate.Limit{PerSecond: 0.001, Burst: 4}}}
 }
 
 func (r *Running) check() error {

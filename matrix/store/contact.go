@@ -37,6 +37,12 @@ type Validation struct {
 	Validated int64  `col:"validated"`
 }
 
+// Posted is how many messages were sent to telephones in a day: each of them costs.
+type Posted struct {
+	Day   int64 `col:"day,key"` // since 1970, UTC
+	Count int64 `col:"count"`
+}
+
 // Tables of third-party identifiers.
 var (
 	Contacts    = table.Define[Contact]("contacts", table.Index{Name: "user", Columns: []string{"user"}})
@@ -44,5 +50,7 @@ var (
 	Validations = table.Define[Validation]("validations",
 		table.Index{Name: "session", Columns: []string{"session"}, Unique: true}, table.Index{Name: "changed", Columns: []string{"changed"}})
 
-	contactSchemas = []*table.Schema{Contacts.Schema(), Bindings.Schema(), Validations.Schema()}
+	Posteds = table.Define[Posted]("posted_messages")
+
+	contactSchemas = []*table.Schema{Contacts.Schema(), Bindings.Schema(), Validations.Schema(), Posteds.Schema()}
 )

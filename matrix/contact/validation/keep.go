@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"time"
 
 	"orrery/matrix/contact"
 	"orrery/matrix/store"
@@ -77,12 +78,33 @@ func (v *Validations) keep(ctx context.Context, s contact.Session, counts bool, 
 		if counts {
 			with = with.WithToken(token, now)
 		}
-		return put(tx, id, with)
+		return errors.Join(v.count(tx, s.Address.Medium), put(tx, id, with))
 	})
 	return id, err
 }
 
-// undo removes a session of which no mail was ever sent.
+// count counts a message that is about to be sent in this day, if one more may be. It is in the store so that a server that begins again goes on to count; one
+// that is not sent in the end counts, too, for it may have cost.
+func (v *Validations) count(tx table.Tx, medium string) error {
+	if medium != contact.MSISDN || v.c.Daily == 0 {
+		return nil
+	}
+	const day = 24 * time.Hour
+	now := v.c.Now()
+	today := now.UnixMilli() / day.Milliseconds()
+	row, ok, err := store.Posteds.Get(tx, today)
+	switch {
+	case err != nil:
+		return err
+	case !ok: // and those of earlier days are not needed any more
+		err = store.Posteds.DeleteAll(tx, table.Range{})
+	case row.Count >= v.c.Daily:
+		return &TooMany{time.UnixMilli((today + 1) * day.Milliseconds()).Sub(now)}
+	}
+	return errors.Join(err, store.Posteds.Put(tx, store.Posted{Day: today, Count: row.Count + 1}))
+}
+
+// undo removes a session of which nothing was ever sent.
 func (v *Validations) undo(ctx context.Context, id string) error {
 	return v.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
 		row, ok, err := store.Validations.Get(tx, id)
