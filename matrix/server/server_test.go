@@ -269,6 +269,8 @@ type clientEvent struct {
 	StateKey *string `json:"state_key"`
 	Content  object
 	Unsigned object
+
+	Timestamp int64 `json:"origin_server_ts"`
 }
 
 func (c *client) sync(since, more string) synced {

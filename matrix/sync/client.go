@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"orrery/matrix"
 	"orrery/matrix/canonical"
@@ -58,6 +59,7 @@ func (v viewer) all(ctx context.Context, t *texts, r *room.Room, events []*room.
 	if err != nil {
 		return nil, err
 	}
+	now := time.Now().UnixMilli()
 	all := make([]json.RawMessage, 0, len(events))
 	for i, e := range events {
 		var related []byte
@@ -65,7 +67,7 @@ func (v viewer) all(ctx context.Context, t *texts, r *room.Room, events []*room.
 			related = v.relations(nil, s, below)
 		}
 		all = append(all, t.add(func(b []byte) []byte {
-			return v.append(b, e, related, besides{before[e.Replaces], redactions[e.Redacted], is[i]})
+			return v.append(b, e, related, besides{before[e.Replaces], redactions[e.Redacted], is[i], max(1, now-e.Timestamp())})
 		}))
 	}
 	return all, nil
@@ -77,6 +79,7 @@ type besides struct {
 
 	redaction  *room.Entry // nil if the event is not redacted, or whoever sees it may not see by what
 	membership string      // the reader's, after the event; "": it is not said
+	age        int64       // milliseconds since the event was sent; 0: it is not said
 }
 
 // replaced is the state event that an event replaced. Its content is "only returned if the client has permission to see the previous event", its id always.
@@ -194,6 +197,9 @@ func (v viewer) unsigned(b []byte, e *room.Entry, related []byte, more besides) 
 	sent = sent && v.user == e.Sender() && by == v.device
 	b = append(b, `,"unsigned":{`...)
 	from := len(b)
+	if more.age > 0 {
+		b = strconv.AppendInt(append(b, `,"age":`...), more.age, 10)
+	}
 	if len(related) > 0 {
 		b = append(append(b, `,"m.relations":`...), related...)
 	}

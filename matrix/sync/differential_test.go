@@ -267,6 +267,7 @@ func normal(text []byte) any {
 func sorted(name string, v any) any {
 	switch v := v.(type) {
 	case map[string]any:
+		delete(v, "age") // of an event, which grows
 		for name, x := range v {
 			if name == "state" || name == "state_after" { // a map of the room, of which no order is told
 				if of, ok := x.(map[string]any); ok {
