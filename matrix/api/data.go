@@ -214,21 +214,8 @@ func (a *API) putData(q *request, room, kind string, v canonical.Value) error {
 // changeData changes account data, and tells the user's devices.
 func (a *API) changeData(q *request, room, kind string, with func(canonical.Value) canonical.Value) error {
 	err := a.Stream.Update(q.Context(), func(tx table.Tx, advance func(int) (int64, error)) error {
-		old, ok, err := store.AllAccountData.Get(tx, q.login.User, room, kind)
-		if err != nil {
-			return err
-		}
-		v := canonical.Of()
-		if ok {
-			if v, err = canonical.Parse(old.JSON, canonical.Lax); err != nil {
-				return err
-			}
-		}
-		position, err := advance(1)
-		if err != nil {
-			return err
-		}
-		return store.AllAccountData.Put(tx, store.AccountData{User: q.login.User, Room: room, Type: kind, Position: position, JSON: with(v).JSON()})
+		_, err := store.ChangeAccountData(tx, advance, q.login.User, room, kind, func(v canonical.Value) (canonical.Value, bool) { return with(v), true })
+		return err
 	}, nil)
 	a.Syncer.Wake(q.login.User)
 	return err
@@ -251,13 +238,7 @@ func (a *API) tagRoutes() {
 		if err := own(q); err != nil {
 			return nil, err
 		}
-		return empty, a.changeData(q, q.PathValue("room"), kind, func(v canonical.Value) canonical.Value {
-			tags := v.Get("tags")
-			if tags.Kind() != canonical.Object {
-				tags = canonical.Of()
-			}
-			return v.With("tags", with(tags))
-		})
+		return empty, a.changeData(q, q.PathValue("room"), kind, func(v canonical.Value) canonical.Value { return v.With("tags", with(store.Tags(v))) })
 	}
 	a.in("PUT user/{user}/rooms/{room}/tags/{tag}", func(q *request) (any, error) {
 		return change(q, func(tags canonical.Value) canonical.Value { return tags.With(q.PathValue("tag"), q.body) })

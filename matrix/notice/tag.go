@@ -2,7 +2,6 @@ package notice
 
 import (
 	"context"
-	"errors"
 
 	"orrery/matrix/canonical"
 	"orrery/matrix/store"
@@ -27,39 +26,19 @@ func (n *Notices) untag(ctx context.Context, user, roomID string) error {
 	return n.retag(ctx, user, roomID, func(tags canonical.Value) canonical.Value { return tags.Without(Tag) })
 }
 
-// errNothing ends an update in which there is nothing to do.
-var errNothing = errors.New("nothing to do")
-
 // retag changes a user's tags of a room, and tells the user's devices if something changed.
 func (n *Notices) retag(ctx context.Context, user, roomID string, with func(canonical.Value) canonical.Value) error {
-	err := n.c.Stream.Update(ctx, func(tx table.Tx, advance func(int) (int64, error)) error {
-		old, ok, err := store.AllAccountData.Get(tx, user, roomID, typeTags)
-		if err != nil {
-			return err
-		}
-		v := canonical.Of()
-		if ok {
-			if v, err = canonical.Parse(old.JSON, canonical.Lax); err != nil {
-				return err
-			}
-		}
-		tags := v.Get("tags")
-		if tags.Kind() != canonical.Object {
-			tags = canonical.Of()
-		}
-		changed := with(tags)
-		if changed.Equal(tags) {
-			return errNothing
-		}
-		position, err := advance(1)
-		if err != nil {
-			return err
-		}
-		return store.AllAccountData.Put(tx, store.AccountData{User: user, Room: roomID, Type: typeTags, Position: position, JSON: v.With("tags", changed).JSON()})
+	var wrote bool
+	err := n.c.Stream.Update(ctx, func(tx table.Tx, advance func(int) (int64, error)) (err error) {
+		wrote, err = store.ChangeAccountData(tx, advance, user, roomID, typeTags, func(v canonical.Value) (canonical.Value, bool) {
+			tags := store.Tags(v)
+			changed := with(tags)
+			return v.With("tags", changed), !changed.Equal(tags)
+		})
+		return err
 	}, nil)
-	if errors.Is(err, errNothing) {
-		return nil
+	if wrote {
+		n.c.Syncer.Wake(user)
 	}
-	n.c.Syncer.Wake(user)
 	return err
 }

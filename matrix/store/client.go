@@ -1,6 +1,9 @@
 package store
 
-import "orrery/matrix/table"
+import (
+	"orrery/matrix/canonical"
+	"orrery/matrix/table"
+)
 
 // AccountData is what a client keeps for itself, in all rooms or in one.
 type AccountData struct {
@@ -25,6 +28,37 @@ func DeleteAccountData(tx table.Tx, advance func(int) (int64, error), user, room
 		return false, err
 	}
 	return true, AllAccountData.Put(tx, d)
+}
+
+// ChangeAccountData writes what a function makes of account data, which are {} if there are none, unless it says that there is nothing to do, and says whether it wrote.
+func ChangeAccountData(tx table.Tx, advance func(int) (int64, error), user, room, kind string, with func(canonical.Value) (canonical.Value, bool)) (bool, error) {
+	d, ok, err := AllAccountData.Get(tx, user, room, kind)
+	if err != nil {
+		return false, err
+	}
+	v := canonical.Of()
+	if ok {
+		if v, err = canonical.Parse(d.JSON, canonical.Lax); err != nil {
+			return false, err
+		}
+	}
+	v, something := with(v)
+	if !something {
+		return false, nil
+	}
+	d = AccountData{User: user, Room: room, Type: kind, JSON: v.JSON()}
+	if d.Position, err = advance(1); err != nil {
+		return false, err
+	}
+	return true, AllAccountData.Put(tx, d)
+}
+
+// Tags are those that account data of a room's tags have (clause client-server API, room tagging).
+func Tags(data canonical.Value) canonical.Value {
+	if tags := data.Get("tags"); tags.Kind() == canonical.Object {
+		return tags
+	}
+	return canonical.Of()
 }
 
 // Filter is what a client wants of /sync, once said.
