@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // ssoSite is a server whose users log in at another one, which is a real issuer of OpenID Connect.
@@ -202,6 +203,53 @@ func TestSSOConfirms(t *testing.T) {
 		t.Error(page)
 	}
 	if out := c.do("POST", path, auth); out["login_token"] == nil {
+		t.Error(out)
+	}
+}
+
+// TestSSOConfirmsNow: a login at the provider of long ago is no proof, though the provider takes it for one.
+func TestSSOConfirmsNow(t *testing.T) {
+	clock := &clock{}
+	issuer := newWebSiteBefore(t, func(s *site) []string {
+		s.now = clock.now
+		return []string{"oauth:\n  issuer: \"\"", issuerHere}
+	})
+	issuer.register("anne")
+	s := ssoSite(t, issuer)
+	b := s.browser()
+	_, page := b.get("/_matrix/client/v3/login/sso/redirect/work?redirectUrl=https%3A%2F%2Fapp.example%2Fweb")
+	b.provided(issuer, "anne", page)
+	c := &client{site: s}
+	c.token, _ = c.do("POST", "login", object{"type": "m.login.token", "token": loginToken.FindStringSubmatch(b.away)[1]})["access_token"].(string)
+	const path = "/_matrix/client/v1/login/get_token"
+	var step begun
+	c.want(http.StatusUnauthorized, "POST", path, object{}, &step)
+	ignores := true // the provider what it is asked
+	follow := b.http.CheckRedirect
+	b.http.CheckRedirect = func(r *http.Request, via []*http.Request) error {
+		if query := r.URL.Query(); query.Get("max_age") != "" {
+			if query.Get("prompt") != "login" {
+				t.Error(r.URL)
+			}
+			if query.Del("max_age"); ignores {
+				query.Del("prompt")
+			}
+			r.URL.RawQuery = query.Encode()
+		}
+		return follow(r, via)
+	}
+	clock.forward(10 * time.Minute)
+	for _, ignores = range []bool{true, false} {
+		_, text := b.post("/_matrix/client/v3/auth/m.login.sso/fallback/web?session="+step.Session, url.Values{"session": {step.Session}, "provider": {"work"}})
+		text = b.provided(issuer, "anne", text)
+		if ignores != strings.Contains(text, "by an earlier login") || ignores == strings.Contains(text, "onAuthDone") {
+			t.Errorf("%v: %s", ignores, text)
+		}
+		if ignores {
+			c.want(http.StatusUnauthorized, "POST", path, object{"auth": object{"session": step.Session}}, nil)
+		}
+	}
+	if out := c.do("POST", path, object{"auth": object{"session": step.Session}}); out["login_token"] == nil {
 		t.Error(out)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
@@ -122,6 +123,9 @@ func (s *SSO) exchange(ctx context.Context, p Provider, flow store.SSOFlow, code
 	if err := id.Claims(&claims); err != nil {
 		return u, err
 	}
+	if !s.fresh(flow, claims["auth_time"]) {
+		return u, &page.Problem{Status: http.StatusForbidden, Text: "The server where you log in did not ask you to: it let you in by an earlier login. Log out there, and begin again in your app."}
+	}
 	if _, ok := claims[p.NameClaim]; !ok { // it may be told only where it is asked for
 		if info, err := provider.UserInfo(oidc.ClientContext(ctx, s.http), oauth2.StaticTokenSource(token)); err == nil && info.Subject == id.Subject {
 			if err := info.Claims(&claims); err != nil {
@@ -133,6 +137,17 @@ func (s *SSO) exchange(ctx context.Context, p Provider, flow store.SSOFlow, code
 	u.name, _ = claims[p.NameClaim].(string)
 	u.shown, _ = claims["name"].(string)
 	return u, nil
+}
+
+// fresh says whether a user has logged in since this login began, if it is to prove who they are: "the RP SHOULD check the auth_time Claim value and request
+// re-authentication if it determines too much time has elapsed" (OpenID Connect Core, 3.1.3.7). Of a provider that does not tell, which it must, it is not known.
+func (s *SSO) fresh(flow store.SSOFlow, at any) bool {
+	if !strings.HasPrefix(flow.Nonce, proves) || at == nil {
+		return true
+	}
+	seconds, ok := at.(float64)
+	begun := time.UnixMilli(flow.Expires).Add(-flowLifetime)
+	return ok && !time.UnixMilli(int64(seconds*1000)).Before(begun.Add(-skew))
 }
 
 // localpart is a name as a localpart (clause appendices, mapping from other character sets), as far as that looks like it.

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -33,6 +34,12 @@ const (
 	flowLifetime = 15 * time.Minute
 	answerTime   = 20 * time.Second
 )
+
+// proves begins the nonces of logins by which users prove again who they are.
+const proves = "again-"
+
+// skew is how much a provider's clock may be behind this one's.
+const skew = 2 * time.Minute
 
 // cookieName is that of the cookie that binds logins to a browser.
 const cookieName = "orrery_sso"
@@ -175,6 +182,9 @@ func (s *SSO) begin(w http.ResponseWriter, r *http.Request, p Provider, flow sto
 	now := s.c.Now()
 	flow.Hash, flow.Browser, flow.Provider = digest(state), digest(s.browser(w, r)), p.ID
 	flow.Nonce, flow.Verifier, flow.Expires = rand.Text(), oauth2.GenerateVerifier(), now.Add(flowLifetime).UnixMilli()
+	if prove {
+		flow.Nonce = proves + flow.Nonce
+	}
 	if err := s.c.Stream.DB().Update(r.Context(), func(tx table.Tx) error {
 		old, err := store.SSOFlows.All(tx, table.Range{Index: "expires", Before: now.UnixMilli()})
 		for _, o := range old {
@@ -186,7 +196,8 @@ func (s *SSO) begin(w http.ResponseWriter, r *http.Request, p Provider, flow sto
 	}
 	options := []oauth2.AuthCodeOption{oidc.Nonce(flow.Nonce), oauth2.S256ChallengeOption(flow.Verifier)}
 	if prove {
-		options = append(options, oauth2.SetAuthURLParam("prompt", "login"))
+		// "If max_age is used, the ID Token returned MUST include an auth_time Claim Value" (OpenID Connect Core, 3.1.2.1).
+		options = append(options, oauth2.SetAuthURLParam("prompt", "login"), oauth2.SetAuthURLParam("max_age", strconv.Itoa(int(flowLifetime/time.Second))))
 	}
 	http.Redirect(w, r, config.AuthCodeURL(state, options...), http.StatusFound)
 	return nil
