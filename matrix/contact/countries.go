@@ -1,9 +1,9 @@
 package contact
 
-// countries are those of ISO 3166 that have a calling code, with what is known of their numbers (ITU-T E.164, E.129 and national numbering plans):
-// country/calling code/what is dialled before a number within the country/lengths of numbers of mobile telephones and subscribers, without either/what
-// is dialled before a number of another country. After a ! are digits with which no number begins, for people choose by them who carries the call, or
-// call abroad. The last is 00 if it is not there; - stands for what depends on who carries the call, so that it is not known.
+// countries are those of ISO 3166 that have a calling code, with what is known of their numbers (ITU-T E.164, E.129 and national numbering plans, as the metadata
+// of libphonenumber has them): country/calling code/what is dialled before a number within the country/lengths of numbers of mobile telephones and subscribers,
+// without either/what is dialled before a number of another country. After a ! are digits with which no number begins, for people choose by them who
+// carries the call, or call abroad. The last is 00 if it is not there; - stands for what depends on who carries the call, so that it is not known.
 const countries = `
 AC/247//5 AD/376//6,9 AE/971/0/8,9 AF/93/0/9 AG/1/1/10/011 AI/1/1/10/011 AL/355/0/8,9 AM/374/0/8 AO/244//9 AR/54/0/10,11 AS/1/1/10/011
 AT/43/0/4,5,6,7,8,9,10,11,12,13 AU/61/0/9/0011 AW/297//7 AX/358/0/6,7,8,9,10 AZ/994/0/9 BA/387/0/8,9 BB/1/1/10/011 BD/880/0/6,7,8,9,10 BE/32/0/8,9 BF/226//8

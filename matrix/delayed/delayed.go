@@ -59,13 +59,15 @@ type Events struct {
 	mu sync.Mutex // one event is sent, or not, at a time
 }
 
-// Open begins to send what is due. Close ends it.
+// Open is those of a server. What is due is sent once Begin was called.
 func Open(ctx context.Context, c Config) *Events {
 	e := &Events{c: c, wake: make(chan struct{}, 1)}
 	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	e.work.Go(e.run)
 	return e
 }
+
+// Begin begins to send what is due. Close ends it.
+func (e *Events) Begin() { e.work.Go(e.run) }
 
 // Close ends what goes on, and waits for it.
 func (e *Events) Close() {

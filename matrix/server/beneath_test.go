@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"modernc.org/sqlite"
@@ -255,8 +256,10 @@ func TestTwoServers(t *testing.T) {
 			s := newSite(t, databases[name](t))
 			anne := s.register("anne")
 			room := anne.create(object{})
+			due := anne.later("rooms/"+room+"/send/m.room.message/0", 3_600_000, object{"body": "later"})
 			command := *s.config
 			command.Command = true
+			command.Now = func() time.Time { return time.Now().Add(2 * time.Hour) }
 			beside, err := server.Open(t.Context(), &command, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -268,6 +271,9 @@ func TestTwoServers(t *testing.T) {
 			}
 			if err := beside.Close(); err != nil {
 				t.Fatal(err)
+			}
+			if got := anne.waiting(); !slices.Equal(got, []string{due}) {
+				t.Errorf("a command sent what the server is to send: %q", got)
 			}
 			anne.send(room, "1", "first")
 			other := &site{t: t, dir: s.dir, config: s.config}

@@ -176,12 +176,13 @@ func (c *Config) accounts(stream *store.Stream, services *delivery.Delivery, m *
 	return account.New(account.Config{Stream: stream, Server: c.ServerName, Now: c.Now, Speaker: c.speaker(), Memory: m, Reserved: func(user string) error { return reserved(services, user) }})
 }
 
-// goOn begins what goes on by itself, with what the server before left.
+// goOn begins what goes on by itself, with what the server before left. A command leaves that to the server that may run beside it, which would send it, too.
 func (s *Server) goOn(ctx context.Context) error {
-	s.pushers.Begin()
 	if s.config.Command {
 		return nil
 	}
+	s.pushers.Begin()
+	s.delayed.Begin()
 	return s.Admin.Resume(ctx)
 }
 
