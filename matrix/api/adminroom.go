@@ -37,6 +37,7 @@ func (a *API) adminRooms() {
 		}
 		return map[string]any{"state": all}, nil
 	})
+	a.administer("GET v1/rooms/{room}/forward_extremities", a.ends)
 	a.administer("GET v1/rooms/{room}/block", func(q *request) (any, error) {
 		blocked, err := a.Admin.Blocked(q.Context(), q.PathValue("room"))
 		return map[string]bool{"block": blocked}, err
@@ -99,6 +100,20 @@ func (a *API) adminJoin(q *request) (any, error) {
 // roomOrders are what lists of rooms can be sorted by.
 var roomOrders = map[string]string{
 	"name": "name", "canonical_alias": "name", "joined_members": "members", "joined_local_members": "members", "version": "version", "state_events": "state", "creator": "creator",
+}
+
+// ends are the events of a room without events after them.
+func (a *API) ends(q *request) (any, error) {
+	r, err := a.Rooms.Find(q.Context(), q.PathValue("room"))
+	if err != nil {
+		return nil, err
+	}
+	ends, err := r.Ends(q.Context())
+	all := make([]map[string]any, len(ends))
+	for i, e := range ends {
+		all[i] = map[string]any{"event_id": e.ID(), "depth": e.Depth(), "state_group": e.After, "received_ts": e.Timestamp()}
+	}
+	return map[string]any{"count": len(all), "results": all}, err
 }
 
 func (a *API) listRooms(q *request) (any, error) {

@@ -89,6 +89,7 @@ func (a *API) adminUser(ctx context.Context, id string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	v["creation_ts"] = u.Created / 1000 // seconds, here
 	v["external_ids"] = external
 	v["threepids"], err = a.viewContacts(ctx, id)
 	return v, err

@@ -280,6 +280,21 @@ func (r *Room) bump(events []*Entry) {
 	}
 }
 
+// Ends are the events without events after them: one, unless events came from several sides at once (clause server-server API, forward extremities).
+func (r *Room) Ends(ctx context.Context) (all []*Entry, err error) {
+	r.mu.RLock()
+	ends := r.ends
+	r.mu.RUnlock()
+	for _, x := range ends {
+		e, err := r.Event(ctx, x.ID)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, e)
+	}
+	return all, nil
+}
+
 // Bumped is the order of the newest event that shows that somebody does something.
 func (r *Room) Bumped() int64 {
 	r.mu.RLock()

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"strings"
@@ -118,6 +119,10 @@ func TestAdministeredUsers(t *testing.T) {
 			}
 		}
 		user := func(c *client) string { return url.PathEscape(c.user) }
+		one, all := root.do("GET", adminPath+"v2/users/"+user(bob), nil), list(t, root.do("GET", adminPath+"v2/users?name=bob", nil), "users")
+		if many := all[0]; math.Floor(many["creation_ts"].(float64)/1000) != one["creation_ts"] {
+			t.Errorf("made at %v seconds, and %v milliseconds", one["creation_ts"], many["creation_ts"])
+		}
 		root.do("PUT", adminPath+"v2/users/"+user(bob), object{"locked": true, "deactivated": false})
 		if listed("locked=true") != bob.user {
 			t.Error("nobody is locked")
@@ -180,6 +185,10 @@ func TestAdministeredRooms(t *testing.T) {
 		about := adminPath + "v1/rooms/" + url.PathEscape(lounge)
 		if state := list(t, root.do("GET", about+"/state", nil), "state"); !strings.Contains(names(state, "type"), "m.room.create") {
 			t.Error(state)
+		}
+		last := anne.send(lounge, "last", "the last word")
+		if ends := root.do("GET", about+"/forward_extremities", nil); ends["count"] != float64(1) || names(list(t, ends, "results"), "event_id") != last {
+			t.Errorf("after %s: %v", last, ends)
 		}
 		root.do("POST", about+"/make_room_admin", object{}) // who asks, whom the room's maker invites
 		root.join(lounge)
