@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -105,8 +106,10 @@ func TestCompression(t *testing.T) {
 		q.Header.Set("Accept-Encoding", accept)
 		return answerTo(t, q)
 	}
-	_, _, plain := ask("GET", "sync", "identity")
-	_, header, packed := ask("GET", "sync", "deflate, gzip;q=0.5")
+	long := "user/" + url.PathEscape(anne.user) + "/account_data/long"
+	anne.do("PUT", long, object{"text": strings.Repeat("x", 5000)})
+	_, _, plain := ask("GET", long, "identity")
+	_, header, packed := ask("GET", long, "deflate, gzip;q=0.5")
 	if header.Get("Content-Encoding") != "gzip" || header.Get("Vary") != "Accept-Encoding" || len(packed) >= len(plain) {
 		t.Error(header, len(packed), len(plain))
 	}
