@@ -102,7 +102,7 @@ func (h *hostile) give(to xproto.Window, into, kind xproto.Atom) {
 
 // TestHostileOwner: whatever an owner claims and sends, what is read is bounded, and the next copy is read as ever.
 func TestHostileOwner(t *testing.T) {
-	r := start(t, x11.Config{Patience: 300 * time.Millisecond})
+	r := start(t, x11.Config{Patience: 3 * time.Second}) // the owner, a part of this test, may take a while to answer on a busy machine
 	for name, c := range map[string]struct {
 		owner hostile
 		want  int
