@@ -46,7 +46,8 @@ const (
 	enough = 256 << 20
 )
 
-// Share is how many bytes of the memory that this program may use are for work which needs much of it for a moment.
+// Share is how many bytes of the memory that this program may use are for work which needs much of it for a moment. It is asked before Tune, after which the
+// collector has a bound that is only a part of the control group's.
 func Share() int64 { return min(limit()/100*share, enough) }
 
 // limit is how many bytes this program may use: by GOMEMLIMIT, or by its control group, or as many as the machine has.

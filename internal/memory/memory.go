@@ -1,4 +1,5 @@
-// Package memory keeps a server small that has little to do, and lets one that is busy collect its garbage less often.
+// Package memory keeps a server small that has little to do, lets one that is busy collect its garbage less often, and keeps both within what they may use: it knows
+// the bound of the control group, and work that needs much memory for a moment waits until there is enough (Budget).
 package memory
 
 import (
