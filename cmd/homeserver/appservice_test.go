@@ -73,13 +73,13 @@ func (s *killedService) state() (taken []string, again int) {
 	return append([]string{}, s.taken...), s.again
 }
 
-// serviced is a process with a service, and a room in which the service's user is.
-func serviced(t *testing.T, database string) (p *process, s *killedService, token, room string) {
+// serviced is a process with a service, and a room in which the service's user is; settings are as newProcess has them.
+func serviced(t *testing.T, database string, settings ...string) (p *process, s *killedService, token, room string) {
 	t.Helper()
 	s = &killedService{t: t, bodies: map[string]string{}}
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
-	p = newProcess(t, database)
+	p = newProcess(t, database, settings...)
 	p.kill()
 	text, err := os.ReadFile(p.config)
 	if err != nil {
@@ -102,10 +102,12 @@ func serviced(t *testing.T, database string) (p *process, s *killedService, toke
 	return p, s, token, made.ID
 }
 
+// say writes messages whose bodies are numbers, from one to before another.
 func (p *process) say(token, room string, from, to int) {
 	p.t.Helper()
 	for i := from; i < to; i++ {
-		p.do(token, "PUT", fmt.Sprintf("rooms/%s/send/m.room.message/%d", url.PathEscape(room), i), map[string]any{"msgtype": "m.text", "body": fmt.Sprint(i)}, nil)
+		p.do(token, "PUT", fmt.Sprintf("rooms/%s/send/m.room.message/%d", url.PathEscape(room), i),
+			map[string]any{"msgtype": "m.text", "body": fmt.Sprint(i), "besides": strings.Repeat("x", p.besides)}, nil)
 	}
 }
 
@@ -145,16 +147,18 @@ func TestKilledService(t *testing.T) {
 
 // TestServiceBacklog: what waits for a service that is away is on disk, not in memory, and is there when it comes back.
 func TestServiceBacklog(t *testing.T) {
-	p, s, token, room := serviced(t, "sqlite:homeserver.db")
+	metrics := fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(t))
+	p, s, token, room := serviced(t, "sqlite:homeserver.db", `metrics: ""`, "metrics: "+metrics)
 	s.mu.Lock()
 	s.deaf = true
 	s.mu.Unlock()
-	const many = 10_000
+	const many = 4000
+	p.besides = 8 << 10
 	p.say(token, room, 0, many/2)
-	middle := p.resident()
+	middle := p.heap(metrics)
 	p.say(token, room, many/2, many)
-	if full := p.resident(); full > middle+16<<10 {
-		t.Errorf("%d KiB, and %d KiB after as many events again", middle, full)
+	if full := p.heap(metrics); full > middle+many/2*p.besides/2 {
+		t.Errorf("%d bytes are kept, and %d after as many events again, of %d bytes", middle, full, many/2*p.besides)
 	}
 	s.mu.Lock()
 	s.deaf = false
@@ -171,19 +175,27 @@ func TestServiceBacklog(t *testing.T) {
 			t.Fatalf("%d is %s", i, body)
 		}
 	}
-	t.Logf("%d KiB before, %d KiB after it was sent", middle, p.resident())
 }
 
-// resident is how much memory the process has, in KiB.
-func (p *process) resident() (size int) {
+// heap is how many bytes the process keeps after its garbage is collected, as its metrics' address tells.
+func (p *process) heap(metrics string) (size int) {
 	p.t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	q, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet, "http://"+metrics+"/debug/pprof/heap?gc=1&debug=1", http.NoBody)
 	if err != nil {
-		testenv.Missing(p.t, "what memory a process has: "+err.Error(), "Linux, with /proc")
-	}
-	_, rest, _ := strings.Cut(string(text), "VmRSS:")
-	if _, err := fmt.Sscan(rest, &size); err != nil {
 		p.t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(q)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "# HeapAlloc = ")
+	if _, err := fmt.Sscan(rest, &size); err != nil {
+		p.t.Fatalf("%v: %s", err, text)
 	}
 	return size
 }

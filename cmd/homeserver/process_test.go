@@ -38,6 +38,8 @@ type process struct {
 	cmd    *exec.Cmd
 	log    journal
 	http   *http.Client
+
+	besides int // how many bytes messages hold besides their text
 }
 
 // journal is what a process writes, which may be read meanwhile.
