@@ -27,7 +27,7 @@ func (a *API) delayedRoutes() {
 		all, err := a.Delayed.Of(q.Context(), q.login.User)
 		list := []delayedEvent{}
 		for _, d := range all {
-			list = append(list, showDelayed(d))
+			list = append(list, showDelayed(d.DelayedEvent))
 		}
 		return map[string]any{"delayed_events": list}, err
 	})
@@ -74,7 +74,7 @@ type delayedEvent struct {
 	Time    int64           `json:"origin_server_ts,omitempty"` // since when that is clear
 }
 
-func showDelayed(d store.Delayed) delayedEvent {
+func showDelayed(d store.DelayedEvent) delayedEvent {
 	e := delayedEvent{ID: d.ID, Room: d.Room, Type: d.Type, Delay: d.Delay, Since: d.Since, Content: d.Content}
 	if d.IsState {
 		e.StateKey = &d.StateKey
@@ -108,7 +108,7 @@ func (a *API) schedule(q *request, r *room.Room, after time.Duration, kind strin
 	if slices.Contains(undelayed, kind) {
 		return nil, forbidden("events of type " + kind + " are not sent later")
 	}
-	d := store.Delayed{User: q.login.User, Room: r.ID(), Type: kind, Content: content.JSON(), Delay: after.Milliseconds()}
+	d := store.DelayedEvent{User: q.login.User, Room: r.ID(), Type: kind, Content: content.JSON(), Delay: after.Milliseconds()}
 	if key != nil {
 		d.IsState, d.StateKey = true, *key
 		id, err := a.Delayed.Schedule(q.Context(), d, nil)

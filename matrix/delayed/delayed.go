@@ -76,9 +76,8 @@ func (e *Events) Close() {
 }
 
 // Schedule keeps an event to be sent after its delay, and is its id. Also what else is written is written in the same commit.
-func (e *Events) Schedule(ctx context.Context, d store.Delayed, also func(tx table.Tx, id string) error) (string, error) {
+func (e *Events) Schedule(ctx context.Context, d store.DelayedEvent, also func(tx table.Tx, id string) error) (string, error) {
 	d.ID, d.Since = rand.Text(), e.c.Now().UnixMilli()
-	d.Due = d.Since + d.Delay
 	err := e.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
 		has, err := store.AllDelayed.All(tx, table.Range{Index: "user", Prefix: []any{d.User}, Limit: Most})
 		if err == nil && len(has) == Most {
@@ -90,7 +89,7 @@ func (e *Events) Schedule(ctx context.Context, d store.Delayed, also func(tx tab
 		if err != nil {
 			return err
 		}
-		return store.AllDelayed.Put(tx, d)
+		return store.AllDelayed.Put(tx, store.Delayed{DelayedEvent: d, Due: d.Since + d.Delay})
 	})
 	e.look()
 	return d.ID, err

@@ -44,10 +44,7 @@ func (e *Events) finish(tx table.Tx, d store.Delayed, o outcome) error {
 			return err
 		}
 	}
-	return store.AllFinishedDelayed.Put(tx, store.FinishedDelayed{
-		ID: d.ID, User: d.User, Room: d.Room, Type: d.Type, IsState: d.IsState, StateKey: d.StateKey, Content: d.Content, Delay: d.Delay, Since: d.Since,
-		Time: now.UnixMilli(), EventID: o.eventID, Error: o.err,
-	})
+	return store.AllFinishedDelayed.Put(tx, store.FinishedDelayed{DelayedEvent: d.DelayedEvent, Time: now.UnixMilli(), EventID: o.eventID, Error: o.err})
 }
 
 // finished is nil if an event that is not to be sent any more had the outcome that somebody wants; otherwise ErrNotFound or ErrConflict. To ask again for what was done
@@ -72,20 +69,20 @@ func cancelled(f store.FinishedDelayed) bool { return f.EventID == "" }
 func never(store.FinishedDelayed) bool       { return false }
 
 // Find is an event of a user, as it is or was to be sent, and what became of it: nil if it still is to be. The error is ErrNotFound.
-func (e *Events) Find(ctx context.Context, user, id string) (d store.Delayed, became *store.FinishedDelayed, err error) {
+func (e *Events) Find(ctx context.Context, user, id string) (d store.DelayedEvent, became *store.FinishedDelayed, err error) {
 	err = e.c.Stream.DB().View(ctx, func(tx table.Tx) error {
 		found, ok, err := store.AllDelayed.Get(tx, id)
 		if err != nil {
 			return err
 		}
-		d = found
+		d = found.DelayedEvent
 		if !ok {
 			f, known, err := store.AllFinishedDelayed.Get(tx, id)
 			if err != nil {
 				return err
 			}
 			ok, became = known && f.Time >= e.c.Now().Add(-keepFinished).UnixMilli(), &f
-			d = store.Delayed{ID: f.ID, User: f.User, Room: f.Room, Type: f.Type, IsState: f.IsState, StateKey: f.StateKey, Content: f.Content, Delay: f.Delay, Since: f.Since}
+			d = f.DelayedEvent
 		}
 		if !ok || d.User != user {
 			return fmt.Errorf("%w: %.40q", ErrNotFound, id)

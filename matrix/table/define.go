@@ -10,16 +10,15 @@ import (
 // Table is a table whose rows are values of a struct.
 type Table[T any] struct {
 	schema Schema
-	fields []int // of the struct, for each column
+	fields [][]int // of the struct, for each column: where it is, in structs within structs
 }
 
 // Define is a table whose columns are the fields of T that have a tag, as in `col:"name"`; those of the key come first, as in `col:"name,key"`. Fields
-// are of types int64, string, []byte or bool. What does not fit is an error of the program.
+// are of types int64, string, []byte or bool; those of a struct that T embeds count as its own, in their place. What does not fit is an error of the program.
 func Define[T any](name string, indexes ...Index) *Table[T] {
 	t := &Table[T]{schema: Schema{Name: name, Indexes: indexes}}
 	of := reflect.TypeFor[T]()
-	for i := range of.NumField() {
-		f := of.Field(i)
+	for _, f := range reflect.VisibleFields(of) {
 		column, option, _ := strings.Cut(f.Tag.Get("col"), ",")
 		if column == "" {
 			continue
@@ -42,7 +41,7 @@ func Define[T any](name string, indexes ...Index) *Table[T] {
 			t.schema.Key++
 		}
 		t.schema.Columns = append(t.schema.Columns, Column{column, kind})
-		t.fields = append(t.fields, i)
+		t.fields = append(t.fields, f.Index)
 	}
 	if t.schema.Key == 0 {
 		panic(fmt.Sprintf("table %s has no key", name))
@@ -134,7 +133,7 @@ func (t *Table[T]) row(v T) []any {
 	of := reflect.ValueOf(v)
 	row := make([]any, len(t.fields))
 	for i, f := range t.fields {
-		switch field := of.Field(f); field.Kind() {
+		switch field := of.FieldByIndex(f); field.Kind() {
 		case reflect.Int64:
 			row[i] = field.Int()
 		case reflect.Bool:
@@ -157,15 +156,15 @@ func (t *Table[T]) value(row []any) T {
 	for i, f := range t.fields {
 		switch x := row[i].(type) {
 		case int64:
-			if field := of.Field(f); field.Kind() == reflect.Bool {
+			if field := of.FieldByIndex(f); field.Kind() == reflect.Bool {
 				field.SetBool(x != 0)
 			} else {
 				field.SetInt(x)
 			}
 		case string:
-			of.Field(f).SetString(x)
+			of.FieldByIndex(f).SetString(x)
 		case []byte:
-			of.Field(f).SetBytes(x)
+			of.FieldByIndex(f).SetBytes(x)
 		}
 	}
 	return v
