@@ -108,6 +108,9 @@ func (a *API) schedule(q *request, r *room.Room, after time.Duration, kind strin
 	if slices.Contains(undelayed, kind) {
 		return nil, forbidden("events of type " + kind + " are not sent later")
 	}
+	if err := a.Rooms.SelfDenied(room.Draft{Type: kind, StateKey: key, Content: content}); err != nil {
+		return nil, err
+	}
 	d := store.DelayedEvent{User: q.login.User, Room: r.ID(), Type: kind, Content: content.JSON(), Delay: after.Milliseconds()}
 	if key != nil {
 		d.IsState, d.StateKey = true, *key

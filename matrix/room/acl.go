@@ -71,19 +71,23 @@ func (r *Room) acl(e *Entry) *acl.List {
 // bars is nil unless a server ACL is against what a user of this server wants to send, although the rules of the room allow it: one that denies this server, and an invitation of
 // somebody whose server is denied, which could not be accepted.
 func (t *Turn) bars(d Draft) error {
-	if d.StateKey == nil {
-		return nil
-	}
-	here := t.room.rooms.c.Server
-	switch {
-	case d.Type == matrix.TypeServerACL && *d.StateKey == "":
-		if v := acl.Read(d.Content).Judge(here); !v.Allowed {
-			return fmt.Errorf("%w, %s: %s (let allow have a pattern that fits it, and deny none)", ErrSelfDenied, here, v)
-		}
-	case d.Type == matrix.TypeMember && d.Content.Get("membership").String() == matrix.Invite:
-		if server := matrix.Domain(*d.StateKey); server != here {
+	rooms := t.room.rooms
+	if d.StateKey != nil && d.Type == matrix.TypeMember && d.Content.Get("membership").String() == matrix.Invite {
+		if server := matrix.Domain(*d.StateKey); server != rooms.c.Server {
 			return t.Admits(server)
 		}
+	}
+	return rooms.SelfDenied(d)
+}
+
+// SelfDenied is ErrSelfDenied if what somebody wants to send is a server ACL that denies this server, in whatever room that would be. A turn does not send one; who wants to have
+// something sent later asks before.
+func (r *Rooms) SelfDenied(d Draft) error {
+	if d.Type != matrix.TypeServerACL || d.StateKey == nil || *d.StateKey != "" {
+		return nil
+	}
+	if v := acl.Read(d.Content).Judge(r.c.Server); !v.Allowed {
+		return fmt.Errorf("%w, %s: %s (let allow have a pattern that fits it, and deny none)", ErrSelfDenied, r.c.Server, v)
 	}
 	return nil
 }

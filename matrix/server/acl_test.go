@@ -10,6 +10,8 @@ import (
 
 	"orrery/matrix"
 	"orrery/matrix/room"
+	"orrery/matrix/store"
+	"orrery/matrix/table"
 )
 
 // admits fails unless a room lets in those servers that it shall, and tells the others why not.
@@ -83,6 +85,42 @@ func TestServerACL(t *testing.T) {
 		anne.do("PUT", "rooms/"+url.PathEscape(made)+"/state/m.room.server_acl", object{"allow": []string{"orrery.test"}})
 		s.admits(made, "with another ACL", map[string]bool{"orrery.test": true, "good.test": false})
 	})
+}
+
+// TestServerACLSelfDenied: one that denies this server is not taken on any of the ways on which state comes into a room: later, by an application service, as a notice. What waits to be
+// sent from before is not sent either.
+func TestServerACLSelfDenied(t *testing.T) {
+	b := newBridge(t, "irc")
+	s := bridged(t, "sqlite:homeserver.db", []*bridge{b}, noticesOff, noticesBy)
+	root, anne, g := administered(t, s), s.register("anne"), s.ghost(b, "irc_bob")
+	id := anne.create(object{"power_level_content_override": object{"users_default": 50, "state_default": 50, "events": object{}}, "preset": "public_chat"})
+	g.join(id)
+	state := "rooms/" + url.PathEscape(id) + "/state/m.room.server_acl/"
+	bad, good := object{"allow": []string{"other.test"}}, object{"allow": []string{"orrery.test"}}
+	const hour = "?org.matrix.msc4140.delay=3600000"
+	for _, path := range []string{state, state + hour} {
+		anne.refused(http.StatusBadRequest, "M_BAD_STATE", "PUT", path, bad)
+		g.bot.refused(http.StatusBadRequest, "M_BAD_STATE", "PUT", g.path(path), bad)
+	}
+	if got := anne.waiting(); got != nil {
+		t.Errorf("%q wait", got)
+	}
+	say := object{"user_id": anne.user, "type": "m.room.server_acl", "state_key": "", "content": bad}
+	root.refused(http.StatusBadRequest, "M_BAD_STATE", "POST", sendNotice, say)
+	say["content"] = good
+	root.do("POST", sendNotice, say)
+	anne.later(state+"other", 3_600_000, bad) // it is no server ACL
+	waits := anne.later(state, 7_200_000, good)
+	s.stop()
+	s.change(func(tx table.Tx) error {
+		d, _, err := store.AllDelayed.Get(tx, waits)
+		d.Content = []byte(`{"allow":["other.test"]}`)
+		return errors.Join(err, store.AllDelayed.Put(tx, d))
+	})
+	s.start()
+	anne.refused(http.StatusBadRequest, "M_BAD_STATE", "POST", delayedPath+"/"+waits+"/send", object{})
+	anne.refused(http.StatusNotFound, "M_NOT_FOUND", "GET", state, nil)
+	anne.do("PUT", state+hour, good)
 }
 
 // TestServerACLShown: the page of a room shows its server ACL, and says of any server whether it may take part; lists find the rooms that have one.
