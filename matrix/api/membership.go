@@ -179,7 +179,10 @@ func (a *API) join(q *request) (any, error) {
 		return nil, forbidden("the room is blocked on this server")
 	}
 	user := q.login.User
-	content := a.memberContent(q, user, matrix.Join)
+	content, err := a.joinContent(q)
+	if err != nil {
+		return nil, err
+	}
 	if _, signed := q.body.Find("third_party_signed"); signed && r.Membership(user) != matrix.Join && r.Membership(user) != matrix.Invite {
 		if err := a.exchange(q, r, user); err != nil {
 			return nil, err
@@ -203,6 +206,26 @@ func (a *API) join(q *request) (any, error) {
 		err = a.carry(q.Context(), r, user)
 	}
 	return map[string]string{"room_id": r.ID()}, err
+}
+
+// ofJoin are members of the body of a request to join that say something to the server, or that only the server says in a member event.
+var ofJoin = []string{
+	"reason", "third_party_signed", "via", "server_name", // the last is what a client of before v1.12 means by via
+	"membership", "displayname", "avatar_url", "third_party_invite", "join_authorised_via_users_server",
+}
+
+// joinContent is the content of the event by which somebody joins. Besides what the standard knows, all that the body says is in it: the standard is silent of
+// that, but Synapse and Dendrite do so, and bots note there why they came.
+func (a *API) joinContent(q *request) (canonical.Value, error) {
+	content, err := q.strictBody()
+	if err != nil {
+		return content, err
+	}
+	content = content.Without(ofJoin...)
+	for name, value := range a.memberContent(q, q.login.User, matrix.Join).Members {
+		content = content.With(name, value)
+	}
+	return content, nil
 }
 
 // sponsor is a member by whose authority somebody may join a restricted room; "" if nobody's is needed, or nobody's will do (clause client-server API,

@@ -65,6 +65,29 @@ func TestMembership(t *testing.T) {
 	}
 }
 
+// TestJoinFields: what the body of a request to join says besides is in the member event, but nothing that only the server says.
+func TestJoinFields(t *testing.T) {
+	s := newSite(t, "memory")
+	anne, bob := s.register("anne"), s.register("bob")
+	room := anne.create(object{"preset": "public_chat"})
+	body := object{
+		"reason": "curious", "org.example.came": object{"by": "link"}, "membership": "ban", "displayname": "Anne", "avatar_url": 1,
+		"join_authorised_via_users_server": anne.user, "third_party_invite": object{}, "via": "here", "server_name": "here",
+	}
+	bob.refused(http.StatusBadRequest, "M_BAD_JSON", "POST", "join/"+room, object{"org.example.came": 1.5})
+	for _, path := range []string{"join/" + room, "rooms/" + room + "/join"} {
+		bob.do("POST", path, body)
+		want := "map[displayname:bob membership:join org.example.came:map[by:link] reason:curious]"
+		if got := fmt.Sprint(anne.do("GET", "rooms/"+room+"/state/m.room.member/"+bob.user, nil)); got != want {
+			t.Errorf("%s: %s", path, got)
+		}
+		bob.do("POST", "rooms/"+room+"/leave", object{"org.example.came": "no"})
+		if got := fmt.Sprint(bob.do("GET", "rooms/"+room+"/state/m.room.member/"+bob.user, nil)); got != "map[membership:leave]" {
+			t.Errorf("left: %s", got)
+		}
+	}
+}
+
 func TestRestricted(t *testing.T) {
 	s := newSite(t, "memory")
 	anne, bob := s.register("anne"), s.register("bob")
