@@ -65,6 +65,7 @@ type Config struct {
 	Previews    *preview.Previews // nil: there are none
 
 	KeepMedia time.Duration // how long what users upload is kept; 0: for ever
+	OpenMedia bool          // whoever knows its address may see it, without a login
 	Stream    *store.Stream
 	Usable    func() error // an error says why nothing can be served; nil: it always can
 	Now       func() time.Time

@@ -46,26 +46,43 @@ func (a *API) mediaRoutes() {
 	a.frozenRoutes()
 }
 
-// frozenRoutes are downloads without a login. "Any media uploaded after the freeze SHOULD only be accessible through the new, authenticated, endpoints", and this
-// server froze them on its first day, but for icons of identity providers, which are shown to those who are not logged in yet.
+// frozenRoutes are downloads at the paths of before there were logins for media. "Any media uploaded after the freeze SHOULD only be accessible through the new, authenticated,
+// endpoints", and this server froze them on its first day, unless it is told not to: "servers SHOULD consider their local ecosystem impact before enacting a freeze".
 func (a *API) frozenRoutes() {
-	icon := func(serve handler) handler {
-		return func(q *request) (any, error) {
-			uri := "mxc://" + q.PathValue("server") + "/" + q.PathValue("id")
-			for _, p := range a.Providers {
-				if p.Icon == uri {
-					return serve(q)
-				}
-			}
-			return nil, notFound("media are for those who are logged in (GET /_matrix/client/v1/media/...)")
+	for _, version := range []string{"v3", "v1"} { // and r0, as of all that is v3
+		for path, serve := range map[string]handler{
+			"download/{server}/{id}": a.download, "download/{server}/{id}/{name}": a.download, "thumbnail/{server}/{id}": a.thumbnail,
+		} {
+			a.route("GET /_matrix/media/"+version+"/"+path, a.handler(a.frozen(a.loggedIn("GET /_matrix/client/v1/media/"+path, serve), serve)))
 		}
 	}
-	for _, version := range []string{"v3", "v1"} { // and r0, as of all that is v3
-		path := "GET /_matrix/media/" + version
-		a.open(path+"/download/{server}/{id}", icon(a.download))
-		a.open(path+"/download/{server}/{id}/{name}", icon(a.download))
-		a.open(path+"/thumbnail/{server}/{id}", icon(a.thumbnail))
+}
+
+// frozen serves media without a login where that is allowed. Clients of before the freeze that show their token all the same get what they would at the new path.
+func (a *API) frozen(in, serve handler) handler {
+	return func(q *request) (any, error) {
+		open := a.OpenMedia || a.isIcon("mxc://"+q.PathValue("server")+"/"+q.PathValue("id"))
+		if !open && (q.Header.Get("Authorization") != "" || q.URL.Query().Get("access_token") != "") {
+			return in(q)
+		}
+		if err := a.admitOpen(q); err != nil {
+			return nil, err
+		}
+		if !open {
+			return nil, notFound("media are for those who are logged in (GET /_matrix/client/v1/media/...)")
+		}
+		return serve(q)
 	}
+}
+
+// isIcon says whether media are the icon of an identity provider, which is shown to those who are not logged in yet.
+func (a *API) isIcon(uri string) bool {
+	for _, p := range a.Providers {
+		if p.Icon == uri {
+			return true
+		}
+	}
+	return false
 }
 
 func contentType(q *request) string {

@@ -25,6 +25,7 @@ type Assist struct {
 	SupportPage  string        `yaml:"support_page"`
 	Previews     bool          `yaml:"url_previews"`
 	KeepMedia    int           `yaml:"keep_media_days"`
+	OpenMedia    bool          `yaml:"media_without_login"`
 
 	Transports []map[string]any `yaml:"rtc_transports"`
 }
@@ -48,6 +49,9 @@ url_previews: false
 
 # After how many days what users uploaded is removed; 0: never.
 keep_media_days: 0
+
+# Whether whoever knows the address of what users uploaded may see it without a login. Clients of before 2024 that send none, such as Quaternion 0.0.95 and NeoChat 23.01, show no pictures otherwise.
+media_without_login: false
 `
 
 func newAssist() Assist { return Assist{TurnLifetime: 24 * time.Hour} }

@@ -175,7 +175,7 @@ func TestRoomInitialSync(t *testing.T) {
 	})
 }
 
-// TestFrozen: nobody gets media without a login, but for icons of identity providers.
+// TestFrozen: nobody gets media without a login, but for icons of identity providers, unless the server is told so; who shows a token gets it at the old paths, too.
 func TestFrozen(t *testing.T) {
 	s := newSite(t, "sqlite:homeserver.db")
 	anne := s.register("anne")
@@ -183,12 +183,27 @@ func TestFrozen(t *testing.T) {
 	s.stop()
 	s.config.SSO = append(s.config.SSO, server.Provider{ID: "work", Name: "Work", Icon: "mxc://" + icon, Issuer: "http://127.0.0.1:1", ClientID: "x"})
 	s.start()
-	nobody := &client{site: s}
-	for _, path := range []string{"v3/download/", "v3/thumbnail/", "r0/download/", "v1/download/"} {
-		const size = "?width=20&height=20"
-		nobody.refused(http.StatusNotFound, "M_NOT_FOUND", "GET", "/_matrix/media/"+path+secret+size, nil)
-		anne.refused(http.StatusNotFound, "M_NOT_FOUND", "GET", "/_matrix/media/"+path+secret+size, nil)
-		nobody.want(http.StatusOK, "GET", "/_matrix/media/"+path+icon+size, nil, nil)
+	nobody, stranger := &client{site: s}, &client{site: s, token: "nobody's"}
+	paths := func(id string) []string {
+		var all []string
+		for _, path := range []string{"v3/download/", "v3/thumbnail/", "r0/download/", "v1/download/"} {
+			all = append(all, "/_matrix/media/"+path+id+"?width=20&height=20")
+		}
+		return append(all, "/_matrix/media/v3/download/"+id+"/name.png")
 	}
-	nobody.refused(http.StatusNotFound, "M_NOT_FOUND", "GET", "/_matrix/media/v3/download/"+secret+"/name.png", nil)
+	for _, path := range paths(secret) {
+		nobody.refused(http.StatusNotFound, "M_NOT_FOUND", "GET", path, nil)
+		stranger.refused(http.StatusUnauthorized, "M_UNKNOWN_TOKEN", "GET", path, nil)
+		anne.want(http.StatusOK, "GET", path, nil, nil)
+	}
+	for _, path := range paths(icon) {
+		nobody.want(http.StatusOK, "GET", path, nil, nil)
+	}
+	s.stop()
+	s.config.OpenMedia = true
+	s.start()
+	for _, path := range paths(secret) {
+		nobody.want(http.StatusOK, "GET", path, nil, nil)
+	}
+	nobody.refused(http.StatusUnauthorized, "M_MISSING_TOKEN", "GET", "/_matrix/client/v1/media/download/"+secret, nil)
 }

@@ -159,7 +159,7 @@ func Open(ctx context.Context, c *Config, logger *slog.Logger) (*Server, error) 
 	s.delayed = delayed.Open(ctx, delayed.Config{Stream: stream, Rooms: s.Rooms, May: s.maySend, Explain: api.Explain, Now: c.Now, Logger: logger})
 	s.api = api.New(api.Config{
 		Server: c.ServerName, BaseURL: c.BaseURL, Accounts: s.Accounts, Rooms: s.Rooms, Syncer: syncer, Keys: deviceKeys, Services: services, Media: s.Media, Admin: s.Admin, Pushers: s.pushers, Delayed: s.delayed, Notices: s.notices, Search: s.search, Stream: stream, Usable: usable, Now: c.Now, Logger: logger,
-		Validations: validations, Identity: identities, Previews: previews, KeepMedia: time.Duration(c.KeepMedia) * 24 * time.Hour, Turn: turn, Contacts: c.Contacts, SupportPage: c.SupportPage,
+		Validations: validations, Identity: identities, Previews: previews, KeepMedia: time.Duration(c.KeepMedia) * 24 * time.Hour, OpenMedia: c.OpenMedia, Turn: turn, Contacts: c.Contacts, SupportPage: c.SupportPage,
 		Transports: c.Transports, Subscriptions: c.Subscriptions, AdminPage: watch, Servers: s.fed, RoomVersion: c.RoomVersion, SharedSecret: secret, LogIn: entry, Limits: api.Limits{Logins: c.Limits.Logins, Writes: c.Limits.Writes, Reads: c.Limits.Reads}, BehindProxy: c.BehindProxy,
 	})
 	s.metrics.MustRegister(s.api, s.fed)
