@@ -25,9 +25,7 @@ func serve(t *testing.T, s Source) (*Handler, *httptest.Server) {
 
 func do(ctx context.Context, t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
-	if err := chromedp.Do(ctx, steps...); err != nil {
-		t.Fatal(err)
-	}
+	browser.Do(ctx, t, steps...)
 }
 
 // until waits for an expression to be true.

@@ -17,9 +17,7 @@ import (
 
 func do(ctx context.Context, t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
-	if err := chromedp.Do(ctx, steps...); err != nil {
-		t.Fatal(err)
-	}
+	browser.Do(ctx, t, steps...)
 }
 
 // TestOAuthBrowser: somebody makes an account and lets an app in, then lets in a device by its code, in a real browser.

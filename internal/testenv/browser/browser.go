@@ -3,11 +3,13 @@ package browser
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto"
 	"github.com/chromedp/chromedp"
 
 	"orrery/internal/testenv"
@@ -36,6 +38,27 @@ func Start(tb testing.TB, limit time.Duration) context.Context {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	tb.Cleanup(cancel)
 	return limited
+}
+
+// Do takes steps in the page, one after another. When the whole of a page has come, Chromium gives its nodes new names: a step that found its node before that, and
+// could do nothing with it any more, is taken again.
+func Do(ctx context.Context, tb testing.TB, steps ...chromedp.Action[chromedp.Void]) {
+	tb.Helper()
+	for _, step := range steps {
+		err := chromedp.Do(ctx, step)
+		for renamed(err) {
+			err = chromedp.Do(ctx, step)
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
+}
+
+// renamed says whether a node has another name by now.
+func renamed(err error) bool {
+	e, ok := errors.AsType[*cdproto.Error](err)
+	return ok && e.Message == "Could not find node with given id"
 }
 
 // Shot keeps a picture of the page in the folder that ORRERY_SHOTS names, for people to look at; without it, it does nothing.
