@@ -62,6 +62,7 @@ type Accounts struct {
 	known     map[[sha256.Size]byte]Login // by the hash of their token; forgotten when they grow too many
 	acting    map[[2]string]Login         // by user and device, those as whom application services act
 	forgotten int                         // how often some were
+	forgets   func(user, device string)   // is told of it; nil: nobody is
 	erased    map[string]bool             // users, once they were asked for; never changed
 }
 

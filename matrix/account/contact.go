@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"orrery/matrix/contact"
 	"orrery/matrix/contact/validation"
@@ -110,6 +111,29 @@ func (a *Accounts) SetContacts(ctx context.Context, id string, all []contact.Add
 		}
 		for of := range stays {
 			err = errors.Join(err, a.putContact(tx, id, of, a.now()))
+		}
+		return err
+	})
+}
+
+// TakeContacts makes addresses those of a medium in an account, by the word of an issuer, who knows whose they are: they are taken from whoever has them.
+func (a *Accounts) TakeContacts(ctx context.Context, id, medium string, all []contact.Address) error {
+	return a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
+		had, err := store.Contacts.All(tx, table.Range{Index: "user", Prefix: []any{id}})
+		if err != nil {
+			return err
+		}
+		for _, c := range had {
+			if c.Medium == medium && !slices.Contains(all, contact.Address{Medium: c.Medium, Text: c.Address}) {
+				err = errors.Join(err, store.Contacts.Delete(tx, c.Medium, c.Address))
+			}
+		}
+		for _, of := range all {
+			c, ok, e := store.Contacts.Get(tx, of.Medium, of.Text)
+			if ok && c.User != id {
+				e = store.Contacts.Delete(tx, of.Medium, of.Text)
+			}
+			err = errors.Join(err, e, a.putContact(tx, id, of, a.now()))
 		}
 		return err
 	})

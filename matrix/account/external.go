@@ -32,3 +32,32 @@ func (a *Accounts) HasExternal(ctx context.Context, id string) (has bool, err er
 	})
 	return has, err
 }
+
+// Reactivate lets an account be used again that was deactivated, and has its events shown again if they were not. It has no password, and no device.
+func (a *Accounts) Reactivate(ctx context.Context, id string) error {
+	err := a.change(ctx, id, func(u *store.User) { u.Deactivated, u.Erased = false, false })
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.erased = nil // to be read again
+	return err
+}
+
+// PutDevice makes a device of a user, and says whether it did; one that is there gets the name, nil leaves it the one that it has.
+func (a *Accounts) PutDevice(ctx context.Context, user, id string, name *string) (made bool, err error) {
+	return made, a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
+		if err := active(tx, user); err != nil {
+			return err
+		}
+		d, known, err := store.Devices.Get(tx, user, id)
+		if err != nil || known && name == nil {
+			return err
+		}
+		if made = !known; made {
+			d = store.Device{User: user, ID: id, Created: a.now()}
+		}
+		if name != nil {
+			d.Name = *name
+		}
+		return store.Devices.Put(tx, d)
+	})
+}

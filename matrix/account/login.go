@@ -223,8 +223,14 @@ func (a *Accounts) arrived(ctx context.Context, access []byte) error {
 	})
 }
 
+// Forgetting has somebody else who knows whose tokens are forget them, too: those of a device, or for "" of all the user's. It is called before anybody logs in.
+func (a *Accounts) Forgetting(f func(user, device string)) { a.forgets = f }
+
 // forget makes the tokens of a device, or for "" of all the user's, be looked up again.
 func (a *Accounts) forget(user, device string) {
+	if a.forgets != nil {
+		a.forgets(user, device)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.forgotten++
@@ -309,14 +315,14 @@ func (a *Accounts) NameDevice(ctx context.Context, user, id, name string) error 
 	})
 }
 
-// Provide makes the account and the device that a login elsewhere is for, unless they are there.
-func (a *Accounts) Provide(ctx context.Context, name, shown, device, address string) error {
+// Provide makes the account and the device that a login elsewhere is for, unless they are there, and is the account.
+func (a *Accounts) Provide(ctx context.Context, name, shown, device, address string) (u store.User, err error) {
 	name = strings.ToLower(name)
 	id := a.Full(name)
 	if err := a.lets(id); err != nil {
-		return err
+		return u, err
 	}
-	u, err := a.User(ctx, id)
+	u, err = a.User(ctx, id)
 	if errors.Is(err, ErrNotFound) {
 		if _, err = a.Make(ctx, NewUser{Name: name, Shown: shown}); errors.Is(err, ErrTaken) { // another request was faster
 			err = nil
@@ -324,11 +330,11 @@ func (a *Accounts) Provide(ctx context.Context, name, shown, device, address str
 	}
 	switch {
 	case err != nil:
-		return err
+		return u, err
 	case u.Deactivated:
-		return ErrToken
+		return u, ErrToken
 	}
-	return a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
+	return u, a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
 		known, err := store.Devices.Has(tx, id, device)
 		if err != nil || known {
 			return err

@@ -23,6 +23,7 @@ import (
 	"orrery/matrix/notice"
 	"orrery/matrix/oauth"
 	"orrery/matrix/preview"
+	"orrery/matrix/provision"
 	"orrery/matrix/push"
 	"orrery/matrix/rendezvous"
 	"orrery/matrix/room"
@@ -69,6 +70,9 @@ var kinds = []struct {
 	{account.ErrPassword, http.StatusForbidden, "M_FORBIDDEN"},
 	{account.ErrDeactivated, http.StatusForbidden, "M_USER_DEACTIVATED"},
 	{account.ErrSpeaker, http.StatusForbidden, "M_FORBIDDEN"},
+	{provision.ErrUnknown, http.StatusNotFound, "M_UNRECOGNIZED"},
+	{provision.ErrMissing, http.StatusBadRequest, "M_MISSING_PARAM"},
+	{provision.ErrMalformed, http.StatusBadRequest, "M_BAD_JSON"},
 	{notice.ErrOff, http.StatusBadRequest, "M_UNKNOWN"},
 	{notice.ErrForeign, http.StatusBadRequest, "M_INVALID_PARAM"},
 	{account.ErrToken, http.StatusUnauthorized, "M_UNKNOWN_TOKEN"},

@@ -44,6 +44,9 @@ func (a *API) oauthRoutes() {
 		c := *a.Delegate
 		c.Accounts = a.Accounts
 		a.delegate = oauth.NewDelegate(c)
+		if c.SharedSecret != "" {
+			a.provisionRoutes()
+		}
 	case a.Issuer:
 		a.issuer = oauth.New(a.issuerConfig())
 		for _, p := range oauth.Paths {
@@ -112,17 +115,17 @@ func (a *API) confirmReset(q *request) error {
 	if q.login.Client == "" {
 		return a.confirm(q)
 	}
-	var page string
+	page, resets := "", oauth.NewResets(a.Now)
 	switch {
 	case a.issuer != nil:
-		page = a.issuer.AllowReset()
+		page, resets = a.issuer.AllowReset(), a.issuer.Resets
 	case a.delegate != nil:
-		page = a.delegate.AllowReset(q.Context())
+		page, resets = a.delegate.AllowReset(q.Context()), a.delegate.Resets
 	}
 	params := map[string]string{"url": page}
 	asked := stage{params: params, check: func(*request, canonical.Value) error { return forbidden("the user has to allow this at " + page) }}
 	stages := map[string]stage{stageOAuth: asked, stageProposedReset: asked}
-	if a.issuer != nil && a.issuer.ResetAllowed(q.login.User) {
+	if resets.Take(q.login.User) {
 		return nil
 	}
 	_, err := a.auth.check(q, [][]string{{stageOAuth}, {stageProposedReset}}, stages)

@@ -49,7 +49,7 @@ func (i *Issuer) pageRoutes() {
 	i.mux.Handle("POST /account/password", i.in(i.changePassword))
 	i.mux.Handle("POST /account/deactivate", i.in(i.deactivate))
 	i.mux.Handle("POST /account/reset", i.in(func(v *visit) error {
-		v.i.allowReset(v.user)
+		v.i.Resets.Allow(v.user)
 		return v.done("For ten minutes your app can replace the identity of your keys. Go back to it.")
 	}))
 	i.contactPages()

@@ -1,14 +1,18 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -33,6 +37,7 @@ type DelegateConfig struct {
 	Issuer       string // its name, which is its address
 	ClientID     string // by which this server is known there
 	ClientSecret string
+	SharedSecret string // by which it is known instead at Matrix Authentication Service, and that one here; "": there is none
 	Accounts     *account.Accounts
 	Now          func() time.Time
 	HTTP         *http.Client
@@ -41,12 +46,15 @@ type DelegateConfig struct {
 // Delegate lets users in by tokens of another issuer, as Matrix Authentication Service is one: it asks about each (RFC 7662), and makes the accounts and
 // devices that they are for.
 type Delegate struct {
+	Resets *Resets
+
 	c DelegateConfig
 
-	mu       sync.Mutex
-	metadata map[string]any
-	read     time.Time
-	known    map[[sha256.Size]byte]known
+	mu        sync.Mutex
+	metadata  map[string]any
+	read      time.Time
+	known     map[[sha256.Size]byte]known
+	forgotten int // how often some were
 }
 
 // known is whose a token is, for a while.
@@ -58,7 +66,24 @@ type known struct {
 // NewDelegate is a delegate.
 func NewDelegate(c DelegateConfig) *Delegate {
 	c.HTTP.Timeout = delegateTimeout
-	return &Delegate{c: c, known: map[[sha256.Size]byte]known{}}
+	d := &Delegate{c: c, Resets: NewResets(c.Now), known: map[[sha256.Size]byte]known{}}
+	c.Accounts.Forgetting(d.forget)
+	return d
+}
+
+// IsIssuer says whether a token is the secret that the issuer shares with this server.
+func (d *Delegate) IsIssuer(token string) bool {
+	return d.c.SharedSecret != "" && subtle.ConstantTimeCompare([]byte(token), []byte(d.c.SharedSecret)) == 1
+}
+
+// forget has the issuer asked again about the tokens of a device, or for "" of all the user's: it was logged out, or is not what it was.
+func (d *Delegate) forget(user, device string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.forgotten++
+	maps.DeleteFunc(d.known, func(_ [sha256.Size]byte, k known) bool {
+		return k.login.User == user && (device == "" || k.login.Device == device)
+	})
 }
 
 // Metadata is what the issuer says of itself (OpenID Connect Discovery; RFC 8414).
@@ -116,6 +141,7 @@ func (d *Delegate) Authenticate(ctx context.Context, token, address string) (acc
 	hash := sha256.Sum256([]byte(token))
 	d.mu.Lock()
 	k, ok := d.known[hash]
+	forgotten := d.forgotten
 	d.mu.Unlock()
 	if ok && d.c.Now().Before(k.until) {
 		return k.login, nil
@@ -124,17 +150,16 @@ func (d *Delegate) Authenticate(ctx context.Context, token, address string) (acc
 	if err != nil {
 		return account.Login{}, err
 	}
-	s, err := readScope(said.Scope)
-	if !said.Active || said.Username == "" || err != nil || s.device == "" {
+	device := said.on()
+	if !said.Active || said.Username == "" || device == "" {
 		return account.Login{}, account.ErrToken
 	}
-	l := account.Login{User: d.c.Accounts.Full(strings.ToLower(said.Username)), Device: s.device, Client: said.Client}
-	if l.Client == "" {
-		l.Client = d.c.Issuer
-	}
-	if err := d.c.Accounts.Provide(ctx, said.Username, said.Name, s.device, address); err != nil {
+	l := account.Login{User: d.c.Accounts.Full(strings.ToLower(said.Username)), Device: device, Client: cmp.Or(said.Client, d.c.Issuer)}
+	u, err := d.c.Accounts.Provide(ctx, said.Username, said.Name, device, address)
+	if err != nil {
 		return l, err
 	}
+	l.Locked, l.Suspended = u.Locked, u.Suspended
 	until := d.c.Now().Add(tokenLifetime)
 	if end := time.Unix(said.Expires, 0); said.Expires != 0 && end.Before(until) {
 		until = end
@@ -144,7 +169,9 @@ func (d *Delegate) Authenticate(ctx context.Context, token, address string) (acc
 	if len(d.known) >= maxTokens {
 		clear(d.known)
 	}
-	d.known[hash] = known{l, until}
+	if forgotten == d.forgotten { // it may not count any more otherwise
+		d.known[hash] = known{l, until}
+	}
 	return l, nil
 }
 
@@ -156,6 +183,19 @@ type introspection struct {
 	Username string `json:"username"`
 	Name     string `json:"name"`
 	Expires  int64  `json:"exp"`
+	Device   string `json:"device_id"` // only of Matrix Authentication Service: ids that a scope cannot have come so
+}
+
+// on is the device on which a token may use the client-server API; "": it may not.
+func (i introspection) on() string {
+	if i.Device != "" && slices.ContainsFunc(strings.Fields(i.Scope), func(one string) bool { return one == scopeAPI || one == proposedAPI }) {
+		return i.Device
+	}
+	s, err := readScope(i.Scope)
+	if err != nil {
+		return ""
+	}
+	return s.device
 }
 
 func (d *Delegate) introspect(ctx context.Context, token string) (said introspection, err error) {
@@ -173,6 +213,11 @@ func (d *Delegate) introspect(ctx context.Context, token string) (said introspec
 		return said, err
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.SetBasicAuth(url.QueryEscape(d.c.ClientID), url.QueryEscape(d.c.ClientSecret))
+	if d.c.SharedSecret != "" {
+		r.Header.Set("Authorization", "Bearer "+d.c.SharedSecret)
+		r.Header.Set("X-MAS-Supports-Device-Id", "1") // devices of clients that log in without OAuth have other ids than a scope can name
+	} else {
+		r.SetBasicAuth(url.QueryEscape(d.c.ClientID), url.QueryEscape(d.c.ClientSecret))
+	}
 	return said, d.do(r, &said)
 }

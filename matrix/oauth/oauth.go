@@ -27,7 +27,6 @@ const (
 	codeLifetime    = time.Minute
 	linkLifetime    = 15 * time.Minute
 	browserLifetime = 14 * 24 * time.Hour
-	resetLifetime   = 10 * time.Minute
 	linkInterval    = 5 * time.Second
 )
 
@@ -75,9 +74,10 @@ type Issuer struct {
 	mux  *http.ServeMux
 	keys keys
 
-	mu     sync.Mutex
-	resets map[string]time.Time // users who want a new identity for their keys, until when
-	tries  map[string]tries     // of codes that users typed
+	Resets *Resets
+
+	mu    sync.Mutex
+	tries map[string]tries // of codes that users typed
 }
 
 // tries is how often somebody was wrong since when.
@@ -111,7 +111,7 @@ func (i *Issuer) wrongCode(user string) (tooMany bool) {
 // New is an issuer.
 func New(c Config) *Issuer {
 	c.URL = strings.TrimSuffix(c.URL, "/") + "/"
-	i := &Issuer{c: c, mux: http.NewServeMux(), resets: map[string]time.Time{}, tries: map[string]tries{}}
+	i := &Issuer{c: c, mux: http.NewServeMux(), Resets: NewResets(c.Now), tries: map[string]tries{}}
 	i.mux.Handle("POST /oauth2/register", i.api(i.registerClient))
 	i.mux.Handle("POST /oauth2/token", i.api(i.token))
 	i.mux.Handle("POST /oauth2/revoke", i.api(i.revoke))
@@ -165,26 +165,6 @@ func (i *Issuer) Metadata() map[string]any {
 
 // AllowReset is where a user may allow that the identity of their keys is replaced.
 func (i *Issuer) AllowReset() string { return i.at("account/?action=" + actionReset) }
-
-// ResetAllowed says whether a user allowed that just now, once.
-func (i *Issuer) ResetAllowed(user string) bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	until, ok := i.resets[user]
-	delete(i.resets, user)
-	return ok && i.c.Now().Before(until)
-}
-
-func (i *Issuer) allowReset(user string) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	for u, until := range i.resets {
-		if i.c.Now().After(until) {
-			delete(i.resets, u)
-		}
-	}
-	i.resets[user] = i.c.Now().Add(resetLifetime)
-}
 
 // Error is an answer to a client that is no success (RFC 6749, section 5.2).
 type Error struct {

@@ -116,11 +116,13 @@ sso: []
 sso_clients: []
 
 # Logging in by OAuth 2.0, as newer clients do: "" for not at all, "here" for pages of this server's own below /account/ and /oauth2/ (base_url must be
-# set), or the address of another issuer, such as Matrix Authentication Service, at which this server is known by a client id and a secret in a file.
+# set), or the address of another issuer, at which this server is known by a client id and a secret in a file. With Matrix Authentication Service it shares a secret instead
+# (matrix.secret there), by which that one, too, says here who has an account and which devices.
 oauth:
   issuer: ""
   client_id: ""
   client_secret_file: ""
+  shared_secret_file: ""
 
 # A file with a secret: whoever knows it can make accounts at /_synapse/admin/v1/register. "" allows that to nobody.
 registration_secret_file: ""

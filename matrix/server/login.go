@@ -39,11 +39,15 @@ func (c *Config) entry() (e api.LogIn, err error) {
 		return e, err
 	}
 	if c.OAuth.Issuer != "" && !e.Issuer {
-		secret, err := c.read(c.OAuth.ClientSecret)
-		if err != nil {
-			return e, err
+		e.Delegate = &oauth.DelegateConfig{Issuer: c.OAuth.Issuer, ClientID: c.OAuth.ClientID, Now: c.Now, HTTP: &http.Client{}}
+		for path, secret := range map[string]*string{c.OAuth.ClientSecret: &e.Delegate.ClientSecret, c.OAuth.SharedSecret: &e.Delegate.SharedSecret} {
+			if path == "" {
+				continue
+			}
+			if *secret, err = c.read(path); err != nil {
+				return e, fmt.Errorf("oauth: %w", err)
+			}
 		}
-		e.Delegate = &oauth.DelegateConfig{Issuer: c.OAuth.Issuer, ClientID: c.OAuth.ClientID, ClientSecret: secret, Now: c.Now, HTTP: &http.Client{}}
 	}
 	return e, nil
 }
@@ -62,6 +66,7 @@ type OAuth struct {
 	Issuer       string `yaml:"issuer"`
 	ClientID     string `yaml:"client_id"`
 	ClientSecret string `yaml:"client_secret_file"`
+	SharedSecret string `yaml:"shared_secret_file"`
 }
 
 // here is the issuer that is this server itself.
@@ -73,11 +78,16 @@ func (c *Config) checkOAuth() error {
 	case o.Issuer == here && c.BaseURL == "":
 		return errors.New("oauth.issuer is here, so base_url must say where browsers reach it")
 	case o.Issuer == "" || o.Issuer == here:
+		if o.SharedSecret != "" {
+			return errors.New("oauth.shared_secret_file is set, but oauth.issuer is not the address of another issuer, with which it would be shared")
+		}
 		return nil
 	case !isWeb(o.Issuer):
 		return fmt.Errorf(`oauth.issuer %q is neither "", here, nor https://HOST`, o.Issuer)
-	case o.ClientID == "" || o.ClientSecret == "":
-		return errors.New("oauth.client_id or oauth.client_secret_file is missing, by which the issuer knows this server")
+	case o.SharedSecret != "" && (o.ClientID != "" || o.ClientSecret != ""):
+		return errors.New("oauth.shared_secret_file is set, and oauth.client_id or oauth.client_secret_file, too: the issuer knows this server by the one or by the other (leave one way empty)")
+	case o.SharedSecret == "" && (o.ClientID == "" || o.ClientSecret == ""):
+		return errors.New("oauth.client_id or oauth.client_secret_file is missing, by which the issuer knows this server (Matrix Authentication Service shares a secret with it instead: shared_secret_file)")
 	}
 	return nil
 }

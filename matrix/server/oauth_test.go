@@ -366,10 +366,7 @@ func TestOAuthReset(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := &client{site: s, user: "@anne:orrery.test", token: token.AccessToken}
-	key := func(seed byte) object {
-		public := strings.Repeat(string('A'+seed), 43)
-		return object{"master_key": object{"user_id": c.user, "usage": []string{"master"}, "keys": object{"ed25519:" + public: public}}}
-	}
+	key := func(seed byte) object { return master(c.user, seed) }
 	const path = "keys/device_signing/upload"
 	c.do("POST", path, key(0)) // the first needs nothing
 	var step begun
