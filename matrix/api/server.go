@@ -17,8 +17,10 @@ var versions = []string{
 // unstable are the parts of future versions that are served, by their flags.
 var unstable = map[string]bool{
 	"org.matrix.simplified_msc3575":                  true, // MSC4186
+	"org.matrix.e2e_cross_signing":                   true, // without it Element Web of up to 2025 makes no keys for cross-signing, and verifies nobody
 	"org.matrix.msc3391":                             true, // DELETE of account data
 	"org.matrix.msc3814":                             true, // dehydrated devices
+	"org.matrix.msc3827.stable":                      true, // publicRooms by types of rooms; without it Element Web asks for no spaces
 	"org.matrix.msc3874":                             true, // GET messages by relations
 	"org.matrix.msc3930":                             true, // push rules for polls
 	"org.matrix.msc4140":                             true, // events that are sent later

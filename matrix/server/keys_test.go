@@ -199,6 +199,9 @@ func TestCrossSigning(t *testing.T) {
 		"user_signing_key": signed(t, anne.user, key("user_signing", userName), master),
 	}
 	anne.refused(http.StatusBadRequest, "M_INVALID_SIGNATURE", "POST", "keys/device_signing/upload", object{"master_key": set["master_key"], "self_signing_key": key("self_signing", selfName)})
+	if f, _ := anne.do("GET", "/_matrix/client/versions", nil)["unstable_features"].(object); f["org.matrix.e2e_cross_signing"] != true {
+		t.Errorf("clients that look for a flag make no keys for cross-signing: %v", f)
+	}
 	anne.do("POST", "keys/device_signing/upload", set) // the first ones need no password
 	anne.do("POST", "keys/device_signing/upload", set) // nor do the same
 	_, otherName := newKey(t, "")

@@ -130,6 +130,9 @@ func TestDirectory(t *testing.T) {
 	if got := list(object{"filter": object{"generic_search_term": "TALK"}}); !slices.Equal(got, []string{lounge}) {
 		t.Error(got)
 	}
+	if f, _ := bob.do("GET", "/_matrix/client/versions", nil)["unstable_features"].(object); f["org.matrix.msc3827.stable"] != true {
+		t.Errorf("clients are not told that they may ask for types of rooms: %v", f)
+	}
 	if got := list(object{"filter": object{"room_types": []any{"m.space"}}}); !slices.Equal(got, []string{space}) {
 		t.Error(got)
 	}
