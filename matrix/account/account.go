@@ -64,6 +64,7 @@ type Accounts struct {
 	forgotten int                         // how often some were
 	forgets   func(user, device string)   // is told of it; nil: nobody is
 	erased    map[string]bool             // users, once they were asked for; never changed
+	seen      map[[2]string]int64         // when it was written, by user and device, that they are used; forgotten when they grow too many
 }
 
 // maxKnown is how many tokens are remembered.
@@ -81,7 +82,7 @@ type Login struct {
 
 // New is the accounts in a database.
 func New(c Config) *Accounts {
-	return &Accounts{c: c, hasher: newHasher(c.Memory), known: map[[sha256.Size]byte]Login{}}
+	return &Accounts{c: c, hasher: newHasher(c.Memory), known: map[[sha256.Size]byte]Login{}, seen: map[[2]string]int64{}}
 }
 
 // Full is the id of a user of this server, of a localpart or a whole id.

@@ -40,10 +40,10 @@ func (a *API) accountRoutes() {
 	a.contactRoutes()
 	a.limited("POST login", a.login)
 	a.limited("POST refresh", a.refresh)
-	a.in("POST logout", func(q *request) (any, error) {
+	a.bodiless("POST logout", func(q *request) (any, error) {
 		return empty, a.logOut(q, q.login.Device)
 	})
-	a.in("POST logout/all", func(q *request) (any, error) {
+	a.bodiless("POST logout/all", func(q *request) (any, error) {
 		err := a.Accounts.LogoutAll(q.Context(), q.login.User, "")
 		a.Syncer.WakeSharing(q.Context(), q.login.User)
 		return empty, err

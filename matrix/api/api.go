@@ -175,6 +175,9 @@ func (a *API) open(route string, h handler) {
 // in registers a request that needs a login.
 func (a *API) in(route string, h handler) { a.route(route, a.handler(a.loggedIn(route, h))) }
 
+// bodiless registers a request that needs a login and to which the standard gives no body: what one says means nothing. To log out nheko sends null.
+func (a *API) bodiless(route string, h handler) { a.route(route, a.plain(a.loggedIn(route, h))) }
+
 // loggedIn is a handler of a request that needs a login.
 func (a *API) loggedIn(route string, h handler) handler {
 	return func(q *request) (any, error) {
@@ -348,7 +351,13 @@ func (a *API) logIn(q *request) error {
 	if limited := a.admit(q, login.User); err == nil || errors.Is(err, account.ErrToken) {
 		err = cmp.Or(limited, err)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if err := a.Accounts.Saw(q.Context(), login, a.address(q.Request)); err != nil { // reads go on while nothing can be written
+		a.Logger.DebugContext(q.Context(), "cannot write when a device was seen", "error", err)
+	}
+	return nil
 }
 
 // authenticate is whose access token it is, which came with a request.

@@ -46,6 +46,17 @@ func TestAccounts(t *testing.T) {
 	again.do("POST", "logout", object{})
 	again.refused(http.StatusUnauthorized, "M_UNKNOWN_TOKEN", "GET", "account/whoami", nil)
 
+	for _, path := range []string{"logout", "logout/all"} {
+		other := login("OTHER", nil)
+		if path == "logout/all" {
+			other = s.register("somebody")
+		}
+		if status, text := other.request(t.Context(), "POST", "/_matrix/client/v3/"+path, "null"); status != http.StatusOK {
+			t.Errorf("%s: %d %s", path, status, text)
+		}
+		other.refused(http.StatusUnauthorized, "M_UNKNOWN_TOKEN", "GET", "account/whoami", nil)
+	}
+
 	tablet := login("TABLET", nil)
 	var step struct{ Session string }
 	anne.want(http.StatusUnauthorized, "POST", "account/password", object{"new_password": "new"}, &step)
@@ -222,5 +233,43 @@ func TestLongPollEnds(t *testing.T) {
 	if resp, err := http.DefaultClient.Do(q); err == nil {
 		_ = resp.Body.Close()
 		t.Error("answered")
+	}
+}
+
+// TestDeviceIsSeen: a device says when it was used, not when it logged in, across a start of the server, too.
+func TestDeviceIsSeen(t *testing.T) {
+	for name, database := range databases {
+		t.Run(name, func(t *testing.T) {
+			c := &clock{}
+			s := configured(t, database(t))
+			s.now = c.now
+			s.start()
+			t.Cleanup(func() { s.stop() })
+			anne := s.register("anne")
+			anne.do("PUT", "devices/"+anne.device, object{"display_name": "phone"})
+			last := c.now().UnixMilli()
+			used := func() {
+				t.Helper()
+				c.forward(time.Hour)
+				var d struct {
+					Name string `json:"display_name"`
+					Seen int64  `json:"last_seen_ts"`
+					At   string `json:"last_seen_ip"`
+				}
+				anne.want(http.StatusOK, "GET", "devices/"+anne.device, nil, &d)
+				if d.Seen-last < time.Hour.Milliseconds() || d.Name != "phone" || d.At != "127.0.0.1" {
+					t.Errorf("%+v an hour after %d", d, last)
+				}
+				last = c.now().UnixMilli()
+			}
+			used()
+			used()
+			if name == "memory" {
+				return
+			}
+			s.stop()
+			s.start()
+			used()
+		})
 	}
 }
