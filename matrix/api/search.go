@@ -314,7 +314,7 @@ func (f *finding) page() (any, error) {
 			}
 		}
 	}
-	out := map[string]any{"count": count, "results": results, "highlights": f.terms}
+	out := map[string]any{"count": count, "results": results, "highlights": append([]string{}, f.terms...)}
 	if next != 0 {
 		out["next_batch"] = token(f.group, f.of, next, count)
 	}
