@@ -103,6 +103,21 @@ func (a *Accounts) ValidName(localpart string) error {
 	}) {
 		return fmt.Errorf("%q %w (it has a to z, 0 to 9 and ._=-/+)", localpart, ErrName)
 	}
+	return a.fits(localpart)
+}
+
+// validServiceName is ValidName for a user of an application service. Bridges name their users after those of other networks, and themselves by chance, with
+// capitals and brackets, and rely on homeservers to take that: what has these characters counts as a compliant user all the same (clause appendices, historical
+// user ids).
+func (a *Accounts) validServiceName(localpart string) error {
+	if localpart == "" || strings.ContainsFunc(localpart, func(r rune) bool { return r < '!' || r > '~' || r == ':' }) {
+		return fmt.Errorf("%q %w (that of a service has letters, digits and signs of ASCII but for a colon)", localpart, ErrName)
+	}
+	return a.fits(localpart)
+}
+
+// fits is nil unless a user's id would be too long.
+func (a *Accounts) fits(localpart string) error {
 	if id := a.Full(localpart); len(id) > matrix.MaxIdentifier {
 		return fmt.Errorf("%q %w: with the server's name it has %d bytes (at most %d)", localpart, ErrName, len(id), matrix.MaxIdentifier)
 	}
@@ -115,6 +130,17 @@ func (a *Accounts) reserved(localpart string) error {
 		return nil
 	}
 	return a.c.Reserved(a.Full(localpart))
+}
+
+// mayMake says what is wrong with the name of a new user.
+func (a *Accounts) mayMake(n NewUser) error {
+	if n.Service != "" {
+		return a.validServiceName(n.Name)
+	}
+	if err := a.ValidName(n.Name); err != nil {
+		return err
+	}
+	return a.reserved(n.Name)
 }
 
 // Free says whether a localpart can be a new user's.
@@ -156,13 +182,8 @@ func (a *Accounts) Create(ctx context.Context, localpart, password string, admin
 
 // Make makes an account.
 func (a *Accounts) Make(ctx context.Context, n NewUser) (store.User, error) {
-	if err := a.ValidName(n.Name); err != nil {
+	if err := a.mayMake(n); err != nil {
 		return store.User{}, err
-	}
-	if n.Service == "" {
-		if err := a.reserved(n.Name); err != nil {
-			return store.User{}, err
-		}
 	}
 	u := store.User{ID: a.Full(n.Name), Created: a.now(), Admin: n.Admin, Guest: n.Guest}
 	if n.Password != "" {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"slices"
@@ -179,6 +180,12 @@ func (a *API) serviceUser(q *request) (string, error) {
 	user, err := a.identifier(q.Context(), q.body)
 	if err != nil {
 		return "", err
+	}
+	// People are known by their name in any case; users of services may have capitals in it.
+	if exact := a.Accounts.Full(cmp.Or(q.body.Get("identifier").Get("user").String(), q.body.Get("user").String())); strings.EqualFold(exact, user) {
+		if _, err := a.Accounts.User(q.Context(), exact); err == nil {
+			user = exact
+		}
 	}
 	if !s.HasUser(user) {
 		return "", exclusive(user + " is not in a namespace of the application service")

@@ -87,7 +87,8 @@ func TestServiceUsers(t *testing.T) {
 	onBoth(t, func(t *testing.T, database string) {
 		t.Helper()
 		b, other := newBridge(t, "irc"), newBridge(t, "xmpp", `namespaces: {users: [{exclusive: false, regex: "@fuzzy_.*"}]}`)
-		s := bridged(t, database, []*bridge{b, other})
+		named := newBridge(t, "3sefdpMZ") // as bridges make names for themselves
+		s := bridged(t, database, []*bridge{b, other, named})
 		bot, nobody := s.as(b), &client{site: s}
 		const kind = "m.login.application_service"
 		var made struct {
@@ -132,6 +133,23 @@ func TestServiceUsers(t *testing.T) {
 		bot.refused(http.StatusForbidden, "M_FORBIDDEN", "POST", "login", login("irc_nobody"))
 		bot.refused(http.StatusBadRequest, "M_EXCLUSIVE", "POST", "login", login("fuzzy_person"))
 		nobody.refused(http.StatusUnauthorized, "M_MISSING_TOKEN", "POST", "login", login("irc_bob"))
+		bridge := s.as(named)
+		if who := bridge.do("GET", "account/whoami", nil); who["user_id"] != bridge.user {
+			t.Errorf("%+v", who)
+		}
+		g, room := s.ghost(b, "irc_Bob|[m]"), bob.create(object{"preset": "public_chat"}) // bridges name users after those of elsewhere
+		g.join(room)
+		if m := bob.do("GET", "rooms/"+room+"/state/m.room.member/"+url.PathEscape(g.id), nil); g.id != "@irc_Bob|[m]:orrery.test" || m["membership"] != "join" {
+			t.Errorf("%s: %+v", g.id, m)
+		}
+		for _, name := range []string{"irc_Bob|[m]", g.id} {
+			if in := bot.do("POST", "login", login(name)); in["user_id"] != g.id {
+				t.Errorf("%+v", in)
+			}
+		}
+		if in := bot.do("POST", "login", login("IRC_BOB")); in["user_id"] != "@irc_bob:orrery.test" {
+			t.Errorf("%+v", in)
+		}
 		if flows := fmt.Sprint(nobody.do("GET", "login", nil)); !strings.Contains(flows, kind) {
 			t.Error(flows)
 		}
