@@ -37,7 +37,7 @@ func (s *Syncer) answer(ctx context.Context, q *Request, known *acquaintance) (*
 		if !known || !q.Filter.Room.wants(id) || m.forgotten && (q.Initial || m.order <= q.Since) {
 			continue
 		}
-		if err := a.room(ctx, id, m); err != nil {
+		if err := a.room(ctx, id, m); err != nil && !s.purged(ctx, id, err) {
 			return nil, fmt.Errorf("room %s: %w", id, err)
 		}
 	}

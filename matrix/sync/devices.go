@@ -3,6 +3,7 @@ package sync
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 
@@ -134,6 +135,15 @@ func (s *Syncer) listChanges(ctx context.Context, user string, since, upTo int64
 // recent is how many events of a room are looked through for members who came or went, before all members are.
 const recent = 100
 
+// others adds who is in a room besides a user.
+func others(r *room.Room, user string, to map[string]bool) {
+	for _, other := range r.Joined() {
+		if other != user {
+			to[other] = true
+		}
+	}
+}
+
 // comings are those who came to share a room with a user between two positions, and those who went: others came or went, or the user did.
 func (s *Syncer) comings(ctx context.Context, user string, since, upTo int64) (came, went map[string]bool, err error) {
 	came, went = map[string]bool{}, map[string]bool{}
@@ -147,6 +157,9 @@ func (s *Syncer) comings(ctx context.Context, user string, since, upTo int64) (c
 			continue
 		}
 		r, err := s.rooms.Find(ctx, id)
+		if errors.Is(err, room.ErrNotFound) { // it was purged since
+			continue
+		}
 		if err != nil {
 			return nil, nil, err
 		}
@@ -155,11 +168,7 @@ func (s *Syncer) comings(ctx context.Context, user string, since, upTo int64) (c
 			if m.is == matrix.Join {
 				to = came
 			}
-			for _, other := range r.Joined() {
-				if other != user {
-					to[other] = true
-				}
-			}
+			others(r, user, to)
 			continue
 		}
 		if r.Last() <= since {

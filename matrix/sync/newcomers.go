@@ -2,8 +2,10 @@ package sync
 
 import (
 	"context"
+	"errors"
 
 	"orrery/matrix"
+	"orrery/matrix/room"
 )
 
 // newcomers adds who came into the user's rooms since the last answer: their presence was of no concern before.
@@ -16,6 +18,9 @@ func (a *answer) newcomers(ctx context.Context, memberships map[string]membershi
 			continue
 		}
 		r, err := a.s.rooms.Find(ctx, id)
+		if errors.Is(err, room.ErrNotFound) { // it was purged since
+			continue
+		}
 		if err != nil {
 			return err
 		}

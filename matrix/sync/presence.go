@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"sync"
 	"time"
 
 	"orrery/matrix"
 	"orrery/matrix/presence"
+	"orrery/matrix/room"
 	"orrery/matrix/store"
 	"orrery/matrix/table"
 )
@@ -231,6 +233,9 @@ func (a *answer) presence(ctx context.Context, memberships map[string]membership
 			continue
 		}
 		r, err := a.s.rooms.Find(ctx, id)
+		if errors.Is(err, room.ErrNotFound) { // it was purged since
+			continue
+		}
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -142,6 +143,9 @@ func (a *sliding) answer(ctx context.Context) (*SlidingResponse, snapshot, error
 	chosen, resp.Counts = window.Choose(a.q.Rooms, facts)
 	for _, w := range chosen {
 		out, now, err := a.room(ctx, w)
+		if a.s.purged(ctx, w.ID, err) {
+			continue
+		}
 		if err != nil {
 			return nil, next, fmt.Errorf("room %s: %w", w.ID, err)
 		}
@@ -169,6 +173,9 @@ func (a *sliding) facts(ctx context.Context) ([]window.Facts, error) {
 			continue
 		}
 		r, err := a.s.rooms.Find(ctx, id)
+		if errors.Is(err, room.ErrNotFound) { // it was purged since
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("room %s: %w", id, err)
 		}

@@ -5,6 +5,7 @@ package sync
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -184,6 +185,16 @@ func (s *Syncer) user(ctx context.Context, who string) (map[string]membership, e
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.rooms, nil
+}
+
+// purged says whether the reason of an error is that a room is gone: what its members were in it is forgotten after it, which may take a while, and answers are
+// made meanwhile.
+func (s *Syncer) purged(ctx context.Context, id string, err error) bool {
+	if !errors.Is(err, room.ErrNotFound) {
+		return false
+	}
+	_, err = s.rooms.Find(ctx, id)
+	return errors.Is(err, room.ErrNotFound)
 }
 
 // membership is what somebody is in a room.
