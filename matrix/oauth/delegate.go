@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"orrery/matrix/account"
+	"orrery/matrix/outside"
 )
 
 // How long what an issuer says counts, and how much of it is read and kept.
@@ -69,6 +70,13 @@ func NewDelegate(c DelegateConfig) *Delegate {
 	d := &Delegate{c: c, Resets: NewResets(c.Now), known: map[[sha256.Size]byte]known{}}
 	c.Accounts.Forgetting(d.forget)
 	return d
+}
+
+// Check asks an issuer about a token that nobody has: whether it is there, and knows this server.
+func Check(ctx context.Context, c DelegateConfig) error {
+	c.HTTP.Timeout = delegateTimeout
+	_, err := (&Delegate{c: c}).introspect(ctx, "nobody's")
+	return err
 }
 
 // IsIssuer says whether a token is the secret that the issuer shares with this server.
@@ -124,9 +132,12 @@ func (d *Delegate) AllowReset(ctx context.Context) string {
 func (d *Delegate) do(r *http.Request, into any) error {
 	resp, err := d.c.HTTP.Do(r)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrIssuer, err)
+		return fmt.Errorf("%w: %w", ErrIssuer, outside.Explain(err))
 	}
 	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode == http.StatusUnauthorized {
+		return fmt.Errorf("%w: %s answers %s (it does not know this server by what oauth says: client_id and client_secret_file, or shared_secret_file)", ErrIssuer, r.URL.Redacted(), resp.Status)
+	}
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%w: %s answers %s", ErrIssuer, r.URL.Redacted(), resp.Status)
 	}

@@ -3,11 +3,13 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -156,7 +158,7 @@ func Init(name, dir string) (string, error) {
 		return "", fmt.Errorf("server name %.40q... is %w (at most 230 bytes)", name, matrix.ErrTooLarge)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
+		return "", fmt.Errorf("cannot make the folder of the server's data: %w (name one by --data-dir that this user can write)", err)
 	}
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -195,19 +197,49 @@ func ReadConfig(path string) (*Config, error) {
 	return c, nil
 }
 
-var unknownField = regexp.MustCompile(`field (\S+) not found in type \S+`)
+var (
+	unknownField = regexp.MustCompile(`field (\S+) not found in type \S+`)
+	wrongType    = regexp.MustCompile("(?s)cannot unmarshal !!(\\w+)(?: `(.*)`)? into (\\S+)")
+)
 
-// unknownSettings is an error of the decoder that calls what it does not know settings.
+// Names of what YAML has, and of types of settings, for people.
+var (
+	yamlKinds    = map[string]string{"str": "a text", "int": "a number", "float": "a number", "bool": "true or false", "seq": "a list", "map": "a mapping", "null": "nothing"}
+	settingKinds = map[string]string{"bool": "true or false", "int": "a whole number", "int64": "a whole number", "float64": "a number", "string": "a text"}
+)
+
+// unknownSettings is an error of the decoder in words of the configuration: what it does not know are settings, and what a setting cannot be is said.
 func unknownSettings(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errors.New("the file is empty (homeserver init writes one, with every setting)")
+	}
 	wrong, ok := errors.AsType[*yaml.TypeError](err)
 	if !ok {
-		return err
+		return fmt.Errorf("%w (it is YAML: name: value, indented by spaces)", err)
 	}
 	var all []string
 	for _, one := range wrong.Errors {
-		all = append(all, unknownField.ReplaceAllString(one, "there is no setting $1"))
+		one = unknownField.ReplaceAllString(one, "there is no setting $1")
+		all = append(all, wrongType.ReplaceAllStringFunc(one, misfit))
 	}
 	return errors.New(strings.Join(all, "; "))
+}
+
+// misfit is what the decoder says of a value that is of another type than its setting.
+func misfit(said string) string {
+	m := wrongType.FindStringSubmatch(said)
+	want, ok := settingKinds[m[3]]
+	switch {
+	case strings.HasPrefix(m[3], "[]"):
+		want = "a list, as in [one, two]"
+	case !ok:
+		want = "a mapping of settings"
+	}
+	is := cmp.Or(yamlKinds[m[1]], m[1])
+	if m[2] != "" {
+		is = fmt.Sprintf("%q", m[2])
+	}
+	return fmt.Sprintf("%s stands where %s is to be", is, want)
 }
 
 func (c *Config) check() error {
@@ -300,9 +332,12 @@ func (c *Config) secret() (string, error) {
 // read is the secret in a file.
 func (c *Config) read(path string) (string, error) {
 	text, err := os.ReadFile(c.path(path))
+	if err != nil {
+		return "", fmt.Errorf("cannot read a secret: %w (paths are relative to the configuration's folder)", err)
+	}
 	s := strings.TrimSpace(string(text))
-	if err == nil && s == "" {
-		err = fmt.Errorf("file %s has no secret", path)
+	if s == "" {
+		err = fmt.Errorf("file %s has no secret (write it there)", path)
 	}
 	return s, err
 }

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -85,7 +84,7 @@ const soon = 7 * 24 * time.Hour
 
 // readCertificate is what a certificate says, and what is wrong with it.
 func (c *Config) readCertificate(f certificateFiles) (adminpage.Certificate, error) {
-	pair, err := tls.LoadX509KeyPair(c.path(f.cert), c.path(f.key))
+	pair, err := loadPair(c.path(f.cert), c.path(f.key))
 	if err != nil {
 		return adminpage.Certificate{}, err
 	}

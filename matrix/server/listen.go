@@ -37,11 +37,7 @@ func (s *Server) listen(ctx, requests context.Context, address, cert, key string
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, network, address)
 	if err != nil {
-		why := fmt.Errorf("cannot listen: %w", err)
-		if errors.Is(err, syscall.EADDRINUSE) {
-			why = fmt.Errorf("%w (end what listens there, perhaps another homeserver, or set another address: listen in the configuration, or --listen)", why)
-		}
-		return nil, why
+		return nil, cannotListen(err)
 	}
 	if pair != nil {
 		l = tls.NewListener(l, pair.config())
@@ -50,6 +46,22 @@ func (s *Server) listen(ctx, requests context.Context, address, cert, key string
 		Handler: h, ReadHeaderTimeout: headerTimeout, BaseContext: func(net.Listener) context.Context { return requests },
 		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 	}, make(chan struct{})}, nil
+}
+
+// cannotListen is why nothing can be answered at an address, with what to do.
+func cannotListen(err error) error {
+	what := "set another address: listen in the configuration, or --listen"
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		what = "end what listens there, perhaps another homeserver, or " + what
+	case errors.Is(err, syscall.EACCES):
+		what = "this user may not: ports below 1024 are for root, a socket's folder must be this user's; " + what
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		what = "this machine has no such address: 0.0.0.0 is all that it has; " + what
+	case errors.Is(err, os.ErrNotExist):
+		what = "make the folder for the socket, or " + what
+	}
+	return fmt.Errorf("cannot listen: %w (%s)", err, what)
 }
 
 // serve answers until shutdown; what else ends it is said.

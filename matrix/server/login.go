@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -90,6 +91,15 @@ func (c *Config) checkOAuth() error {
 		return errors.New("oauth.client_id or oauth.client_secret_file is missing, by which the issuer knows this server (Matrix Authentication Service shares a secret with it instead: shared_secret_file)")
 	}
 	return nil
+}
+
+// checkIssuer asks the other issuer whether it is there.
+func (c *Config) checkIssuer(ctx context.Context) error {
+	e, err := c.entry()
+	if err != nil {
+		return err
+	}
+	return oauth.Check(ctx, *e.Delegate)
 }
 
 // Provider is a server of OpenID Connect where users have an account.

@@ -12,12 +12,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
 
+	"orrery/matrix/outside"
 	"orrery/matrix/search"
 	"orrery/matrix/store"
 	"orrery/matrix/table"
@@ -88,7 +90,10 @@ func Copy(ctx context.Context, c *Config, from, to string, logger *slog.Logger, 
 	if err != nil {
 		return err
 	}
-	err = store.Prepare(ctx, out)
+	err = store.Own(ctx, out)
+	if err == nil {
+		err = store.Prepare(ctx, out)
+	}
 	if err == nil {
 		err = table.Copy(ctx, in, out, store.Kept(), progress)
 	}
@@ -116,7 +121,15 @@ func Backup(ctx context.Context, c *Config, dir string, logger *slog.Logger) (st
 	}
 	copied := *c
 	copied.Database, copied.SigningKey, copied.Media = "sqlite:homeserver.db", keyFile, "media"
-	for _, p := range []*string{&copied.RegistrationSecret, &copied.TLSCertificate, &copied.TLSKey, &copied.Federation.TLSCertificate, &copied.Federation.TLSKey, &copied.Mail.Password, &copied.Mail.CA} { // stay where they are
+	copied.SSO = slices.Clone(c.SSO)
+	stay := []*string{
+		&copied.RegistrationSecret, &copied.TLSCertificate, &copied.TLSKey, &copied.Federation.TLSCertificate, &copied.Federation.TLSKey, &copied.Mail.Password, &copied.Mail.CA,
+		&copied.SMS.Secret, &copied.TurnSecret, &copied.OAuth.ClientSecret, &copied.OAuth.SharedSecret,
+	}
+	for i := range copied.SSO {
+		stay = append(stay, &copied.SSO[i].ClientSecret)
+	}
+	for _, p := range stay { // where they are
 		if *p != "" {
 			if *p, err = filepath.Abs(c.path(*p)); err != nil {
 				return "", err
@@ -175,6 +188,9 @@ type Finding struct {
 	Text  string `json:"text"`
 }
 
+// lines are ends of lines in errors, each of which is one line of a table.
+var lines = regexp.MustCompile(`:?\s*\n\s*`)
+
 // Check looks at what a server needs: its configuration, key, database, certificate, name, and where clients reach it.
 func Check(ctx context.Context, c *Config, logger *slog.Logger) []Finding {
 	return c.inspect(ctx, func() error { return c.checkDatabase(ctx, logger) })
@@ -185,7 +201,7 @@ func (c *Config) inspect(ctx context.Context, database func() error) (all []Find
 	add := func(check, good string, err error) {
 		f := Finding{check, err == nil, good}
 		if err != nil {
-			f.Text = err.Error()
+			f.Text = lines.ReplaceAllString(err.Error(), "; ")
 		}
 		all = append(all, f)
 	}
@@ -205,6 +221,9 @@ func (c *Config) inspect(ctx context.Context, database func() error) (all []Find
 	}
 	if c.Mail.Server != "" {
 		add("mail", c.Mail.Server+" lets this server in", c.checkSender(ctx))
+	}
+	if issuer := c.OAuth.Issuer; issuer != "" && issuer != here {
+		add("oauth", issuer+" answers, and knows this server", c.checkIssuer(ctx))
 	}
 	if c.SMS.Gateway != "" {
 		add("sms", "the gateway answers", c.checkGateway(ctx))
@@ -229,12 +248,13 @@ func (c *Config) inspect(ctx context.Context, database func() error) (all []Find
 }
 
 func (c *Config) checkMedia() error {
-	if err := os.MkdirAll(c.path(c.Media), 0o700); err != nil {
-		return err
+	err := os.MkdirAll(c.path(c.Media), 0o700)
+	if err != nil {
+		return fmt.Errorf("cannot make the folder of uploads: %w (set media to one that this user can write)", err)
 	}
 	f, err := os.CreateTemp(c.path(c.Media), "check-")
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot write into the folder of uploads: %w (give it to this user, or make room on its disk)", err)
 	}
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
@@ -253,11 +273,11 @@ func (c *Config) checkClients(ctx context.Context) (time.Duration, error) {
 	}
 	resp, err := http.DefaultClient.Do(q)
 	if err != nil {
-		return 0, err
+		return 0, outside.Explain(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("%s answers %s", at, resp.Status)
+		return 0, fmt.Errorf("%s answers %s (have the proxy pass on what is below /_matrix/, or set base_url to where it does)", at, resp.Status)
 	}
 	date, err := http.ParseTime(resp.Header.Get("Date"))
 	if err != nil {

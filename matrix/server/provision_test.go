@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"orrery/matrix/server"
 )
 
 // elsewhere is another issuer, which shares the secret "between us" with a homeserver.
@@ -69,6 +72,10 @@ func provisioned(t *testing.T, database string) {
 	s := configured(t, database, "oauth:\n  issuer: \"\"", "oauth:\n  issuer: "+from.http.URL+"/", `shared_secret_file: ""`, "shared_secret_file: between")
 	if err := os.WriteFile(filepath.Join(s.dir, "between"), []byte("between us\n"), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	found := server.Check(t.Context(), s.config, slog.New(slog.DiscardHandler))
+	if !slices.ContainsFunc(found, func(f server.Finding) bool { return f.Check == "oauth" && f.OK }) {
+		t.Errorf("the issuer is not found: %+v", found)
 	}
 	s.start()
 	t.Cleanup(func() { s.stop() })

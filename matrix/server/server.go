@@ -65,15 +65,31 @@ func OpenDatabase(ctx context.Context, c *Config, logger *slog.Logger) (table.DB
 	kind, rest, _ := strings.Cut(c.Database, ":")
 	switch kind {
 	case "memory":
+		if rest != "" {
+			break
+		}
 		return pebbledb.Open(pebbledb.Config{Memory: true, Logger: logger})
 	case "pebble":
 		return pebbledb.Open(pebbledb.Config{Directory: c.path(rest), Logger: logger})
 	case "sqlite":
-		return sqldb.Open(ctx, "sqlite:"+c.path(rest))
+		if rest == "" {
+			break
+		}
+		db, err := sqldb.Open(ctx, "sqlite:"+c.path(rest))
+		return openedSQL(db, err, "it is to be a file of SQLite, or none yet, in a folder that this user can write: "+c.path(rest))
 	case "postgres", "postgresql":
-		return sqldb.Open(ctx, c.Database)
+		db, err := sqldb.Open(ctx, c.Database)
+		return openedSQL(db, err, "is PostgreSQL running there, and has it this user and this database, with the password in PGPASSWORD or PGPASSFILE?")
 	}
-	return nil, fmt.Errorf("database %q is none of sqlite:PATH, pebble:FOLDER, postgres://user@host/database, memory", kind)
+	return nil, fmt.Errorf("database %.40q is none of sqlite:PATH, pebble:FOLDER, postgres://user@host/database, memory", kind)
+}
+
+// openedSQL is a database, or the error with what helps.
+func openedSQL(db *sqldb.DB, err error, what string) (table.DB, error) {
+	if err != nil {
+		return nil, fmt.Errorf("%w (%s)", err, what)
+	}
+	return db, nil
 }
 
 func (c *Config) newSyncer(stream *store.Stream, db *watch.DB) *sync.Syncer {

@@ -2,9 +2,11 @@ package server
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -49,12 +51,30 @@ func (r *certificate) reload() error {
 		return nil
 	}
 	r.read = at // whatever comes of it: a pair that does not fit is not tried at each connection
-	read, err := tls.LoadX509KeyPair(r.certFile, r.keyFile)
+	read, err := loadPair(r.certFile, r.keyFile)
 	if err != nil {
-		return fmt.Errorf("cannot use the certificate %s with the key %s: %w", r.certFile, r.keyFile, err)
+		return err
 	}
 	r.now = &read
 	return nil
+}
+
+// loadPair reads a certificate with its key.
+func loadPair(cert, key string) (tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err == nil {
+		return pair, nil
+	}
+	what := "both are PEM: the certificate with those between it and its authority, and the key without a password"
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		what = "paths are relative to the configuration's folder"
+	case errors.Is(err, os.ErrPermission):
+		what = "this user may not read it"
+	case strings.Contains(err.Error(), "does not match"):
+		what = "the key is another certificate's: name the two that were made together"
+	}
+	return pair, fmt.Errorf("cannot use the certificate %s with the key %s: %w (%s)", cert, key, err, what)
 }
 
 // get is for tls.Config. A certificate that cannot be read leaves the one before it in use.

@@ -7,6 +7,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -46,6 +47,9 @@ func Upgrade(ctx context.Context, db table.DB, tell func(what string, rows int))
 	if tell == nil {
 		tell = func(string, int) {}
 	}
+	if err := Own(ctx, db); err != nil {
+		return err
+	}
 	if err := db.Prepare(ctx, []*table.Schema{metas.Schema()}); err != nil {
 		return err
 	}
@@ -62,6 +66,27 @@ func Upgrade(ctx context.Context, db table.DB, tell func(what string, rows int))
 		}
 		if err := db.Update(ctx, func(tx table.Tx) error { return metas.Put(tx, meta{metaVersion, v + 1}) }); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// ErrForeign says that a database is another program's.
+var ErrForeign = errors.New("database is another program's (name another one: a homeserver begins in an empty one, and shares none of its tables)")
+
+// Own is nil unless a database has tables of the names that ours have without being a homeserver's: something would be added to them, and they be written over.
+func Own(ctx context.Context, db table.DB) error {
+	c, ok := db.(table.Catalog)
+	if !ok {
+		return nil
+	}
+	found, err := c.Tables(ctx)
+	if err != nil || slices.Contains(found, metas.Schema().Name) {
+		return err
+	}
+	for _, s := range Schemas() {
+		if slices.Contains(found, s.Name) {
+			return fmt.Errorf("%w: it has a table %s, and no version of a homeserver", ErrForeign, s.Name)
 		}
 	}
 	return nil

@@ -133,6 +133,12 @@ type Located interface {
 	Located() error
 }
 
+// Catalog is a DB that other programs may have tables in, too.
+type Catalog interface {
+	// Tables are the names of the tables that are there, with those of indexes.
+	Tables(ctx context.Context) ([]string, error)
+}
+
 // Count adds to the number in a row of a key and one number, and is what it is then. A row that is not there is 0.
 func Count(tx Tx, s *Schema, key []any, n int64) (int64, error) {
 	if c, ok := tx.(Counter); ok {

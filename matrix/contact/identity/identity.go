@@ -17,6 +17,7 @@ import (
 	"orrery/matrix"
 	"orrery/matrix/canonical"
 	"orrery/matrix/contact"
+	"orrery/matrix/outside"
 	"orrery/matrix/signature"
 )
 
@@ -114,7 +115,7 @@ func (c *Client) ask(ctx context.Context, method, server, path, authorization st
 func (c *Client) do(q *http.Request, out any) error {
 	resp, err := c.c.HTTP.Do(q)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrAnswer, err)
+		return fmt.Errorf("%w: %w", ErrAnswer, outside.Explain(err))
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))

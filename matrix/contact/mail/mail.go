@@ -4,6 +4,7 @@
 package mail
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -29,7 +30,7 @@ const (
 	None     = "none"
 )
 
-// timeout is how long a server may take to let this one in, and again to take the mail.
+// timeout is how long a server may take where the configuration does not say.
 const timeout = 10 * time.Second
 
 // connections is how many there are at the same time.
@@ -43,10 +44,12 @@ type Config struct {
 	Password   string
 	From       string         // an address, perhaps with a name
 	Roots      *x509.CertPool // that sign its certificate; nil: those of the system
+	Timeout    time.Duration  // how long it may take to let this one in, and again to take the mail; 0: ten seconds
 }
 
 // Sender sends mails.
 type Sender struct {
+	c      Config
 	client *gomail.Client
 	from   *netmail.Address
 	free   chan struct{}
@@ -67,7 +70,7 @@ func New(c Config) (*Sender, error) {
 		return nil, fmt.Errorf("server of mail %q is not host:port", c.Server)
 	}
 	options := []gomail.Option{
-		gomail.WithPort(int(port)), gomail.WithTimeout(timeout), gomail.WithHELO(domain(from)),
+		gomail.WithPort(int(port)), gomail.WithTimeout(cmp.Or(c.Timeout, timeout)), gomail.WithHELO(domain(from)),
 		gomail.WithTLSConfig(&tls.Config{ServerName: host, RootCAs: c.Roots, MinVersion: tls.VersionTLS12}),
 	}
 	switch c.Encryption {
@@ -84,7 +87,7 @@ func New(c Config) (*Sender, error) {
 		options = append(options, gomail.WithSMTPAuth(gomail.SMTPAuthAutoDiscover), gomail.WithUsername(c.User), gomail.WithPassword(c.Password))
 	}
 	client, err := gomail.NewClient(host, options...)
-	return &Sender{client, from, make(chan struct{}, connections)}, err
+	return &Sender{c, client, from, make(chan struct{}, connections)}, err
 }
 
 // domain is that of an address. Servers are told it as this one's name (RFC 5321, 4.1.4: a qualified one): the machine's own name may mean nothing to them, and is
@@ -110,7 +113,7 @@ func (s *Sender) Send(ctx context.Context, to, subject, text string) error {
 		if failed, ok := errors.AsType[*gomail.SendError](err); ok && refused(failed) {
 			return fmt.Errorf("%w: the server of mail answered %d %s", ErrRefused, failed.ErrorCode(), failed.EnhancedStatusCode())
 		}
-		return err
+		return s.explained(ctx, err)
 	})
 }
 
@@ -132,7 +135,7 @@ func (s *Sender) Check(ctx context.Context) error {
 	return s.with(ctx, func(ctx context.Context) error {
 		c, err := s.client.DialToSMTPClientWithContext(ctx)
 		if err != nil {
-			return err
+			return s.explained(ctx, err)
 		}
 		return s.client.CloseWithSMTPClient(c)
 	})

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"orrery/internal/testenv"
 	"orrery/internal/testenv/postbox"
@@ -62,6 +63,35 @@ func TestSend(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestExplained: what is configured otherwise than the server is, is said, with what to do; also by a server that waits for TLS, and says nothing until then.
+func TestExplained(t *testing.T) {
+	ca := testenv.NewAuthority(t)
+	plain, starts, begins := postbox.Start(t, postbox.Options{}), postbox.Start(t, postbox.Options{CA: ca}), postbox.Start(t, postbox.Options{CA: ca, Implicit: true})
+	for _, c := range []struct {
+		config mail.Config
+		want   string
+	}{
+		{mail.Config{Server: begins.Address, Encryption: mail.StartTLS, Timeout: time.Second}, "waits for TLS from the beginning (set encryption: tls"},
+		{mail.Config{Server: begins.Address, Encryption: mail.None, Timeout: time.Second}, "waits for TLS from the beginning (set encryption: tls"},
+		{mail.Config{Server: starts.Address, Encryption: mail.TLS}, "does not begin with TLS (set encryption: starttls"},
+		{mail.Config{Server: plain.Address, Encryption: mail.TLS}, "does not begin with TLS (set encryption: starttls"},
+		{mail.Config{Server: plain.Address, Encryption: mail.StartTLS}, "does not offer STARTTLS"},
+		{mail.Config{Server: starts.Address, Encryption: mail.StartTLS}, "has a certificate that nobody signed whom this machine trusts (name who did by ca_file)"},
+		{mail.Config{Server: begins.Address, Encryption: mail.TLS}, "has a certificate that nobody signed whom this machine trusts (name who did by ca_file)"},
+	} {
+		c.config.From = "chat@example.org"
+		s, err := mail.New(c.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, err := range map[string]error{"check": s.Check(t.Context()), "send": s.Send(t.Context(), "anne@example.org", "s", "t")} {
+			if err == nil || !strings.Contains(err.Error(), "server of mail "+c.config.Server+" "+c.want) {
+				t.Errorf("%s, %s at %s: %v", what, c.config.Encryption, c.config.Server, err)
+			}
+		}
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"orrery/matrix/outside"
 )
 
 // ErrAnswer says that a gateway did not take a message.
@@ -202,7 +204,7 @@ func (g *Gateway) do(q *http.Request) (status, answer string, err error) {
 		err = failed.Err // without the address, which may have the secret in it
 	}
 	if err != nil {
-		return "", "", err
+		return "", "", outside.Explain(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	said, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))

@@ -3,6 +3,8 @@ package sqldb
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"orrery/matrix/table"
@@ -25,6 +27,17 @@ func (d *DB) Prepare(ctx context.Context, schemas []*table.Schema) error {
 		}
 		return nil
 	})
+}
+
+// Tables is that of table.Catalog.
+func (d *DB) Tables(ctx context.Context) (names []string, err error) {
+	err = d.View(ctx, func(tx table.Tx) error {
+		t, _ := tx.(*transaction)
+		found, err := t.catalog()
+		names = slices.Collect(maps.Keys(found))
+		return err
+	})
+	return names, err
 }
 
 // catalog is the columns of tables, and indexes, which have none, by their names.
