@@ -95,7 +95,7 @@ func (g *textGateway) code() string {
 
 // settings are those of a homeserver that has the gateway.
 func (g *textGateway) settings(more ...string) []string {
-	return append(more, `gateway: ""`, "gateway: "+g.http.URL+"/messages", `secret_file: ""`, "secret_file: secret", "headers: {}", `headers: {Authorization: "Bearer {secret}"}`)
+	return append(more, `gateway: ""`, "gateway: "+g.http.URL+"/messages", "\n  secret_file: \"\"", "\n  secret_file: secret", "headers: {}", `headers: {Authorization: "Bearer {secret}"}`)
 }
 
 // newTextSite makes a homeserver that knows where it is and has a gateway for messages, with lines of the configuration replaced.
