@@ -44,7 +44,7 @@ func (a *Accounts) Reactivate(ctx context.Context, id string) error {
 
 // PutDevice makes a device of a user, and says whether it did; one that is there gets the name, nil leaves it the one that it has.
 func (a *Accounts) PutDevice(ctx context.Context, user, id string, name *string) (made bool, err error) {
-	return made, a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
+	err = a.c.Stream.DB().Update(ctx, func(tx table.Tx) error {
 		if err := active(tx, user); err != nil {
 			return err
 		}
@@ -60,4 +60,5 @@ func (a *Accounts) PutDevice(ctx context.Context, user, id string, name *string)
 		}
 		return store.Devices.Put(tx, d)
 	})
+	return made, err
 }
